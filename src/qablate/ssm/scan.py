@@ -1,0 +1,112 @@
+"""The selective scan: a diagonal linear recurrence whose decay, input and read-out depend on the time step.
+
+    h_t = exp(step_t * A) * h_{t-1} + inputs_t * B_t        y_t = sum_n h_t C_t
+
+Shapes: b batch, l length, e inner width, n state size.
+
+`reference` is the definition, one line per step. The other backends compute the same numbers:
+`torch` builds decay and drive step by step, so that no (b, l, e, n) tensor exists; `numba` is a compiled
+kernel that also recomputes the states during the backward pass.
+
+Source of the recurrence: Gu and Dao, "Mamba", arXiv:2312.00752, section 3.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from qablate.errors import QablateError
+
+SCAN_BACKENDS = ("auto", "reference", "torch")
+
+
+def selective_scan(
+    inputs: Tensor,
+    step: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    initial: Tensor | None = None,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """Run the recurrence over time; differentiable in every tensor argument and through both results.
+
+    Args:
+        inputs: (b, l, e) what enters the state; multiply by `step` first where the model does so.
+        step: (b, l, e) step size, positive.
+        A: (e, n) decay rates, negative; a decay shared by all channels is expanded by the caller.
+        B: (b, l, n) input weights of the states.
+        C: (b, l, n) read-out weights of the states.
+        initial: (b, e, n) state before the first step; None is zero.
+        backend: one of `SCAN_BACKENDS`; "auto" takes the fastest that works on the device.
+
+    Returns:
+        y (b, l, e) and the state after the last step (b, e, n). The skip term is left to the caller.
+
+    Raises:
+        QablateError: on shapes that do not fit, mixed dtypes or an unknown backend.
+    """
+    _check(inputs, step, A, B, C, initial, backend)
+    start = inputs.new_zeros(inputs.shape[0], *A.shape) if initial is None else initial  # (b, e, n)
+    run = _scan_reference if backend == "reference" else _scan_torch
+    return run(inputs, step, A, B, C, start)
+
+
+def _check(
+    inputs: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, initial: Tensor | None, backend: str
+) -> None:
+    """Reject what would otherwise broadcast or promote without a word."""
+    if backend not in SCAN_BACKENDS:
+        allowed = ", ".join(SCAN_BACKENDS)
+        raise QablateError(f"selective_scan: unknown backend {backend!r}, allowed: {allowed}")
+    if inputs.dim() != 3 or A.dim() != 2:
+        shapes = f"{tuple(inputs.shape)} and {tuple(A.shape)}"
+        raise QablateError(f"selective_scan: inputs must be (b, l, e) and A (e, n), got {shapes}")
+    b, length, e = inputs.shape
+    n = A.shape[1]
+    expected = {
+        "step": (step, (b, length, e)),
+        "A": (A, (e, n)),
+        "B": (B, (b, length, n)),
+        "C": (C, (b, length, n)),
+        "initial": (initial, (b, e, n)),
+    }
+    for name, (tensor, shape) in expected.items():
+        if tensor is None:
+            continue
+        if tuple(tensor.shape) != shape:
+            raise QablateError(f"selective_scan: {name} must have shape {shape}, got {tuple(tensor.shape)}")
+        if tensor.dtype != inputs.dtype or not tensor.dtype.is_floating_point:
+            raise QablateError(f"selective_scan: {name} is {tensor.dtype}, inputs are {inputs.dtype}")
+
+
+def _scan_reference(
+    inputs: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The definition: decay and drive of all steps at once, then one step after the other."""
+    decay = torch.exp(step[..., None] * A)  # (b, l, e, n)
+    drive = inputs[..., None] * B[:, :, None]  # (b, l, e, n)
+    outputs = []
+    for decay_t, drive_t, C_t in zip(decay.unbind(1), drive.unbind(1), C.unbind(1), strict=True):
+        state = decay_t * state + drive_t  # (b, e, n)
+        outputs.append((state * C_t[:, None]).sum(-1))  # (b, e)
+    return _stack(outputs, inputs), state
+
+
+def _scan_torch(
+    inputs: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The same without (b, l, e, n) tensors: they would pass through main memory several times."""
+    outputs = []
+    times = zip(inputs.unbind(1), step.unbind(1), B.unbind(1), C.unbind(1), strict=True)
+    for inputs_t, step_t, B_t, C_t in times:
+        decay_t = torch.exp(step_t[..., None] * A)  # (b, e, n)
+        state = torch.addcmul(decay_t * state, inputs_t[..., None], B_t[:, None])  # (b, e, n)
+        outputs.append((state @ C_t[..., None])[..., 0])  # (b, e)
+    return _stack(outputs, inputs), state
+
+
+def _stack(outputs: list[Tensor], inputs: Tensor) -> Tensor:
+    """Put the steps along the time axis; a scan of no steps has an empty one."""
+    return torch.stack(outputs, 1) if outputs else inputs * 1  # (b, l, e)
