@@ -1,0 +1,164 @@
+"""The models and tasks of the study as data: names, factors, shapes, versions.
+
+Layer 0: imports neither torch nor pandas, so that a dry run of thousands of cells takes seconds. How a model is built
+stands in `qablate.models`, how a dataset is made in `qablate.tasks`; what both and the workflow must agree on stands here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from qablate.errors import QablateError
+
+TaskKind = Literal["classification", "regression"]
+Parameter = int | str
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One of the 12 models.
+
+    `features` and `mixing` use the words of the published result files (`classical`, `quantum`,
+    `quantum_superposition`). `chunk` is the number of steps that one circuit or pooled token covers; 1 where a model
+    reads single steps. `code_version` is raised by hand when the numbers of a model change; results of an older
+    version then no longer stand.
+    """
+
+    id: str
+    name: str
+    group: int
+    features: str
+    mixing: str
+    architecture: Literal["transformer", "mamba", "hydra"]
+    chunk: int
+    code_version: int = 1
+
+    @property
+    def quantum_features(self) -> bool:
+        """Whether the feature extractor holds a circuit."""
+        return self.features != "classical"
+
+    @property
+    def quantum_mixing(self) -> bool:
+        """Whether the sequence mixing holds a circuit."""
+        return self.mixing != "classical"
+
+    @property
+    def notation(self) -> str:
+        """The users' short form, features then mixing: `Q→C`, `C→Q(S)`; S stands for superposition."""
+        return f"{_LETTER[self.features]}→{_LETTER[self.mixing]}"
+
+
+_LETTER = {"classical": "C", "quantum": "Q", "quantum_superposition": "Q(S)"}
+_Q, _C, _S = "quantum", "classical", "quantum_superposition"
+
+MODELS: Mapping[str, ModelInfo] = MappingProxyType(
+    {
+        info.id: info
+        for info in (
+            ModelInfo("1a", "QuantumTransformer", 1, _Q, _C, "transformer", 16),
+            ModelInfo("1b", "QuantumMambaSSM", 1, _Q, _C, "mamba", 32),
+            ModelInfo("1c", "QuantumHydraSSM", 1, _Q, _C, "hydra", 32),
+            ModelInfo("2a", "ClassicalQuantumAttention", 2, _C, _Q, "transformer", 16),
+            ModelInfo("2d", "QuantumMambaHydraSSM", 2, _C, _S, "mamba", 32),
+            ModelInfo("2e", "QuantumHydraHydraSSM", 2, _C, _S, "hydra", 32),
+            ModelInfo("3a", "ClassicalTransformer", 3, _C, _C, "transformer", 1),
+            ModelInfo("3b", "TrueClassicalMamba", 3, _C, _C, "mamba", 1),
+            ModelInfo("3c", "TrueClassicalHydra", 3, _C, _C, "hydra", 1),
+            ModelInfo("4a", "QuantumTransformerE2E", 4, _Q, _Q, "transformer", 16),
+            ModelInfo("4d", "QuantumMambaE2E_Superposition", 4, _Q, _S, "mamba", 16),
+            ModelInfo("4e", "QuantumHydraE2E_Superposition", 4, _Q, _S, "hydra", 16),
+        )
+    }
+)
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """One of the three tasks, with the published parameters that enter the identity of its datasets.
+
+    `metric` is the primary test metric of a result; `nominal_baseline` the constant the published files carry.
+    """
+
+    id: str
+    title: str
+    kind: TaskKind
+    metric: str
+    larger_is_better: bool
+    generator: str
+    nominal_baseline: float
+    published_lengths: tuple[int, ...]
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+    def n_channels(self, parameters: Mapping[str, Parameter]) -> int:
+        """Input channels: address bits and values of two tables for Forrelation, value and marker otherwise."""
+        return 2 * (int(parameters["n_bits"]) + 1) if self.id == "forrelation" else 2
+
+    def n_outputs(self, parameters: Mapping[str, Parameter]) -> int:
+        """Width of the model's head: two logits, one sum, or one value per marker."""
+        if self.id == "forrelation":
+            return 2
+        return int(parameters["n_markers"]) if self.id == "selective_copy" else 1
+
+    def shortest_length(self, parameters: Mapping[str, Parameter]) -> int:
+        """Smallest length at which the generator is defined."""
+        return 1 if self.id == "forrelation" else int(parameters["n_markers"])
+
+
+TASKS: Mapping[str, TaskInfo] = MappingProxyType(
+    {
+        info.id: info
+        for info in (
+            TaskInfo(
+                "forrelation",
+                "Forrelation",
+                "classification",
+                "test_acc",
+                True,
+                "forrelation-g2",
+                0.5,
+                (50, 100, 200),
+                {"encoding": "bits", "n_bits": 6, "order": "random", "reject_abs_phi": "0.15"},
+            ),
+            TaskInfo(
+                "adding_problem",
+                "Adding Problem",
+                "regression",
+                "test_mse",
+                False,
+                "adding_problem-g1",
+                0.167,
+                (100, 200, 500, 1000),
+                {"n_markers": 2, "placement": "extremes"},
+            ),
+            TaskInfo(
+                "selective_copy",
+                "Selective Copy",
+                "regression",
+                "test_r2",
+                True,
+                "selective_copy-g1",
+                0.083,
+                (100, 200, 500, 1000),
+                {"n_markers": 8, "placement": "uniform"},
+            ),
+        )
+    }
+)
+
+
+def model_info(model_id: str) -> ModelInfo:
+    """Return the entry of one model; an unknown id is a QablateError that lists the known ones."""
+    try:
+        return MODELS[model_id]
+    except KeyError:
+        raise QablateError(f"unknown model '{model_id}': known are {', '.join(MODELS)}") from None
+
+
+def task_info(task_id: str) -> TaskInfo:
+    """Return the entry of one task; an unknown id is a QablateError that lists the known ones."""
+    try:
+        return TASKS[task_id]
+    except KeyError:
+        raise QablateError(f"unknown task '{task_id}': known are {', '.join(TASKS)}") from None

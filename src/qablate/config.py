@@ -1,0 +1,163 @@
+"""Reading a study's settings: YAML files laid over each other, checked against a closed schema.
+
+A misspelt key, a wrong type or a forbidden value is one line that names the key and what is allowed.
+"""
+
+import difflib
+import functools
+import math
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from qablate.catalog import TASKS
+from qablate.errors import QablateError
+
+Config = dict[str, Any]
+MAX_CONFIG_BYTES = 1_000_000
+
+PUBLISHED_TRAINING = {
+    "max_epochs": 100,
+    "patience": 20,
+    "batch_size": 32,
+    "learning_rate": 1e-3,
+    "weight_decay": 1e-4,
+    "clip_norm": 1.0,
+}
+"""The published recipe to the number; a study that changes one of them needs a recipe name of its own."""
+
+
+class ConfigError(QablateError):
+    """A setting that the study cannot be run with."""
+
+
+def load_config(paths: Iterable[Path | str], overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read YAML files, each laid over those before it, then `overrides`; return the checked settings."""
+    merged: Config = {}
+    for path in paths:
+        merged = merge(merged, read_yaml(Path(path)))
+    return check_config(merge(merged, overrides or {}))
+
+
+def read_yaml(path: Path) -> Config:
+    """Read one YAML file that holds a mapping."""
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise ConfigError(f"{path}: over {MAX_CONFIG_BYTES} bytes, no settings file is that long")
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: must hold a mapping of settings, found {type(content).__name__}")
+    return content
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Config:
+    """Lay `over` over `base`: mappings are merged key by key, everything else is replaced (Snakemake's rule)."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = merge(old, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def check_config(config: Mapping[str, Any]) -> Config:
+    """Return `config` if it satisfies the schema and the rules that a schema cannot say; else raise ConfigError."""
+    _check_schema(config)
+    _check_model(config["model"])
+    _check_tasks(config)
+    _check_recipe(config)
+    return dict(config)
+
+
+@functools.cache
+def config_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a study's settings."""
+    text = resources.files("qablate").joinpath("schemas/config.schema.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)
+
+
+@functools.cache
+def _validator() -> Any:
+    import jsonschema  # costs 0.1 s, not needed by commands that read no settings
+
+    return jsonschema.Draft202012Validator(config_schema())
+
+
+def _check_schema(config: Mapping[str, Any]) -> None:
+    try:
+        errors = sorted(_validator().iter_errors(config), key=lambda error: [str(part) for part in error.absolute_path])
+    except (RecursionError, TypeError) as error:
+        raise ConfigError(f"settings cannot be checked: {error}") from error
+    if errors:
+        raise ConfigError(_explain(errors[0]))
+
+
+def _explain(error: Any) -> str:
+    """Say one schema error as `key: found, allowed`."""
+    where = ".".join(str(part) for part in error.absolute_path)
+    prefix = f"{where}." if where else ""
+    rule, allowed = error.validator, error.validator_value
+    if rule == "additionalProperties":
+        known = error.schema.get("properties", {})
+        key = next(key for key in error.instance if key not in known)
+        return f"{prefix}{key}: unknown key, {_suggestion(str(key), known)}"
+    if rule == "required":
+        key = next(key for key in allowed if key not in error.instance)
+        return f"{prefix}{key}: missing key"
+    if rule == "enum":
+        return f"{where}: {error.instance!r} is not allowed, one of {', '.join(map(str, allowed))}"
+    if rule == "type":
+        return f"{where or 'settings'}: {_short(error.instance)} is not of type {allowed}"
+    return f"{where}: {_short(error.instance)} is not allowed ({rule}: {_short(allowed)})"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _suggestion(key: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(key, list(known), n=1)
+    return f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known)}"
+
+
+def _check_model(model: Mapping[str, Any]) -> None:
+    if model["d_model"] % (2 * model["n_heads"]):
+        raise ConfigError(f"model.d_model: {model['d_model']} is not a multiple of 2 * n_heads = {2 * model['n_heads']}")
+
+
+def _check_tasks(config: Mapping[str, Any]) -> None:
+    for name, settings in config["tasks"].items():
+        task = TASKS[name]
+        parameters = {**task.parameters, **{k: v for k, v in settings.items() if k != "lengths"}}
+        shortest = task.shortest_length(parameters)
+        for length in settings["lengths"]:
+            if length < shortest:
+                raise ConfigError(
+                    f"tasks.{name}.lengths: {length} is shorter than its {shortest} markers"
+                    if name != "forrelation"
+                    else f"tasks.{name}.lengths: {length} is below {shortest}"
+                )
+
+
+def _check_recipe(config: Mapping[str, Any]) -> None:
+    training = config["training"]
+    for key, value in training.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"training.{key}: {value} is not a finite number")
+    if training["recipe"] != "published":
+        return
+    for key, published in PUBLISHED_TRAINING.items():
+        if training[key] != published:
+            raise ConfigError(
+                f"training.{key}: {training[key]} differs from the published {published}; "
+                "the recipe 'published' is frozen, give training.recipe another name"
+            )
+

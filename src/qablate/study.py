@@ -1,0 +1,277 @@
+"""What a study consists of: its cells, their settings, files and state.
+
+Layer 0 and quick to import: the Snakemake files use this module and nothing heavier.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from qablate.catalog import Parameter, TaskInfo, model_info, task_info
+from qablate.config import Config, load_config
+from qablate.errors import QablateError
+from qablate.records import RecordError, read_record, settings_of_record
+
+PUBLISHED_SAMPLES = 5000
+State = Literal["done", "missing", "stale", "unreadable"]
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One model on one task at one length with one seed: one job, one JSON."""
+
+    model: str
+    task: str
+    length: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """`1b_adding_problem_L100_seed2024`: the stem of every file of this cell."""
+        return f"{self.model}_{self.task}_L{self.length}_seed{self.seed}"
+
+    @property
+    def result_name(self) -> str:
+        """Name of the result file, the one the users' scripts look for."""
+        return f"synthetic_{self.name}_results.json"
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What fixes the bytes of a dataset: task, length, seed, number of items and the generator's parameters."""
+
+    task: str
+    length: int
+    seed: int
+    n_samples: int = PUBLISHED_SAMPLES
+    changed: tuple[tuple[str, Parameter], ...] = ()
+
+    @property
+    def info(self) -> TaskInfo:
+        """The task's catalog entry."""
+        return task_info(self.task)
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """Generator parameters: the published ones with this dataset's changes over them."""
+        return {**self.info.parameters, **dict(self.changed)}
+
+    @property
+    def n_channels(self) -> int:
+        """Input channels."""
+        return self.info.n_channels(self.parameters)
+
+    @property
+    def n_outputs(self) -> int:
+        """Width of a model's output."""
+        return self.info.n_outputs(self.parameters)
+
+    @property
+    def identity(self) -> dict[str, Parameter]:
+        """Everything that decides the bytes, as stored in result files and hashed into `dataset_sha256`."""
+        return {
+            **self.parameters,
+            "generator": self.info.generator,
+            "n_samples": self.n_samples,
+            "seed": self.seed,
+            "seq_len": self.length,
+            "task": self.task,
+        }
+
+    @property
+    def identity_json(self) -> str:
+        """`identity` as canonical JSON: keys sorted, no spaces, ASCII."""
+        return canonical_json(self.identity)
+
+    @property
+    def variant(self) -> str:
+        """`published`, or the changed values and 8 hex digits of the hash of all parameters but seed and length."""
+        if self.n_samples == PUBLISHED_SAMPLES and self.parameters == dict(self.info.parameters):
+            return "published"
+        fixed = {key: value for key, value in self.identity.items() if key not in ("seed", "seq_len")}
+        digest = hashlib.sha256(canonical_json(fixed).encode("ascii")).hexdigest()[:8]
+        changes = [f"{key}{value}" for key, value in sorted(self.parameters.items())
+                   if value != self.info.parameters[key]]
+        slug = "-".join([f"n{self.n_samples}", *changes]).replace("_", "").replace(".", "p")
+        return f"{slug}-{digest}"
+
+    @property
+    def split_sizes(self) -> tuple[int, int, int]:
+        """Items for training, validation and test: floor(.8 n), floor(.1 n) and the rest."""
+        train, validation = self.n_samples * 8 // 10, self.n_samples // 10
+        return train, validation, self.n_samples - train - validation
+
+    @property
+    def split_id(self) -> str:
+        """`perm-4000-500-500`: a seeded permutation cut at these sizes."""
+        return "-".join(["perm", *map(str, self.split_sizes)])
+
+    def path(self, results: Path) -> Path:
+        """File of this dataset below a results folder."""
+        folder = results / "datasets" / self.task / self.info.generator / self.variant
+        return folder / f"L{self.length}_seed{self.seed}.npz"
+
+
+@dataclass(frozen=True)
+class CellState:
+    """Whether a cell's result stands, and if not, why in one line."""
+
+    state: State
+    reason: str = ""
+
+
+class Study:
+    """A set of cells and the settings they are run with.
+
+    Built from checked settings (`qablate.config`); every path is relative to the working folder.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.name: str = config["name"]
+        self.results = Path(config["results"])
+        self.system: str = config["system"]
+        self.recipe: str = config["training"]["recipe"]
+
+    @classmethod
+    def load(cls, paths: Iterable[Path | str], overrides: Mapping[str, Any] | None = None) -> "Study":
+        """Read a study from config files laid over each other."""
+        return cls(load_config(paths, overrides))
+
+    @functools.cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """All cells, by task, length, model, seed."""
+        return tuple(
+            Cell(model, task, length, seed)
+            for task, settings in self.config["tasks"].items()
+            for length in settings["lengths"]
+            for model in self.config["models"]
+            for seed in self.config["seeds"]
+        )
+
+    @functools.cached_property
+    def datasets(self) -> tuple[DatasetSpec, ...]:
+        """All datasets that the cells need, each once."""
+        return tuple(dict.fromkeys(self.dataset(cell.task, cell.length, cell.seed) for cell in self.cells))
+
+    def cell(self, model: str, task: str, length: int, seed: int) -> Cell:
+        """Return one cell of this study; a QablateError names what the study does not hold."""
+        model_info(model)
+        task_info(task)
+        cell = Cell(model, task, length, seed)
+        if cell not in set(self.cells):
+            raise QablateError(f"{cell.name}: not a cell of study '{self.name}' (see models, seeds, tasks in its config)")
+        return cell
+
+    def dataset(self, task: str, length: int, seed: int) -> DatasetSpec:
+        """Return the dataset of one task, length and seed."""
+        settings = self.config["tasks"][task]
+        published = task_info(task).parameters
+        changed = tuple(sorted((key, value) for key, value in settings.items()
+                               if key != "lengths" and value != published[key]))
+        return DatasetSpec(task, length, seed, self.config["data"]["n_samples"], changed)
+
+    def cell_key(self, cell: Cell) -> str:
+        """Identity of a cell across systems: `published/published/1b/adding_problem/L100/seed2024`."""
+        return f"published/{self.recipe}/{cell.model}/{cell.task}/L{cell.length}/seed{cell.seed}"
+
+    @property
+    def result_folder(self) -> Path:
+        """Folder of the result files; nothing but finished cells may stand there as `*.json`."""
+        return self.results / "synthetic_benchmarks"
+
+    def result_path(self, cell: Cell) -> Path:
+        """Result file of one cell."""
+        return self.result_folder / cell.result_name
+
+    def dataset_path(self, cell: Cell) -> Path:
+        """Dataset file of one cell."""
+        return self.dataset(cell.task, cell.length, cell.seed).path(self.results)
+
+    def settings_of(self, cell: Cell) -> dict[str, Any]:
+        """Every setting that changes the numbers of this cell, flat; what decides whether a result stands."""
+        model, training = self.config["model"], self.config["training"]
+        spec = self.dataset(cell.task, cell.length, cell.seed)
+        return {
+            "training.recipe": self.recipe,
+            **{f"model.{key}": model[key] for key in sorted(model)},
+            **{f"training.{key}": training[key] for key in sorted(training)},
+            "data.generator": spec.info.generator,
+            "data.n_samples": spec.n_samples,
+            "data.variant": spec.variant,
+            "split_id": spec.split_id,
+            "model_code_version": model_info(cell.model).code_version,
+        }
+
+    def settings_sha256(self, cell: Cell) -> str:
+        """Hash of `settings_of`, kept in checkpoints and provenance."""
+        return hashlib.sha256(canonical_json(self.settings_of(cell)).encode("ascii")).hexdigest()
+
+    def state_of(self, cell: Cell) -> CellState:
+        """Judge the result file of one cell by what it says, never by its age or its place."""
+        path = self.result_path(cell)
+        if not path.exists():
+            return CellState("missing")
+        try:
+            record = read_record(path)
+        except RecordError as error:
+            return CellState("unreadable", str(error))
+        differing = self.differences(cell, record)
+        return CellState("stale", "; ".join(differing)) if differing else CellState("done")
+
+    def differences(self, cell: Cell, record: Mapping[str, Any]) -> list[str]:
+        """Say which settings of this study a record was not made with; an empty list means that it stands."""
+        found = settings_of_record(record)
+        lines = [
+            f"{key} is {found[key]!r}, the study has {wanted!r}"
+            for key, wanted in self.settings_of(cell).items()
+            if key in found and found[key] != wanted
+        ]
+        lines += self._dataset_differences(cell, record)
+        if record["schema_version"] == 1 and cell.task == "forrelation":
+            lines.append("selected on its test items (published Forrelation files have no validation set of their own)")
+        return lines
+
+    def _dataset_differences(self, cell: Cell, record: Mapping[str, Any]) -> list[str]:
+        if "dataset" not in record:
+            return []
+        wanted = known_dataset_sha256(self.dataset(cell.task, cell.length, cell.seed), self.results)
+        found = record["dataset"]["dataset_sha256"]
+        if wanted is None or found == wanted:
+            return []
+        return [f"dataset {found[:12]} is not the study's {wanted[:12]}"]
+
+
+def canonical_json(value: object) -> str:
+    """Serialise with sorted keys, no spaces and ASCII only, so that equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+@functools.cache
+def published_sha256() -> Mapping[str, str]:
+    """Map the identity JSON of each of the 33 published datasets to its `dataset_sha256`."""
+    import csv
+    from importlib import resources
+
+    text = resources.files("qablate").joinpath("goldens/published_datasets.csv").read_text(encoding="utf-8")
+    return {row["identity"]: row["dataset_sha256"] for row in csv.DictReader(text.splitlines())}
+
+
+def known_dataset_sha256(spec: DatasetSpec, results: Path) -> str | None:
+    """Return the hash a dataset must have: of the published table, else of the sidecar beside a made one, else None."""
+    published = published_sha256().get(spec.identity_json)
+    if published is not None:
+        return published
+    return _sidecar_sha256(spec.path(results).with_suffix(".json"))
+
+
+@functools.cache
+def _sidecar_sha256(sidecar: Path) -> str | None:
+    try:
+        return str(json.loads(sidecar.read_text(encoding="utf-8"))["dataset_sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
