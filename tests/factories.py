@@ -1,0 +1,231 @@
+"""Made-up results for tests: a valid record of any cell of any study, written where the study looks for it.
+
+The numbers are drawn, not measured; they only have the right shapes and sizes. Every record passes `check_record`.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qablate import __version__
+from qablate.catalog import model_info
+from qablate.config import check_config, read_yaml
+from qablate.records import check_record, plain_types, write_record
+from qablate.study import Cell, Study, known_dataset_sha256
+
+CONFIG = Path(__file__).parents[1] / "config.yaml"
+SMALL = {
+    "name": "small",
+    "seeds": [2024, 2025],
+    "data": {"n_samples": 200},
+    "tasks": {
+        "forrelation": {"lengths": [16, 32], "n_bits": 6},
+        "adding_problem": {"lengths": [16, 32], "placement": "extremes"},
+        "selective_copy": {"lengths": [16, 32], "n_markers": 8},
+    },
+}
+SMALL_TRAINING = {"recipe": "demo", "max_epochs": 6, "patience": 3}
+
+
+def published_study(results: Path, **changes: Any) -> Study:
+    """The study of config.yaml, all 396 cells, with another results folder."""
+    study = Study(check_config({**read_yaml(CONFIG), **changes}))
+    study.results = results
+    return study
+
+
+def small_study(results: Path, **changes: Any) -> Study:
+    """Lengths 16 and 32, two seeds, few items and epochs: 144 cells, or fewer by `changes` (top-level keys)."""
+    base = read_yaml(CONFIG)
+    training = {**base["training"], **SMALL_TRAINING}
+    return published_study(results, **{**SMALL, "training": training, "legacy_metric": False, **changes})
+
+
+def record_of(study: Study, cell: Cell, rng: np.random.Generator | None = None, status: str = "ok",
+              **overrides: Any) -> dict[str, Any]:
+    """A valid schema-2 record of `cell`; overrides replace top-level keys, mappings are laid over key by key."""
+    rng = rng or np.random.default_rng(stable_int(study.cell_key(cell)))
+    spec = study.dataset(cell.task, cell.length, cell.seed)
+    history = _history(study, cell, rng, status)
+    record = {
+        **_identity(study, cell),
+        "history": history,
+        "best_val_metric": _best(spec.info.kind, history["val_metric"]) if status == "ok" else None,
+        **_test_metrics(cell, rng, status),
+        "baseline": spec.info.nominal_baseline,
+        "training_time": 12.5 * len(history["epochs"]),
+        "epochs_trained": len(history["epochs"]),
+        "timestamp": "20260801_120000",
+        "schema_version": 2,
+        "status": status,
+        "family": "published",
+        "recipe": study.recipe,
+        "model_variant": None,
+        "task_variant": None,
+        **_data(study, cell),
+        "training": _training(study, history, status),
+        "model_config": {
+            "n_heads": study.config["model"]["n_heads"],
+            "chunk": model_info(cell.model).chunk,
+            "backend": "torch",
+            "n_params_trainable": n_params(cell) - (100 if cell.model in ("1a", "3a") else 0),
+            "model_code_version": model_info(cell.model).code_version,
+        },
+        "metrics_extra": _extra(cell, rng, status),
+        "legacy": None,
+        "predictions": None,
+        "provenance": _provenance(study, cell),
+    }
+    for key, value in overrides.items():
+        record[key] = {**record[key], **value} if isinstance(value, Mapping) and record.get(key) else value
+    record = plain_types(record)
+    check_record(record, study.result_path(cell))
+    return record
+
+
+def schema1_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The same result as the published code would have written it: without the keys added since."""
+    keys = list(record)[: list(record).index("timestamp") + 1]
+    return {key: record[key] for key in keys}
+
+
+def write_results(study: Study, cells: Iterable[Cell] | None = None, **changes: Any) -> list[dict[str, Any]]:
+    """Write a record for each cell (all of the study's by default) where the study looks for it; return them."""
+    chosen = study.cells if cells is None else cells
+    return [write_record(study.result_path(cell), record_of(study, cell, **changes)) for cell in chosen]
+
+
+def stable_int(text: str) -> int:
+    """A number that depends on the text alone, also between processes."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
+
+
+def n_params(cell: Cell) -> int:
+    """An invented parameter count that differs between models, tasks and, for two models, lengths."""
+    growing = cell.length if cell.model in ("1a", "3a") else 0
+    return 20_000 + stable_int(cell.model + cell.task) % 200_000 + 128 * growing
+
+
+def _identity(study: Study, cell: Cell) -> dict[str, Any]:
+    model, spec = model_info(cell.model), study.dataset(cell.task, cell.length, cell.seed)
+    settings, training = study.config["model"], study.config["training"]
+    return {
+        "model_id": model.id,
+        "model_name": model.name,
+        "model_info": {"name": model.name, "group": model.group, "feat": model.features, "mix": model.mixing,
+                       "type": model.architecture},
+        "task": cell.task,
+        "task_type": spec.info.kind,
+        "seq_len": cell.length,
+        "seed": cell.seed,
+        "n_params": n_params(cell),
+        "hyperparameters": {
+            **{key: settings[key] for key in ("n_qubits", "n_layers", "d_model", "d_state")},
+            "n_epochs": training["max_epochs"],
+            **{key: training[key] for key in ("batch_size", "learning_rate", "weight_decay")},
+            "num_markers": 8,
+        },
+        "data_info": {"n_channels": spec.n_channels, "n_timesteps": cell.length, "output_dim": spec.n_outputs},
+    }
+
+
+def _data(study: Study, cell: Cell) -> dict[str, Any]:
+    spec = study.dataset(cell.task, cell.length, cell.seed)
+    known = known_dataset_sha256(spec, study.results)
+    n_train, n_val, n_test = spec.split_sizes
+    return {
+        "dataset": {"generator": spec.info.generator, "variant": spec.variant, "n_samples": spec.n_samples,
+                    "data_seed": cell.seed, "dataset_sha256": known or _hex(spec.identity_json),
+                    "statistics_baseline": spec.info.nominal_baseline},
+        "split": {"split_id": spec.split_id, "split_seed": cell.seed, "split_sha256": _hex(f"split {cell.seed}"),
+                  "n_train": n_train, "n_val": n_val, "n_test": n_test},
+        "seeds": {"data": cell.seed, "split": cell.seed, "train": cell.seed},
+    }
+
+
+def _history(study: Study, cell: Cell, rng: np.random.Generator, status: str) -> dict[str, Any]:
+    training, n = study.config["training"], study.config["training"]["max_epochs"]
+    epochs = int(rng.integers(max(1, n // 2), n + 1))
+    decay = np.exp(-3 * np.arange(epochs) / epochs)
+    regression = cell.task != "forrelation"
+    val_loss = (0.17 if regression else 0.7) * (0.1 + 0.9 * decay) * rng.lognormal(0, 0.1, epochs)
+    val_metric = val_loss if regression else rng.binomial(500, 0.52, epochs) / 500
+    curves = {"train_loss": 0.9 * val_loss, "train_metric": 0.9 * val_metric, "val_loss": val_loss,
+              "val_metric": val_metric}
+    history: dict[str, Any] = {key: [float(v) for v in values] for key, values in curves.items()}
+    if status == "diverged":
+        for key in ("train_loss", "val_loss", "val_metric"):
+            history[key][-1] = None
+    history["epochs"] = list(range(1, epochs + 1))
+    history["lr"] = [training["learning_rate"] / 2 * (1 + math.cos(math.pi * e / n)) for e in range(epochs)]
+    return history
+
+
+def _best(kind: str, curve: list[float]) -> float:
+    return min(curve) if kind == "regression" else max(curve)
+
+
+def _test_metrics(cell: Cell, rng: np.random.Generator, status: str) -> dict[str, Any]:
+    names = ("test_acc", "test_auc", "test_f1", "test_loss") if cell.task == "forrelation" else (
+        "test_mse", "test_mae", "test_r2")
+    if status == "diverged":
+        return dict.fromkeys(names)
+    strength = stable_int(cell.model) % 100 / 100
+    if cell.task == "forrelation":
+        accuracy = float(rng.binomial(500, 0.5 + 0.04 * strength) / 500)
+        return dict(zip(names, (accuracy, accuracy, max(0.0, accuracy - 0.01), 0.69), strict=True))
+    variance = 1 / 6 if cell.task == "adding_problem" else 1 / 12
+    left = math.exp(-7 * strength) if cell.task == "adding_problem" else 0.9 - 0.7 * strength
+    mse = variance * left * float(rng.lognormal(0, 0.2))
+    return dict(zip(names, (mse, 0.8 * math.sqrt(mse), 1 - mse / variance), strict=True))
+
+
+def _extra(cell: Cell, rng: np.random.Generator, status: str) -> dict[str, Any]:
+    if status == "diverged":
+        return {}
+    if cell.task == "forrelation":
+        return {"majority_rate": float(rng.integers(250, 268) / 500), "majority_rate_val": 0.534,
+                "constant_prediction": bool(rng.random() < 0.2), "brier": 0.25}
+    nominal = 1 / 6 if cell.task == "adding_problem" else 1 / 12
+    extra = {"baseline_test": nominal * float(rng.lognormal(0, 0.02)), "skill": 0.5}
+    if cell.task == "selective_copy":
+        extra |= {"position_accuracy": float(rng.random()), "sequence_accuracy": float(rng.random() / 10)}
+    return extra
+
+
+def _training(study: Study, history: Mapping[str, Any], status: str) -> dict[str, Any]:
+    training, n = study.config["training"], len(history["epochs"])
+    return {
+        "dropout": study.config["model"]["dropout"],
+        "patience": training["patience"],
+        "clip_norm": training["clip_norm"],
+        "optimizer": "AdamW",
+        "scheduler": "cosine",
+        "monitor": "val_mse",
+        "best_epoch": None if status == "no_improvement" else max(1, n - 1),
+        "stop_reason": "non_finite" if status == "diverged" else "patience",
+        "diverged_epoch": n if status == "diverged" else None,
+        "nonfinite_grad_steps": 0,
+        "n_resumes": 0,
+        "seconds_per_epoch_median": 12.5,
+        "lr_final": history["lr"][-1],
+    }
+
+
+def _provenance(study: Study, cell: Cell) -> dict[str, Any]:
+    return {
+        "source": study.system, "host": "testhost", "device_name": "none", "device_type": "cpu", "cpu": "test",
+        "job_id": None, "array_task_id": None, "git_commit": None, "git_dirty": None, "package_version": __version__,
+        "config_sha256": study.settings_sha256(cell), "cell_key": study.cell_key(cell), "python": "3.11.0",
+        "torch": "2.7.0", "numpy": "2.0.0", "cuda": None, "threads": 1, "deterministic": True,
+        "started_utc": "2026-08-01T11:00:00Z", "finished_utc": "2026-08-01T12:00:00Z", "peak_memory_mb": 512.0,
+        "wall_seconds": 100.0, "command": "qablate train",
+    }
+
+
+def _hex(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
