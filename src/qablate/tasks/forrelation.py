@@ -1,0 +1,113 @@
+"""Forrelation (`forrelation-g2`): are two truth tables correlated through the Walsh-Hadamard transform?
+
+Phi(f, g) = N**-1.5 * sum over x, y of f(x) (-1)**popcount(x AND y) g(y) for tables f, g: {0..N-1} -> {-1, +1}.
+Class 1 draws f and g as the signs of a Gaussian vector and of its transform (Phi about 0.64); class 0 draws them
+independently and keeps pairs with |Phi| below a cut. A sequence shows random entries of both tables: per step the bits
+of an address x (least significant first), f(x), the bits of an independent address y, g(y).
+Sources: the published study; Aaronson and Ambainis 2015 for the problem.
+Shapes: n items, l length, N = 2**n_bits entries a table.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qablate.errors import QablateError
+from qablate.tasks.dataset import Arrays
+
+MAX_TRIES = 100
+SMALLEST_BITS, LARGEST_BITS = 2, 10
+
+
+class Draws(NamedTuple):
+    """Everything random in a dataset.
+
+    `gaussian` (n, 2, N) float64: the vectors whose signs are the tables, the second one of class 1 not yet filled in;
+    `addresses` (n, l, 2) int64: x and y of every step.
+    """
+
+    gaussian: NDArray[np.float64]
+    addresses: NDArray[np.int64]
+
+
+def forrelation(n_samples: int, length: int, seed: int, n_bits: int = 6, reject_abs_phi: float = 0.15) -> Arrays:
+    """Draw `n_samples` items of `length` steps with 2 * (n_bits + 1) channels; labels are (n,) int64, 1 at even items.
+
+    Extras: `phi_numerators` (n,) int64, Phi times N**1.5, an exact integer; `tables` (n, 2, N) int8, f then g. Raises
+    QablateError when `n_bits` is outside 2..10.
+    """
+    if not SMALLEST_BITS <= n_bits <= LARGEST_BITS:
+        raise QablateError(f"forrelation: n_bits {n_bits} is outside {SMALLEST_BITS}..{LARGEST_BITS}")
+    labels = (np.arange(n_samples) % 2 == 0).astype(np.int64)
+    gaussian, addresses = _draw(labels, length, seed, 1 << n_bits, reject_abs_phi)
+    correlated = labels == 1
+    gaussian[correlated, 1] = walsh_hadamard(gaussian[correlated, 0])     # its scale does not touch the signs
+    tables = signs(gaussian)     # (n, 2, N)
+    extras: dict[str, NDArray[Any]] = {"phi_numerators": phi_numerators(tables), "tables": tables}
+    return Arrays(_sequences(tables, addresses, n_bits), labels, extras)
+
+
+def _draw(labels: NDArray[np.int64], length: int, seed: int, size: int, reject_abs_phi: float) -> Draws:
+    """Take all draws from one generator, item by item: how many an item needs depends on what it drew before."""
+    generator = np.random.default_rng(seed)
+    gaussian = np.zeros((len(labels), 2, size))
+    addresses = np.empty((len(labels), length, 2), dtype=np.int64)
+    for item, label in enumerate(labels):
+        if label == 1:
+            gaussian[item, 0] = generator.standard_normal(size)
+        else:
+            gaussian[item] = _uncorrelated(generator, size, reject_abs_phi)
+        addresses[item] = generator.integers(0, size, size=(length, 2))
+    return Draws(gaussian, addresses)
+
+
+def _uncorrelated(generator: np.random.Generator, size: int, reject_abs_phi: float) -> NDArray[np.float64]:
+    """Draw pairs of vectors until |Phi| of their signs is below the cut; after 100 tries the last pair is kept."""
+    for _ in range(MAX_TRIES):
+        pair = generator.standard_normal((2, size))
+        if abs(int(phi_numerators(signs(pair)))) < reject_abs_phi * size**1.5:
+            break
+    return pair
+
+
+def signs(values: NDArray[np.float64]) -> NDArray[np.int8]:
+    """Return -1 or +1 for each value; zero counts as +1."""
+    return np.where(values >= 0, 1, -1).astype(np.int8)
+
+
+def walsh_hadamard(values: NDArray[Any]) -> NDArray[Any]:
+    """Transform the last axis (a power of two long), without the factor 1/sqrt(N).
+
+    Butterflies (a, b) -> (a + b, a - b) with strides 1, 2, 4, ...; their order fixes the rounding of float64 input.
+    """
+    size = values.shape[-1]
+    stride = 1
+    while stride < size:
+        pairs = values.reshape(*values.shape[:-1], size // (2 * stride), 2, stride)
+        upper, lower = pairs[..., 0, :], pairs[..., 1, :]
+        values = np.stack([upper + lower, upper - lower], axis=-2).reshape(values.shape)
+        stride *= 2
+    return values
+
+
+def phi_numerators(tables: NDArray[np.int8]) -> NDArray[np.int64]:
+    """Return N**1.5 * Phi of tables (..., 2, N) as exact integers (...)."""
+    wide = tables.astype(np.int64)
+    return (walsh_hadamard(wide[..., 0, :]) * wide[..., 1, :]).sum(axis=-1)
+
+
+def phi(tables: NDArray[np.int8]) -> NDArray[np.float64]:
+    """Return Phi of tables (..., 2, N), between -1 and 1."""
+    return phi_numerators(tables) / tables.shape[-1] ** 1.5
+
+
+def _sequences(tables: NDArray[np.int8], addresses: NDArray[np.int64], n_bits: int) -> NDArray[np.float32]:
+    """Write addresses (n, l, 2) and the table entries they point to as channels (n, l, 2 * (n_bits + 1))."""
+    n, length, _ = addresses.shape
+    channels = np.empty((n, length, 2, n_bits + 1), dtype=np.float32)
+    for bit in range(n_bits):
+        channels[..., bit] = addresses >> bit & 1
+    for table in range(2):
+        channels[:, :, table, n_bits] = np.take_along_axis(tables[:, table], addresses[:, :, table], axis=1)
+    return channels.reshape(n, length, 2 * (n_bits + 1))

@@ -1,0 +1,59 @@
+"""From the identity of a dataset to its arrays."""
+
+from qablate.errors import QablateError
+from qablate.study import DatasetSpec, published_sha256
+from qablate.tasks.adding import N_MARKERS, adding_problem
+from qablate.tasks.dataset import Arrays, Dataset
+from qablate.tasks.forrelation import forrelation
+from qablate.tasks.random_words import WORD_LIMIT
+from qablate.tasks.selective import selective_copy
+
+
+class GenerationError(QablateError):
+    """A dataset that cannot be made, or that came out other than published."""
+
+
+def generate(spec: DatasetSpec) -> Dataset:
+    """Make a dataset from its identity alone, touching no global random state.
+
+    One of the 33 published datasets must come out with its published hash; otherwise GenerationError names both.
+    Lengths, seeds or parameters that no generator here knows are GenerationErrors too.
+    """
+    _check(spec)
+    dataset = Dataset(spec, *_arrays(spec))
+    published = published_sha256().get(spec.identity_json)
+    if published not in (None, dataset.sha256):
+        raise GenerationError(
+            f"{spec.task} L={spec.length} seed={spec.seed}: generated data have hash {dataset.sha256}, published is "
+            f"{published}; this numpy draws other numbers than the versions qablate was tested with"
+        )
+    return dataset
+
+
+def _arrays(spec: DatasetSpec) -> Arrays:
+    parameters = spec.parameters
+    shape = (spec.n_samples, spec.length, spec.seed)
+    if spec.task == "adding_problem":
+        return adding_problem(*shape, placement=str(parameters["placement"]))
+    if spec.task == "selective_copy":
+        return selective_copy(*shape, int(parameters["n_markers"]), str(parameters["placement"]))
+    return forrelation(*shape, int(parameters["n_bits"]), float(parameters["reject_abs_phi"]))
+
+
+def _check(spec: DatasetSpec) -> None:
+    published = spec.info.parameters
+    for key, value in spec.changed:
+        if key not in published:
+            raise GenerationError(f"{spec.task}: unknown parameter '{key}', known are {', '.join(published)}")
+        if key in ("encoding", "order") and value != published[key]:
+            raise GenerationError(f"{spec.task}: {key} '{value}' is not made here, only '{published[key]}'")
+    if spec.task == "adding_problem" and spec.parameters["n_markers"] != N_MARKERS:
+        raise GenerationError(f"{spec.task}: n_markers {spec.parameters['n_markers']} is not made here, only 2")
+    if spec.n_samples < 1:
+        raise GenerationError(f"{spec.task}: n_samples {spec.n_samples} is below 1")
+    if not 0 <= spec.seed < WORD_LIMIT:
+        raise GenerationError(f"{spec.task}: seed {spec.seed} is outside 0..{WORD_LIMIT - 1}")
+    shortest = spec.info.shortest_length(spec.parameters)
+    if spec.length < shortest:
+        what = "1 step" if spec.task == "forrelation" else f"its {shortest} markers"
+        raise GenerationError(f"{spec.task}: length {spec.length} is shorter than {what}")
