@@ -4,21 +4,32 @@
 
 Shapes: b batch, l length, e inner width, n state size.
 
-`reference` is the definition, one line per step. The other backends compute the same numbers:
-`torch` builds decay and drive step by step, so that no (b, l, e, n) tensor exists; `numba` is a compiled
-kernel that also recomputes the states during the backward pass.
-
 Source of the recurrence: Gu and Dao, "Mamba", arXiv:2312.00752, section 3.
 """
 
 from __future__ import annotations
 
+import functools
+import logging
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from qablate.errors import QablateError
+from qablate.ssm.plain_scan import reference_scan, torch_scan
 
-SCAN_BACKENDS = ("auto", "reference", "torch")
+SCAN_BACKENDS = ("auto", "reference", "torch", "numba", "triton")
+"""reference: the definition. torch: lazy loop in plain torch. numba: compiled, CPU. triton: compiled, GPU.
+auto: the first of FASTEST that can serve the device; torch on all other devices."""
+
+FASTEST = {"cpu": ("numba",), "cuda": ("triton",)}
+
+Scan = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+log = logging.getLogger(__name__)
 
 
 def selective_scan(
@@ -39,27 +50,21 @@ def selective_scan(
         B: (b, l, n) input weights of the states.
         C: (b, l, n) read-out weights of the states.
         initial: (b, e, n) state before the first step; None is zero.
-        backend: one of `SCAN_BACKENDS`; "auto" takes the fastest that works on the device.
+        backend: one of `SCAN_BACKENDS`.
 
     Returns:
         y (b, l, e) and the state after the last step (b, e, n). The skip term is left to the caller.
 
     Raises:
-        QablateError: on shapes that do not fit, mixed dtypes or an unknown backend.
+        QablateError: on shapes that do not fit, mixed dtypes, an unknown backend or one that cannot serve.
     """
-    _check(inputs, step, A, B, C, initial, backend)
+    _check(inputs, step, A, B, C, initial)
     start = inputs.new_zeros(inputs.shape[0], *A.shape) if initial is None else initial  # (b, e, n)
-    run = _scan_reference if backend == "reference" else _scan_torch
-    return run(inputs, step, A, B, C, start)
+    return _resolve(backend, inputs.device, inputs.dtype)(inputs, step, A, B, C, start)
 
 
-def _check(
-    inputs: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, initial: Tensor | None, backend: str
-) -> None:
+def _check(inputs: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, initial: Tensor | None) -> None:
     """Reject what would otherwise broadcast or promote without a word."""
-    if backend not in SCAN_BACKENDS:
-        allowed = ", ".join(SCAN_BACKENDS)
-        raise QablateError(f"selective_scan: unknown backend {backend!r}, allowed: {allowed}")
     if inputs.dim() != 3 or A.dim() != 2:
         shapes = f"{tuple(inputs.shape)} and {tuple(A.shape)}"
         raise QablateError(f"selective_scan: inputs must be (b, l, e) and A (e, n), got {shapes}")
@@ -81,32 +86,36 @@ def _check(
             raise QablateError(f"selective_scan: {name} is {tensor.dtype}, inputs are {inputs.dtype}")
 
 
-def _scan_reference(
-    inputs: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The definition: decay and drive of all steps at once, then one step after the other."""
-    decay = torch.exp(step[..., None] * A)  # (b, l, e, n)
-    drive = inputs[..., None] * B[:, :, None]  # (b, l, e, n)
-    outputs = []
-    for decay_t, drive_t, C_t in zip(decay.unbind(1), drive.unbind(1), C.unbind(1), strict=True):
-        state = decay_t * state + drive_t  # (b, e, n)
-        outputs.append((state * C_t[:, None]).sum(-1))  # (b, e)
-    return _stack(outputs, inputs), state
+def _resolve(backend: str, device: torch.device, dtype: torch.dtype) -> Scan:
+    """The scan of a backend's name; for `auto` the fastest that can serve."""
+    if backend == "auto":
+        for name in FASTEST.get(device.type, ()):
+            module, obstacle = _load(name, device.type, dtype)
+            if obstacle is None:
+                return module.scan
+            _say_once(name, obstacle)
+        return torch_scan
+    if backend in ("reference", "torch"):
+        return reference_scan if backend == "reference" else torch_scan
+    if backend not in SCAN_BACKENDS:
+        allowed = ", ".join(SCAN_BACKENDS)
+        raise QablateError(f"selective_scan: unknown backend {backend!r}, allowed: {allowed}")
+    module, obstacle = _load(backend, device.type, dtype)
+    if obstacle is not None:
+        raise QablateError(f"selective_scan: backend {backend} cannot be used here: {obstacle}")
+    return module.scan
 
 
-def _scan_torch(
-    inputs: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The same without (b, l, e, n) tensors: they would pass through main memory several times."""
-    outputs = []
-    times = zip(inputs.unbind(1), step.unbind(1), B.unbind(1), C.unbind(1), strict=True)
-    for inputs_t, step_t, B_t, C_t in times:
-        decay_t = torch.exp(step_t[..., None] * A)  # (b, e, n)
-        state = torch.addcmul(decay_t * state, inputs_t[..., None], B_t[:, None])  # (b, e, n)
-        outputs.append((state @ C_t[..., None])[..., 0])  # (b, e)
-    return _stack(outputs, inputs), state
+@functools.cache
+def _load(name: str, device_type: str, dtype: torch.dtype) -> tuple[Any, str | None]:
+    """The module of a compiled scan, with `scan` and `obstacle`, and why it cannot serve."""
+    try:
+        module = import_module(f"qablate.ssm.{name}_scan")
+    except ImportError as error:
+        return None, f"{error.name or name} is not installed"
+    return module, module.obstacle(device_type, dtype)
 
 
-def _stack(outputs: list[Tensor], inputs: Tensor) -> Tensor:
-    """Put the steps along the time axis; a scan of no steps has an empty one."""
-    return torch.stack(outputs, 1) if outputs else inputs * 1  # (b, l, e)
+@functools.cache
+def _say_once(name: str, obstacle: str) -> None:
+    log.warning("selective scan: plain torch serves instead of %s: %s", name, obstacle)
