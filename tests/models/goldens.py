@@ -1,0 +1,93 @@
+"""Weights, inputs and expected results of the published implementation, rebuilt from integers.
+
+Every number of a weight or an input comes from a 32-bit hash of its index and of a stream, so that any
+implementation can rebuild it; `tests/data/parity_goldens.json` holds what the published code made of them.
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from qablate.models import ModelSettings, build_model, load_published_state, published_tensors
+
+GOLDENS = Path(__file__).parents[1] / "data" / "parity_goldens.json"
+MASK = np.uint64(0xFFFFFFFF)
+
+
+def hashed(count, stream):
+    """Numbers in [-0.5, 0.5), float64: a function of index (from 1) and stream alone."""
+    index = np.arange(1, count + 1, dtype=np.uint64)
+    h = (index * np.uint64(2654435761) + np.uint64(stream * 2246822519 % 2**32)) & MASK
+    h ^= h >> np.uint64(16)
+    h = h * np.uint64(2246822507) & MASK
+    h ^= h >> np.uint64(13)
+    h = h * np.uint64(3266489909) & MASK
+    h ^= h >> np.uint64(16)
+    return h / 2.0**32 - 0.5
+
+
+@cache
+def golden_cases():
+    """Model id -> its cases."""
+    return json.loads(GOLDENS.read_text())["models"]
+
+
+def golden_weights(case):
+    """Tensors of a case in published order; None where the model's own frozen table stays."""
+    weights = []
+    for position, entry in enumerate(case["tensors"]):
+        if entry.get("frozen"):
+            weights.append(None)
+            continue
+        count = int(np.prod(entry["shape"])) * (2 if entry["complex"] else 1)
+        values = entry["offset"] + entry["scale"] * np.sqrt(12) * hashed(count, position + 1)
+        tensor = torch.from_numpy(values.astype(np.float32))
+        if entry["complex"]:
+            tensor = torch.view_as_complex(tensor.view(-1, 2))
+        weights.append(tensor.reshape(entry["shape"]))
+    return weights
+
+
+def golden_inputs(case):
+    """Inputs (batch, channels, length), float32."""
+    batch, channels, length = case["batch"], case["channels"], case["length"]
+    if channels == 2:
+        x = np.zeros((batch, 2, length))
+        x[:, 0] = hashed(batch * length, 1000).reshape(batch, length) + 0.5
+        for b in range(batch):
+            x[b, 1, [(7 + 11 * k + 3 * b) % length for k in range(8)]] = 1
+    else:
+        u = hashed(batch * channels * length, 1000).reshape(batch, channels, length)
+        x = (u > 0).astype(float)
+        x[:, [6, 13]] = np.sign(u[:, [6, 13]])
+    return torch.from_numpy(x.astype(np.float32))
+
+
+def golden_model(model_id, case, settings=None):
+    """A model that carries the weights of a case, in evaluation mode."""
+    model = build_model(model_id, case["channels"], case["length"], case["outputs"], settings or ModelSettings())
+    own = [parameter.detach().clone() for _, parameter in published_tensors(model)]
+    weights = [mine if given is None else given for mine, given in zip(own, golden_weights(case), strict=True)]
+    load_published_state(model, weights)
+    return model.eval()
+
+
+def outputs_and_gradients(model, x):
+    """Outputs, and the gradient of sum_k y_k cos(k) for every published tensor (None where it gets none)."""
+    y = model(x)
+    weights = torch.cos(torch.arange(y.numel(), dtype=y.dtype))
+    model.zero_grad()
+    (y.flatten() * weights).sum().backward()
+    return y.detach(), [parameter.grad for _, parameter in published_tensors(model)]
+
+
+def sum_and_norm(gradient):
+    """Sum and Euclidean norm over the numbers of a gradient; a complex number counts as two. Float64."""
+    if gradient is None:
+        return 0.0, 0.0
+    parts = torch.view_as_real(gradient) if gradient.is_complex() else gradient
+    parts = parts.double()
+    return float(parts.sum()), float(parts.norm())
