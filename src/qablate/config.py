@@ -67,6 +67,19 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Config:
     return merged
 
 
+def difference(base: Mapping[str, Any], over: Mapping[str, Any]) -> Config:
+    """Return the smallest settings that, laid over `base`, give `over`; the inverse of `merge`."""
+    changed: Config = {}
+    for key, value in over.items():
+        old = base.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            if inner := difference(old, value):
+                changed[key] = inner
+        elif key not in base or old != value:
+            changed[key] = value
+    return changed
+
+
 def check_config(config: Mapping[str, Any]) -> Config:
     """Return `config` if it satisfies the schema and the rules that a schema cannot say; else raise ConfigError."""
     _check_schema(config)

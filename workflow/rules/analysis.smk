@@ -1,0 +1,36 @@
+localrules:
+    all,
+    report,
+    progress,
+
+
+rule report:
+    """Tables, figures and the combined report of the whole study."""
+    input:
+        cells=RESULTS,
+        config=CONFIG_FILES,
+        # Its time changes when a cell is deleted, which a report that is up to date would hide otherwise.
+        folder=[folder for folder in [STUDY.result_folder] if folder.exists()],
+    output:
+        REPORT,
+        str(STUDY.results / "combined_report.html"),
+    log:
+        LOGS / "report/combined.log",
+    params:
+        settings=SETTINGS,
+    message:
+        "report on all cells: {output[0]}"
+    shell:
+        "qablate report {params.settings} > {log} 2>&1"
+
+
+rule progress:
+    """Report on the cells that exist now. No inputs, so nothing is trained; no outputs, so it always runs."""
+    log:
+        LOGS / "report/progress.log",
+    params:
+        settings=SETTINGS,
+    message:
+        f"report on what exists now: {STUDY.results}/progress_report.md"
+    shell:
+        "qablate report {params.settings} --partial > {log} 2>&1"

@@ -1,0 +1,81 @@
+"""What the rules share: the study, what each cell waits for, and the settings that every job is given."""
+
+import atexit
+import functools
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from qablate.config import check_config, difference, merge, read_yaml
+from qablate.errors import QablateError
+from qablate.plan import Plan
+from qablate.study import Study, canonical_json
+
+
+# workflow.configfiles lists the overlays before the file they lie over, so the order is built here.
+CONFIG_FILES = ["config.yaml", *(os.path.relpath(path) for path in workflow.overwrite_configfiles)]
+
+
+def checked_study():
+    """Build the study, or end with one line; an exception would bring Snakemake's trace with it."""
+    try:
+        return Study(check_config(config))
+    except QablateError as error:
+        sys.exit(f"Settings ({', '.join(CONFIG_FILES)}): {error}")
+
+
+STUDY = checked_study()
+PLAN = Plan(STUDY)
+RESULTS = [str(STUDY.result_path(cell)) for cell in STUDY.cells]
+REPORT = str(STUDY.results / "combined_report.md")
+LOGS = STUDY.results / "logs"
+
+
+def job_settings():
+    """The study as the command line wants it: the config files, and what --config or a profile laid over them."""
+    in_files = functools.reduce(merge, (read_yaml(Path(file)) for file in CONFIG_FILES), {})
+    overrides = difference(in_files, config)
+    words = ["--config", *CONFIG_FILES]
+    return shlex.join([*words, "--set", canonical_json(overrides)] if overrides else words)
+
+
+def cell_of(wildcards):
+    return STUDY.cell(wildcards.model, wildcards.task, int(wildcards.length), int(wildcards.seed))
+
+
+SETTINGS = job_settings()
+
+# A job finds the qablate of the environment that runs this workflow, activated or not.
+os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), os.path.dirname(sys.executable)])
+
+
+wildcard_constraints:
+    model="|".join(STUDY.config["models"]),
+    task="|".join(STUDY.config["tasks"]),
+    length="[0-9]+",
+    seed="[0-9]+",
+
+
+def without_file_lists(record):
+    """Snakemake's reasons name every file, 400 of them for the report; on a terminal the kinds say enough."""
+    reason = str(getattr(record, "reason", ""))
+    if len(reason) > 80 - len("Reason: "):
+        record.reason = "; ".join(part.split(":")[0] for part in reason.split("; "))
+    return True
+
+
+logger.addFilter(without_file_lists)
+
+if workflow.is_main_process:
+    logger.info(PLAN.summary())
+    # Only a real run keeps the copies of results that no longer stand; -n, --summary and their like leave none.
+    atexit.register(PLAN.discard_copies)
+
+
+onstart:
+    atexit.unregister(PLAN.discard_copies)
+
+
+onerror:
+    logger.error(f"Some jobs failed, their logs are in {LOGS}; finished cells stay. What exists: snakemake progress")

@@ -1,0 +1,13 @@
+rule dataset:
+    """Make the dataset of one task, length and seed."""
+    output:
+        STUDY.results / "datasets/{task}/{generator}/{variant}/L{length}_seed{seed}.npz",
+    log:
+        LOGS / "dataset/{task}_{generator}_{variant}_L{length}_seed{seed}.log",
+    params:
+        settings=SETTINGS,
+    message:
+        "dataset of {wildcards.task}, length {wildcards.length}, seed {wildcards.seed}"
+    shell:
+        "qablate dataset {params.settings} --task {wildcards.task} --length {wildcards.length}"
+        " --seed {wildcards.seed} > {log} 2>&1"
