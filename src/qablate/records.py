@@ -116,7 +116,7 @@ def _validator(version: int) -> Callable[[Any], Any]:
 
 def _readable(error: fastjsonschema.JsonSchemaException) -> str:
     """`data.training.patience must be integer` without the long list of what was found."""
-    return str(error.message)[:200].replace("data.", "", 1)
+    return str(error)[:200].replace("data.", "", 1)
 
 
 def _check_identity(record: Mapping[str, Any]) -> str | None:

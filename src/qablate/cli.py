@@ -1,0 +1,127 @@
+"""The command line: every step of the pipeline without Snakemake.
+
+Imports of a command happen when it runs, so that `qablate train --help` answers at once.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from qablate import __version__
+from qablate.errors import QablateError
+from qablate.study import Study
+
+BAD_INPUT = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code (0 done, 2 bad input, 85 stopped for time)."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except QablateError as error:
+        print(f"qablate: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except BrokenPipeError:
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="qablate", description="The Quantum Hydra/Mamba ablation study.")
+    parser.add_argument("--version", action="version", version=f"qablate {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_dataset(commands)
+    _add_train(commands)
+    _add_report(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
+    """Add one command with the options that all share: which study."""
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "--config", nargs="+", default=["config.yaml"], metavar="FILE", help="settings, each file over those before it"
+    )
+    parser.add_argument("--set", type=_json_object, default={}, metavar="JSON", help="settings laid over the files")
+    return parser
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError("must be a JSON object such as {\"system\": \"dgx\"}")
+    return value
+
+
+def _study(options: argparse.Namespace) -> Study:
+    return Study.load(options.config, options.set)
+
+
+def _add_dataset(commands: Any) -> None:
+    parser = _command(commands, "dataset", _dataset, "Make one dataset; one that is there and sound is left alone.")
+    parser.add_argument("--task", required=True)
+    parser.add_argument("--length", type=int, required=True, help="steps of a sequence")
+    parser.add_argument("--seed", type=int, required=True)
+
+
+def _dataset(options: argparse.Namespace) -> int:
+    from qablate.tasks.store import make_dataset
+
+    study = _study(options)
+    wanted = (options.task, options.length, options.seed)
+    spec = next((spec for spec in study.datasets if (spec.task, spec.length, spec.seed) == wanted), None)
+    if spec is None:
+        raise QablateError(f"no dataset of study '{study.name}': task {wanted[0]}, length {wanted[1]}, seed {wanted[2]}")
+    path = spec.path(study.results)
+    print(f"{path}: {make_dataset(spec, path).sha256}")
+    return 0
+
+
+def _add_train(commands: Any) -> None:
+    parser = _command(commands, "train", _train, "Train one cell and write its result; resumes from its checkpoint.")
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--task", required=True)
+    parser.add_argument("--length", type=int, required=True, help="steps of a sequence")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--output", type=Path, help="result file (default: its place in the study)")
+    parser.add_argument("--system", help="name of this system in the result, over the config's")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="over the config's run.device")
+    parser.add_argument("--max-seconds", type=float, help="wall-clock budget; exits with 85 after a checkpoint")
+
+
+def _train(options: argparse.Namespace) -> int:
+    from qablate.config import merge
+
+    asked = {"system": options.system} if options.system else {}
+    device = {"run": {"device": options.device}} if options.device else {}
+    study = Study.load(options.config, merge(merge(options.set, asked), device))
+    cell = study.cell(options.model, options.task, options.length, options.seed)
+    output = options.output or study.result_path(cell)
+    if output.name != cell.result_name:
+        raise QablateError(f"--output {output}: the result of this cell is named {cell.result_name}")
+    from qablate.training.cell import train_cell  # torch takes seconds, bad input should not
+
+    return train_cell(study, cell, output, options.max_seconds)
+
+
+def _add_report(commands: Any) -> None:
+    parser = _command(commands, "report", _report, "Write tables, figures and the combined report.")
+    parser.add_argument("--partial", action="store_true", help="from what exists: progress_report.md")
+
+
+def _report(options: argparse.Namespace) -> int:
+    from qablate.analysis import make_report
+
+    print(make_report(_study(options), partial=options.partial))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""Where, when and by what a result was made: recorded, never a reason to refuse a result."""
+
+import functools
+import os
+import platform
+import resource
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from qablate import __version__
+
+
+def provenance_of_process() -> dict[str, Any]:
+    """Describe this process: host, processor, job, commit, versions and command line."""
+    commit, dirty = _git_state()
+    return {
+        "host": platform.node() or "unknown",
+        "cpu": _cpu_name(),
+        "job_id": os.environ.get("SLURM_JOB_ID"),
+        "array_task_id": os.environ.get("SLURM_ARRAY_TASK_ID"),
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "package_version": __version__,
+        "python": platform.python_version(),
+        "torch": _version("torch"),
+        "numpy": _version("numpy"),
+        "command": command_line(),
+    }
+
+
+def command_line() -> str:
+    """The line that repeats this run, without the folder of the program."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])[:4000]
+
+
+def utc_now() -> str:
+    """Current time as `2026-01-31T12:00:00Z`."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def peak_memory_mb() -> float:
+    """Largest resident size of this process so far, in MB (Linux counts in kB, macOS in bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
+
+
+@functools.cache
+def _git_state() -> tuple[str | None, bool | None]:
+    """Commit and dirty flag of the checkout this package runs from; None for an installed copy."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None, None
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return commit, bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith(("model name", "Model")):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,124 @@
+"""Train one cell from its dataset to its result file; resumes by itself, stops in time, never half-writes."""
+
+import time
+from pathlib import Path
+
+import torch
+
+from qablate.catalog import task_info
+from qablate.errors import QablateError
+from qablate.models import ModelSettings, build_model, parameter_counts
+from qablate.provenance import command_line, utc_now
+from qablate.records import RecordError, read_record, write_record
+from qablate.study import Cell, DatasetSpec, Study
+from qablate.tasks import split_of
+from qablate.tasks.store import load_dataset
+from qablate.training import log
+from qablate.training.checkpoint import CheckpointIdentity, delete_checkpoints, load_checkpoint, save_checkpoint
+from qablate.training.data import CellData, cut
+from qablate.training.interrupts import Interrupts
+from qablate.training.loop import Stopped, Training, build_seeded
+from qablate.training.result import Run, beside, build_record, test_outputs, write_predictions, write_weights
+from qablate.training.streams import Streams
+
+FINISHED, STOPPED_FOR_TIME = 0, 85
+OUT_OF_MEMORY = "out of memory"
+
+
+def train_cell(study: Study, cell: Cell, output: Path, max_seconds: float | None = None) -> int:
+    """Train `cell` and write its result to `output`; return 0, or 85 when stopped for time with a checkpoint.
+
+    A result that stands is left alone. Bad input and mismatches raise QablateError; running out of memory too, with
+    that reason. The order of writes (weights, predictions, result, then the checkpoint goes) means that a kill between
+    any two leaves a state from which the next run ends right.
+    """
+    started, started_utc = time.monotonic(), utc_now()
+    if _already_done(study, cell, output):
+        return FINISHED
+    device = _device(study.config["run"]["device"])
+    torch.set_num_threads(study.config["run"]["threads"])
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    spec = study.dataset(cell.task, cell.length, cell.seed)
+    dataset = load_dataset(study.dataset_path(cell), spec)
+    run_settings = study.config["run"]
+    interrupts = Interrupts(
+        run_settings["checkpoint_interval_s"], max_seconds or run_settings["max_seconds"], started
+    )
+    identity = CheckpointIdentity(study.cell_key(cell), study.settings_sha256(cell), dataset.sha256)
+    checkpoint = checkpoint_path(output)
+    try:
+        training = _training(study, cell, spec, cut(dataset, split_of(spec), device), device)
+        log.header(cell, spec, parameter_counts(training.model)[0], command_line())
+        _resume(training, checkpoint, identity, device)
+        with interrupts:
+            training.run(interrupts, lambda: _save(checkpoint, identity, training))
+        _finish(Run(study, cell, dataset, training, device, started_utc, time.monotonic() - started), output, checkpoint)
+    except Stopped as stop:
+        log.event("stop", reason=str(stop), epoch=training.progress.epoch, batch=training.progress.batch)
+        return STOPPED_FOR_TIME
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        log.event("fail", reason=OUT_OF_MEMORY)
+        raise QablateError(f"{cell.name}: {OUT_OF_MEMORY}") from error
+    return FINISHED
+
+
+def checkpoint_path(output: Path) -> Path:
+    """Return the checkpoint of a result: in `checkpoints/` beside it, so that counting results never counts one."""
+    stem = output.name.removeprefix("synthetic_").removesuffix("_results.json")
+    return output.parent / "checkpoints" / f"checkpoint_{stem}.pt"
+
+
+def _already_done(study: Study, cell: Cell, output: Path) -> bool:
+    """Whether a result that stands is there; one that does not is an error, so that it is never overwritten."""
+    if not output.exists():
+        return False
+    try:
+        differing = study.differences(cell, read_record(output))
+    except RecordError as error:
+        raise QablateError(f"{error}; move it away to train this cell") from error
+    if differing:
+        raise QablateError(f"{output}: made with other settings ({differing[0]}); move it away to train this cell")
+    print(f"{output}: already there, nothing to do", flush=True)
+    return True
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise QablateError("run.device: cuda asked for, but torch sees no GPU here (auto or cpu would run)")
+    return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu"))
+
+
+def _training(study: Study, cell: Cell, spec: DatasetSpec, data: CellData, device: torch.device) -> Training:
+    streams = Streams(cell.seed, study.cell_key(cell).rpartition("/")[0])
+    settings = ModelSettings(**study.config["model"], backend=study.config["quantum"]["backend"])
+    model = build_seeded(
+        lambda: build_model(cell.model, spec.n_channels, cell.length, spec.n_outputs, settings), streams, device
+    )
+    legacy = study.config["legacy_metric"] and cell.task == "forrelation"
+    return Training(model, task_info(cell.task).kind, data, streams, study.config["training"], legacy)
+
+
+def _resume(training: Training, path: Path, identity: CheckpointIdentity, device: torch.device) -> None:
+    state = load_checkpoint(path, identity, device)
+    if state is None:
+        log.event("start", cell=identity.cell_key)
+        return
+    training.restore(state)
+    log.event("resume", epoch=training.progress.epoch, batch=training.progress.batch)
+
+
+def _save(path: Path, identity: CheckpointIdentity, training: Training) -> None:
+    save_checkpoint(path, identity, training.state())
+    log.event("checkpoint", epoch=training.progress.epoch, batch=training.progress.batch)
+
+
+def _finish(run: Run, output: Path, checkpoint: Path) -> None:
+    """Test the best weights once and write everything, the result last."""
+    run.training.restore_best()
+    outputs = test_outputs(run)
+    write_weights(beside(output, "model.pt"), run)
+    predictions = write_predictions(beside(output, "predictions.npz"), run, outputs)
+    record = write_record(output, build_record(run, outputs, predictions))
+    delete_checkpoints(checkpoint)
+    log.summary(record, str(output))
+    log.event("result", status=record["status"], file=output.name)

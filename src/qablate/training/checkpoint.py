@@ -1,0 +1,104 @@
+"""Checkpoints: whole or absent, checked before they are believed, two generations deep.
+
+A file is one line, `qablate-checkpoint-1 <sha256 of the rest>`, and torch's format, read by its weights-only loader
+after the checksum was found right (torch does not notice a flipped bit). A new checkpoint first moves the old one to
+`.previous`: a file damaged on disk costs one interval, not the run. Damaged files are set aside as `.damaged`, a
+checkpoint of other settings or another dataset is refused.
+"""
+
+import hashlib
+import io
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qablate.errors import QablateError
+from qablate.files import write_atomic
+from qablate.training.log import event
+
+MAGIC = b"qablate-checkpoint-1 "
+MAX_BYTES = 2_000_000_000
+
+
+class CheckpointDamaged(QablateError):
+    """A checkpoint whose bytes are not those that were written."""
+
+
+@dataclass(frozen=True)
+class CheckpointIdentity:
+    """What a checkpoint must agree on before training goes on from it."""
+
+    cell_key: str
+    settings_sha256: str
+    dataset_sha256: str
+
+
+def save_checkpoint(path: Path, identity: CheckpointIdentity, state: dict[str, Any]) -> None:
+    """Write a checkpoint; the one before it stays as `.previous`."""
+    buffer = io.BytesIO()
+    torch.save({"format": 1, **vars(identity), **state}, buffer)
+    body = buffer.getvalue()
+    digest = hashlib.sha256(body).hexdigest().encode("ascii")
+    if path.exists():
+        path.replace(previous(path))
+    write_atomic(path, MAGIC + digest + b"\n" + body)
+
+
+def load_checkpoint(path: Path, identity: CheckpointIdentity, device: torch.device) -> dict[str, Any] | None:
+    """Return the newest sound checkpoint of this cell, or None if there is none.
+
+    Raises QablateError when it belongs to other settings or another dataset; nothing is deleted then.
+    """
+    for candidate in (path, previous(path)):
+        if not candidate.exists():
+            continue
+        try:
+            state = read_checkpoint(candidate, device)
+        except CheckpointDamaged as error:
+            candidate.replace(candidate.with_name(candidate.name + ".damaged"))
+            event("damaged", reason=str(error))
+            continue
+        _check_identity(candidate, state, identity)
+        return state
+    return None
+
+
+def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read one checkpoint file: size, checksum, then torch's weights-only loader."""
+    if path.stat().st_size > MAX_BYTES:
+        raise CheckpointDamaged(f"{path}: over {MAX_BYTES} bytes")
+    head, _, body = path.read_bytes().partition(b"\n")
+    if not head.startswith(MAGIC):
+        raise CheckpointDamaged(f"{path}: not a checkpoint of this version")
+    if hashlib.sha256(body).hexdigest().encode("ascii") != head[len(MAGIC) :]:
+        raise CheckpointDamaged(f"{path}: checksum does not match, the file was damaged")
+    try:
+        state = torch.load(io.BytesIO(body), map_location=device, weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+        raise CheckpointDamaged(f"{path}: {str(error).splitlines()[0][:120]}") from error
+    if not isinstance(state, dict) or state.get("format") != 1:
+        raise CheckpointDamaged(f"{path}: holds no checkpoint")
+    return state
+
+
+def _check_identity(path: Path, state: dict[str, Any], identity: CheckpointIdentity) -> None:
+    for key, wanted in vars(identity).items():
+        if state.get(key) != wanted:
+            raise QablateError(
+                f"{path}: made with another {key} ({str(state.get(key))[:40]}, now {wanted[:40]}); "
+                "restore the old settings to go on with it, or move the file away to train from the start"
+            )
+
+
+def delete_checkpoints(path: Path) -> None:
+    """Remove both generations, once the result is written."""
+    path.unlink(missing_ok=True)
+    previous(path).unlink(missing_ok=True)
+
+
+def previous(path: Path) -> Path:
+    """Name of the checkpoint before the newest."""
+    return path.with_name(path.name + ".previous")

@@ -1,0 +1,63 @@
+"""The log of a cell: the published lines, one an epoch, and one JSON line per event for programs.
+
+The published form is kept because the users' scripts and the importer parse it.
+"""
+
+import json
+import math
+from typing import Any
+
+from qablate.catalog import model_info
+from qablate.study import Cell, DatasetSpec
+
+
+def event(name: str, **facts: Any) -> None:
+    """Print one machine-readable line: `@qablate {"event": "checkpoint", ...}`."""
+    print("@qablate " + json.dumps({"event": name, **facts}), flush=True)
+
+
+def header(cell: Cell, spec: DatasetSpec, n_params: int, command: str) -> None:
+    """Print what is trained, beginning with the line that repeats it."""
+    print(f"$ {command}")
+    print(f"Model ID: {cell.model} ({model_info(cell.model).name})")
+    print(f"Task: {cell.task} ({spec.info.kind})")
+    print(f"Sequence Length: {cell.length}")
+    print(f"Seed: {cell.seed}")
+    print(f"Model parameters: {n_params:,}", flush=True)
+
+
+def epoch_line(kind: str, epoch: int, max_epochs: int, seconds: float, improved: bool, row: dict[str, Any]) -> None:
+    """Print one epoch: number, seconds, `*` if the validation metric improved, training and validation values."""
+    head = f"Epoch {epoch:3d}/{max_epochs} ({seconds:.1f}s){' *' if improved else ''} | "
+    if kind == "regression":
+        text = f"Train MSE: {_fixed(row['train_loss'], 6)} | Val MSE: {_fixed(row['val_loss'], 6)}"
+    else:
+        text = (
+            f"Train: {_fixed(row['train_loss'], 4)}/{_fixed(row['train_metric'], 4)} | "
+            f"Val: {_fixed(row['val_loss'], 4)}/{_fixed(row['val_metric'], 4)}"
+        )
+    print(head + text, flush=True)
+
+
+def early_stop(epoch: int, patience: int) -> None:
+    """Print the published line of early stopping."""
+    print(f"Early stopping at epoch {epoch} (no improvement for {patience} epochs)", flush=True)
+
+
+def summary(record: dict[str, Any], path: str) -> None:
+    """Print total time, best validation value and test results of a finished cell."""
+    seconds, best = record["training_time"], record["best_val_metric"]
+    print(f"Total Time: {seconds:.2f}s ({seconds / 60:.2f} min)")
+    if record["task_type"] == "regression":
+        print(f"Best Val MSE: {_fixed(best, 6)}\nTest Results:")
+        rows = (("MSE", "test_mse", 6), ("MAE", "test_mae", 6), ("R²", "test_r2", 4))
+    else:
+        print(f"Best Val Acc: {_fixed(best, 4)}\nTest Results:")
+        rows = (("Accuracy", "test_acc", 4), ("AUC", "test_auc", 4), ("F1", "test_f1", 4))
+    for label, key, digits in rows:
+        print(f"  {label}: {_fixed(record[key], digits)}")
+    print(f"Results saved to: {path}", flush=True)
+
+
+def _fixed(value: float | None, digits: int) -> str:
+    return "nan" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"

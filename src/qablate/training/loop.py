@@ -1,0 +1,184 @@
+"""The training loop, the same for every model and task.
+
+Every epoch is a function of (weights, optimiser, epoch): generators are reseeded and the batch order is drawn anew at
+its start. A run that stops between any two batches and goes on from its checkpoint therefore ends bit-equal.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qablate.catalog import TaskKind
+from qablate.training import log
+from qablate.training.data import CellData, Items
+from qablate.training.evaluate import correct_predictions, finite, outputs_of, validation_values
+from qablate.training.interrupts import Interrupts
+from qablate.training.progress import Progress
+from qablate.training.step import TrainingStep
+from qablate.training.streams import Streams, generator_states, restore_generators, seed_everything
+
+MAX_NONFINITE_RUN = 10
+Weights = dict[str, Tensor]
+
+
+class Stopped(Exception):
+    """Training stopped before its end, with a checkpoint on disk; the message is the reason."""
+
+
+@dataclass
+class Training:
+    """One cell in training: model, items, streams and progress; `training` are the study's settings."""
+
+    model: nn.Module
+    kind: TaskKind
+    data: CellData
+    streams: Streams
+    training: dict[str, Any]
+    legacy_metric: bool = False
+
+    def __post_init__(self) -> None:
+        self.step = TrainingStep(self.model, self.kind, self.training)
+        self.progress = Progress()
+        self.best_weights: Weights | None = None
+
+    def run(self, interrupts: Interrupts, save: Callable[[], None]) -> None:
+        """Train to the end of the recipe; raise Stopped when interrupted, after `save()`."""
+        self.model.train()
+        progress = self.progress
+        while progress.stop_reason is None:
+            self._epoch(interrupts, save)
+            self._end_epoch()
+            if progress.stop_reason is None:
+                progress.begin_next_epoch()
+
+    def _epoch(self, interrupts: Interrupts, save: Callable[[], None]) -> None:
+        """Train on the batches of the current epoch that are still to come."""
+        progress, items = self.progress, self.data.train
+        order = self.streams.batch_order(len(items), progress.epoch).to(items.inputs.device)
+        batches = order.split(self.training["batch_size"])
+        if progress.batch == 0:
+            seed_everything(self.streams.seed("dropout", progress.epoch))
+        self.step.begin_epoch(progress.epoch)
+        already, began = progress.epoch_seconds, time.perf_counter()
+        while progress.batch < len(batches) and progress.stop_reason is None:
+            self._batch(items, batches[progress.batch], len(batches))
+            progress.epoch_seconds = already + time.perf_counter() - began
+            if progress.stop_reason is None:
+                self._save_or_stop(interrupts, save)
+
+    def _save_or_stop(self, interrupts: Interrupts, save: Callable[[], None]) -> None:
+        reason = interrupts.stop_reason()
+        if reason or interrupts.save_due():
+            save()
+            interrupts.saved()
+        if reason:
+            raise Stopped(reason)
+
+    def _batch(self, items: Items, chosen: Tensor, n_batches: int) -> None:
+        progress = self.progress
+        outcome = self.step(items.inputs[chosen], items.targets[chosen])
+        if finite(outcome.loss) is None:
+            self._diverge()
+            return
+        weight = len(chosen) / len(items) if self.kind == "regression" else 1 / n_batches
+        progress.loss_sum += outcome.loss * weight
+        progress.correct += outcome.correct
+        progress.batch += 1
+        progress.nonfinite_grad_run = 0 if outcome.taken else progress.nonfinite_grad_run + 1
+        progress.nonfinite_grad_steps += not outcome.taken
+        if progress.nonfinite_grad_run >= MAX_NONFINITE_RUN:
+            self._diverge()
+
+    def _diverge(self) -> None:
+        self.progress.stop_reason, self.progress.diverged_epoch = "non_finite", self.progress.epoch
+
+    def _end_epoch(self) -> None:
+        """Validate, extend the curves, keep the best weights, decide whether to stop, print the line of the epoch."""
+        progress = self.progress
+        began = time.perf_counter()
+        row = self._row()
+        improved = self._improved(row["val_metric"])
+        for key, value in row.items():
+            progress.history[key].append(value)
+        progress.epoch_seconds += time.perf_counter() - began
+        progress.seconds.append(progress.epoch_seconds)
+        if progress.stop_reason is None and row["val_metric"] is None:
+            self._diverge()
+        limit, patience = self.training["max_epochs"], self.training["patience"]
+        if progress.stop_reason is None and progress.epochs_since_best >= patience:
+            progress.stop_reason = "patience"
+        elif progress.stop_reason is None and progress.epoch >= limit:
+            progress.stop_reason = "max_epochs"
+        log.epoch_line(self.kind, progress.epoch, limit, progress.epoch_seconds, improved, row)
+        if progress.stop_reason == "patience":
+            log.early_stop(progress.epoch, patience)
+        progress.epoch_seconds = 0.0
+
+    def _row(self) -> dict[str, Any]:
+        progress = self.progress
+        row: dict[str, Any] = dict.fromkeys(("train_loss", "train_metric", "val_loss", "val_metric"))
+        row |= {"epochs": progress.epoch, "lr": self.step.learning_rate(progress.epoch)}
+        if progress.stop_reason == "non_finite":
+            return row
+        loss = finite(progress.loss_sum)
+        row["train_loss"] = loss
+        row["train_metric"] = loss if self.kind == "regression" else progress.correct / len(self.data.train)
+        validation = self.data.validation
+        outputs = outputs_of(self.model, validation)
+        row["val_loss"], row["val_metric"] = validation_values(self.kind, outputs, validation.targets)
+        if self.legacy_metric:
+            self._count_legacy()
+        return row
+
+    def _count_legacy(self) -> None:
+        """Count correct predictions on the test half; the number goes nowhere but into `legacy_correct`."""
+        test = self.data.test
+        self.progress.legacy_correct.append(correct_predictions(outputs_of(self.model, test), test.targets))
+
+    def _improved(self, value: float | None) -> bool:
+        progress, best = self.progress, self.progress.best_metric
+        smaller = self.kind == "regression"
+        if value is None:
+            return False
+        start = float("inf") if smaller else 0.0
+        reference = start if best is None else best
+        if not (value < reference if smaller else value > reference):
+            progress.epochs_since_best += 1
+            return False
+        progress.best_metric, progress.best_epoch, progress.epochs_since_best = value, progress.epoch, 0
+        self.best_weights = {key: tensor.detach().cpu().clone() for key, tensor in self.model.state_dict().items()}
+        return True
+
+    def restore_best(self) -> None:
+        """Put the weights of the best epoch back; the last ones stay if no epoch ever improved, as published."""
+        if self.best_weights is not None:
+            self.model.load_state_dict(self.best_weights)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything a checkpoint needs to go on exactly from here."""
+        return {
+            "progress": self.progress.to_dict(),
+            "model": self.model.state_dict(),
+            "optimizer": self.step.optimizer.state_dict(),
+            "best_weights": self.best_weights,
+            "generators": generator_states(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self.progress = Progress.from_dict(state["progress"])
+        self.progress.n_resumes += 1
+        self.model.load_state_dict(state["model"])
+        self.step.optimizer.load_state_dict(state["optimizer"])
+        self.best_weights = state["best_weights"]
+        restore_generators({name: value.cpu() for name, value in state["generators"].items()})
+
+
+def build_seeded(build: Callable[[], nn.Module], streams: Streams, device: torch.device) -> nn.Module:
+    """Build a model from its `init` stream: weights do not depend on what ran before."""
+    seed_everything(streams.seed("init"))
+    return build().to(device)

@@ -1,0 +1,255 @@
+"""From a finished training to its files: predictions, weights and the result JSON.
+
+Shapes: n test items, o outputs.
+"""
+
+import hashlib
+import io
+import statistics
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from qablate.catalog import model_info
+from qablate.files import write_atomic
+from qablate.models import parameter_counts
+from qablate.provenance import peak_memory_mb, provenance_of_process, utc_now
+from qablate.records import METRICS, Record
+from qablate.study import Cell, DatasetSpec, Study
+from qablate.tasks import Dataset
+from qablate.tasks.baselines import measured_baseline
+from qablate.tasks.metrics import classification_metrics, extra_metrics, regression_metrics
+from qablate.training.evaluate import outputs_of
+from qablate.training.legacy import legacy_score
+from qablate.training.loop import Training
+
+MARKERS_IN_RECORDS = 8
+"""`hyperparameters.num_markers` of the published files, whatever the task."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A cell that has been trained, with all that its record tells."""
+
+    study: Study
+    cell: Cell
+    dataset: Dataset
+    training: Training
+    device: torch.device
+    started_utc: str
+    wall_seconds: float
+
+    @property
+    def spec(self) -> DatasetSpec:
+        """Identity of the dataset."""
+        return self.dataset.spec
+
+
+def beside(result: Path, ending: str) -> Path:
+    """Return the file of the same stem beside a result: `predictions.npz`, `model.pt`."""
+    return result.with_name(result.name.removesuffix("results.json") + ending)
+
+
+def write_predictions(path: Path, run: Run, outputs: np.ndarray) -> dict[str, Any]:
+    """Store indices (n,), outputs (n, o) and targets of the test items; return name, hash and count for the record."""
+    indices = run.training.data.split.test
+    buffer = io.BytesIO()
+    np.savez(buffer, test_indices=indices, outputs=outputs, targets=run.dataset.targets[indices])
+    write_atomic(path, buffer.getvalue())
+    return {"file": path.name, "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(), "n": len(indices)}
+
+
+def write_weights(path: Path, run: Run) -> None:
+    """Store the weights of the tested epoch as a plain state dict."""
+    buffer = io.BytesIO()
+    torch.save(run.training.model.state_dict(), buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def test_outputs(run: Run) -> np.ndarray:
+    """Return the outputs (n, o) of the test items with the best epoch's weights: the one reading of these items."""
+    return outputs_of(run.training.model, run.training.data.test).cpu().numpy()
+
+
+def build_record(run: Run, outputs: np.ndarray, predictions: dict[str, Any]) -> Record:
+    """Return the result of a cell in the published keys and order, then the added ones."""
+    metrics, extra = _metrics(run, outputs)
+    return {
+        **_published_head(run),
+        **{key: metrics[key] for key in METRICS[run.training.kind]},
+        **_published_tail(run),
+        "schema_version": 2,
+        "status": _status(run),
+        "family": "published",
+        "recipe": run.study.recipe,
+        "model_variant": None,
+        "task_variant": None,
+        "dataset": _dataset(run),
+        "split": _split(run),
+        "seeds": {"data": run.cell.seed, "split": run.cell.seed, "train": run.training.streams.train_seed},
+        "training": _training(run),
+        "model_config": _model_config(run),
+        "metrics_extra": extra,
+        "legacy": _legacy(run),
+        "predictions": predictions,
+        "provenance": _provenance(run),
+    }
+
+
+def _metrics(run: Run, outputs: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
+    targets = run.dataset.targets
+    split = run.training.data.split
+    test = targets[split.test]
+    compute = regression_metrics if run.training.kind == "regression" else classification_metrics
+    metrics = compute(outputs, test)
+    seed = run.training.streams.seed("bootstrap")
+    extra = extra_metrics(run.cell.task, outputs, test, targets[split.train], seed)
+    if "auc_note" in metrics:
+        extra["auc_note"] = metrics["auc_note"]
+    return metrics, extra
+
+
+def _published_head(run: Run) -> dict[str, Any]:
+    info, model, training = model_info(run.cell.model), run.study.config["model"], run.study.config["training"]
+    return {
+        "model_id": info.id,
+        "model_name": info.name,
+        "model_info": {
+            "name": info.name,
+            "group": info.group,
+            "feat": info.features,
+            "mix": info.mixing,
+            "type": info.architecture,
+        },
+        "task": run.cell.task,
+        "task_type": run.training.kind,
+        "seq_len": run.cell.length,
+        "seed": run.cell.seed,
+        "n_params": parameter_counts(run.training.model)[0],
+        "hyperparameters": {
+            **{key: model[key] for key in ("n_qubits", "n_layers", "d_model", "d_state")},
+            "n_epochs": training["max_epochs"],
+            **{key: training[key] for key in ("batch_size", "learning_rate", "weight_decay")},
+            "num_markers": run.spec.parameters["n_markers"]
+            if run.cell.task == "selective_copy"
+            else MARKERS_IN_RECORDS,
+        },
+        "data_info": {
+            "n_channels": run.spec.n_channels,
+            "n_timesteps": run.cell.length,
+            "output_dim": run.spec.n_outputs,
+        },
+        "history": run.training.progress.history,
+        "best_val_metric": run.training.progress.best_metric,
+    }
+
+
+def _published_tail(run: Run) -> dict[str, Any]:
+    progress = run.training.progress
+    return {
+        "baseline": run.spec.info.nominal_baseline,
+        "training_time": progress.elapsed,
+        "epochs_trained": len(progress.history["epochs"]),
+        "timestamp": datetime.now().strftime("%Y%m%d_%H%M%S"),
+    }
+
+
+def _status(run: Run) -> str:
+    progress = run.training.progress
+    if progress.stop_reason == "non_finite":
+        return "diverged"
+    return "ok" if progress.best_epoch is not None else "no_improvement"
+
+
+def _dataset(run: Run) -> dict[str, Any]:
+    return {
+        "generator": run.spec.info.generator,
+        "variant": run.spec.variant,
+        "n_samples": run.spec.n_samples,
+        "data_seed": run.spec.seed,
+        "dataset_sha256": run.dataset.sha256,
+        "statistics_baseline": measured_baseline(run.dataset, run.training.data.split),
+    }
+
+
+def _split(run: Run) -> dict[str, Any]:
+    split = run.training.data.split
+    return {
+        "split_id": split.split_id,
+        "split_seed": split.split_seed,
+        "split_sha256": split.sha256,
+        "n_train": len(split.train),
+        "n_val": len(split.val),
+        "n_test": len(split.test),
+    }
+
+
+def _training(run: Run) -> dict[str, Any]:
+    progress, settings = run.training.progress, run.study.config["training"]
+    return {
+        "dropout": run.study.config["model"]["dropout"],
+        "patience": settings["patience"],
+        "clip_norm": settings["clip_norm"],
+        "optimizer": "AdamW",
+        "scheduler": "cosine per epoch",
+        "monitor": "validation MSE" if run.training.kind == "regression" else "validation accuracy",
+        "best_epoch": progress.best_epoch,
+        "stop_reason": progress.stop_reason,
+        "diverged_epoch": progress.diverged_epoch,
+        "nonfinite_grad_steps": progress.nonfinite_grad_steps,
+        "n_resumes": progress.n_resumes,
+        "seconds_per_epoch_median": statistics.median(progress.seconds),
+        "lr_final": progress.history["lr"][-1],
+    }
+
+
+def _model_config(run: Run) -> dict[str, Any]:
+    info = model_info(run.cell.model)
+    return {
+        **run.study.config["model"],
+        "n_channels": run.spec.n_channels,
+        "length": run.cell.length,
+        "n_outputs": run.spec.n_outputs,
+        "chunk": info.chunk,
+        "backend": run.study.config["quantum"]["backend"],
+        "n_params_trainable": parameter_counts(run.training.model)[1],
+        "model_code_version": info.code_version,
+    }
+
+
+def _legacy(run: Run) -> dict[str, Any] | None:
+    progress, split = run.training.progress, run.training.data.split
+    if not progress.legacy_correct:
+        return None
+    settings = run.study.config["training"]
+    return legacy_score(
+        progress.history["val_metric"],
+        progress.legacy_correct,
+        len(split.val),
+        len(split.test),
+        settings["patience"],
+        settings["max_epochs"],
+    )
+
+
+def _provenance(run: Run) -> dict[str, Any]:
+    cuda = run.device.type == "cuda"
+    return {
+        "source": run.study.system,
+        **provenance_of_process(),
+        "device_name": torch.cuda.get_device_name(run.device) if cuda else "cpu",
+        "device_type": run.device.type,
+        "config_sha256": run.study.settings_sha256(run.cell),
+        "cell_key": run.study.cell_key(run.cell),
+        "cuda": torch.version.cuda if cuda else None,
+        "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "started_utc": run.started_utc,
+        "finished_utc": utc_now(),
+        "peak_memory_mb": peak_memory_mb(),
+        "wall_seconds": run.wall_seconds,
+    }

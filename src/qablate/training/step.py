@@ -1,0 +1,64 @@
+"""One optimiser step, as published: AdamW, global gradient norm clipped, one parameter group."""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from qablate.catalog import TaskKind
+
+
+class StepOutcome(NamedTuple):
+    """Loss of the batch before the step, correct predictions (0 for regression), and whether the step was taken."""
+
+    loss: float
+    correct: int
+    taken: bool
+
+
+class TrainingStep:
+    """Forward, backward, clip and update of one batch; skips the update when a gradient is not finite."""
+
+    def __init__(self, model: nn.Module, kind: TaskKind, training: dict[str, Any]) -> None:
+        self.model, self.kind = model, kind
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.clip_norm: float = training["clip_norm"]
+        self.base_rate: float = training["learning_rate"]
+        self.max_epochs: int = training["max_epochs"]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters,
+            lr=self.base_rate,
+            betas=(0.9, 0.999),
+            eps=1e-8,
+            weight_decay=training["weight_decay"],
+        )
+
+    def learning_rate(self, epoch: int) -> float:
+        """Cosine from the base rate to 0 over `max_epochs`; `epoch` counts from 1."""
+        return 0.5 * self.base_rate * (1 + math.cos(math.pi * (epoch - 1) / self.max_epochs))
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Set the epoch's learning rate: the schedule is a function of the epoch and needs no state."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(epoch)
+
+    def __call__(self, inputs: Tensor, targets: Tensor) -> StepOutcome:
+        """Train on one batch: inputs (b, c, l), targets (b, o) or labels (b,)."""
+        self.optimizer.zero_grad(set_to_none=True)
+        outputs = self.model(inputs)
+        if self.kind == "regression":
+            loss, correct = F.mse_loss(outputs, targets), 0
+        else:
+            loss = F.cross_entropy(outputs, targets)
+            correct = int((outputs.detach().argmax(dim=1) == targets).sum())
+        value = loss.item()
+        if not math.isfinite(value):
+            return StepOutcome(value, correct, taken=False)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        taken = math.isfinite(norm.item())
+        if taken:
+            self.optimizer.step()
+        return StepOutcome(value, correct, taken)
