@@ -109,8 +109,8 @@ def extra_metrics(task: str, outputs: Array, targets: Array, train_targets: Arra
     """Return everything reported beside the published metrics, including `primary_ci95`.
 
     `outputs` are (n, o) values or (n, 2) logits of the test items, `targets` (n, o) or labels (n,); `train_targets`
-    give the mean predictor. The interval resamples the test items (percentiles of 2,000 draws): it says how far the score
-    depends on these items, nothing about other seeds.
+    give the mean predictor. The interval resamples the test items (percentiles of 2,000 draws): it says how far the
+    score depends on these items, nothing about other seeds.
     """
     info = task_info(task)
     finite = bool(np.isfinite(outputs).all())

@@ -1,0 +1,104 @@
+"""Reference solvers and ceilings: what an algorithm reaches that knows the task, or knows only a part of the input.
+
+Shapes: n items, l length, N = 2**n_bits table entries, d features, o outputs.
+"""
+
+from collections.abc import Iterable
+from math import comb
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qablate.tasks.forrelation import phi_numerators
+
+Floats = NDArray[np.float64]
+RIDGE_STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
+"""Penalties per training item, for standardised features."""
+
+
+def decode_steps(sequences: NDArray[np.float32], n_bits: int) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
+    """Read addresses and table values, both (n, l, 2), x and f(x) first, from Forrelation inputs (n, l, channels)."""
+    n, length, _ = sequences.shape
+    steps = sequences.reshape(n, length, 2, n_bits + 1)
+    addresses = (steps[..., :n_bits].astype(np.int64) << np.arange(n_bits)).sum(axis=-1)
+    return addresses, steps[..., n_bits].astype(np.int8)
+
+
+def seen_tables(sequences: NDArray[np.float32], n_bits: int) -> NDArray[np.int8]:
+    """Return the tables (n, 2, N) as far as a sequence shows them; entries never shown are 0."""
+    addresses, values = decode_steps(sequences, n_bits)
+    tables = np.zeros((len(sequences), 2, 1 << n_bits), dtype=np.int8)
+    np.put_along_axis(tables, addresses.transpose(0, 2, 1), values.transpose(0, 2, 1), axis=2)
+    return tables
+
+
+def plug_in_phi(sequences: NDArray[np.float32], n_bits: int) -> Floats:
+    """Return the plug-in statistic (n,): Phi summed over the seen entries only."""
+    return phi_numerators(seen_tables(sequences, n_bits)) / float(1 << n_bits) ** 1.5
+
+
+def best_threshold(scores: Floats, labels: NDArray[np.int64]) -> float:
+    """Return the t for which `scores > t` says class 1 most often right on these items; the smallest among equals."""
+    order = np.argsort(scores, kind="stable")
+    ranked, is_one = scores[order], labels[order] == 1
+    hits = np.concatenate([[is_one.sum()], is_one.sum() - np.cumsum(is_one) + np.cumsum(~is_one)])
+    between = np.concatenate([[ranked[0] - 1], (ranked[:-1] + ranked[1:]) / 2, [ranked[-1] + 1]])
+    possible = np.concatenate([[True], ranked[:-1] < ranked[1:], [True]])     # no cut between equal scores
+    return float(between[np.argmax(np.where(possible, hits, -1))])
+
+
+def occupied_cells_ceiling(cell_sizes: Iterable[int], n_markers: int) -> float:
+    """Return the largest R2 on selective copy for a model that does not know the order of steps inside a cell.
+
+    Markers that share a cell can only be given their common mean, so the ceiling is E[occupied cells] / n_markers for
+    markers drawn uniformly without replacement from all steps.
+    """
+    sizes = list(cell_sizes)
+    length = sum(sizes)
+    total = comb(length, n_markers)
+    return sum(1 - comb(length - size, n_markers) / total for size in sizes) / n_markers
+
+
+def chunk_ceiling(length: int, chunk: int, n_markers: int = 8, both_directions: bool = False) -> float:
+    """Return `occupied_cells_ceiling` for steps pooled in chunks, the last one short.
+
+    With `both_directions` the reversed sequence is chunked too, and a cell is what neither chunking divides.
+    """
+    bounds = {*range(0, length, chunk), length}
+    if both_directions:
+        bounds |= {length - bound for bound in bounds}
+    ordered = sorted(bounds)
+    return occupied_cells_ceiling((b - a for a, b in zip(ordered, ordered[1:], strict=False)), n_markers)
+
+
+def position_only_limit(length: int, n_markers: int) -> float:
+    """Return the R2 on selective copy of the best linear rule that does not see which steps are marked.
+
+    Output j depends on step t with the probability that the (j+1)-th marker lies there; R2 is its sum of squares.
+    """
+    total = comb(length, n_markers)
+    probabilities = [
+        comb(t, j) * comb(length - 1 - t, n_markers - 1 - j) / total for j in range(n_markers) for t in range(length)
+    ]
+    return sum(p * p for p in probabilities) / n_markers
+
+
+def ridge(
+    train: tuple[NDArray[Any], NDArray[Any]],
+    val: tuple[NDArray[Any], NDArray[Any]],
+    inputs: NDArray[Any],
+) -> Floats:
+    """Predict (k, o) for `inputs` (k, d) by ridge regression with intercept, the penalty chosen on `val`.
+
+    `train` and `val` are features (n, d) and targets (n, o). Features are standardised by the training set.
+    """
+    centre, scale = train[0].mean(axis=0, dtype=np.float64), train[0].std(axis=0, dtype=np.float64)
+    scale[scale == 0] = 1
+    features, val_features, wanted = ((part - centre) / scale for part in (train[0], val[0], inputs))
+    offset = train[1].mean(axis=0, dtype=np.float64)
+    gram, moments = features.T @ features, features.T @ (train[1] - offset)     # (d, d), (d, o)
+    penalties = np.eye(len(gram)) * len(features)
+    fits = [np.linalg.solve(gram + strength * penalties, moments) for strength in RIDGE_STRENGTHS]
+    losses = [np.mean((val_features @ fit + offset - val[1]) ** 2) for fit in fits]
+    return wanted @ fits[int(np.argmin(losses))] + offset
