@@ -15,8 +15,8 @@ from qablate.errors import QablateError
 from qablate.quantum.circuit import Circuit
 
 BACKEND_NAMES = ("reference", "torch", "pennylane", "numba", "triton")
-"""reference: gate by gate, the plain definition. torch: adjoint backward in plain torch. pennylane: default.qubit
-of PennyLane. numba: compiled, CPU. triton: compiled, GPU. `auto` chooses by device from FASTEST."""
+"""reference: gate by gate, the plain definition. torch: adjoint backward in plain torch. pennylane:
+default.qubit of PennyLane. numba: compiled, CPU. triton: compiled, GPU. `auto` chooses by device, see FASTEST."""
 
 FASTEST = {"cpu": ("numba", "torch"), "cuda": ("triton", "torch")}
 """What `auto` takes on a type of device: the first name of the row that can serve it; torch on all others."""

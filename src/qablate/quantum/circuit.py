@@ -109,8 +109,9 @@ def _ring(wires: range, step: int, n_qubits: int, column: int) -> list[Gate]:
 def scale_rotations(angles: Tensor, scale: Tensor, n_qubits: int, n_layers: int) -> Tensor:
     """Angles of an ansatz (..., 5 n n_layers) with the single-wire rotations of each layer times `scale`.
 
-    `scale` (...) or (..., 1) is one number a sample; the CRX angles stay as they are (D in 2d, 2e, 4d, 4e).
-    Raises ValueError if the last axis of `angles` is not that of the ansatz.
+    `scale` is one number a sample, (...) or (..., 1), broadcast against the leading axes of `angles`; the CRX
+    angles stay as they are (D in 2d, 2e, 4d, 4e). Raises ValueError for angles of another width, and for a
+    scale with more axes than that.
     """
     width = angles_per_layer(n_qubits)
     if angles.shape[-1] != width * n_layers:
@@ -120,6 +121,8 @@ def scale_rotations(angles: Tensor, scale: Tensor, n_qubits: int, n_layers: int)
         )
     if scale.ndim == angles.ndim and scale.shape[-1] == 1:
         scale = scale.squeeze(-1)
+    if scale.ndim >= angles.ndim:
+        raise ValueError(f"scale {tuple(scale.shape)} is not one number a sample of angles {tuple(angles.shape)}")
     layers = angles.unflatten(-1, (n_layers, width))              # (..., layers, 5 n)
     rotations, rings = layers.split((3 * n_qubits, 2 * n_qubits), dim=-1)
     scaled = rotations * scale[..., None, None]
@@ -129,7 +132,7 @@ def scale_rotations(angles: Tensor, scale: Tensor, n_qubits: int, n_layers: int)
 def reverse_wires(states: Tensor) -> Tensor:
     """States (..., 2**n) with wire w renamed to n - 1 - w: amplitudes move to the bit-reversed index."""
     n_qubits = qubits_of_states(states)
-    return states[..., _bit_reversal(n_qubits).to(states.device)]
+    return states[..., _bit_reversal(n_qubits, states.device)]
 
 
 def qubits_of_states(states: Tensor) -> int:
@@ -141,5 +144,6 @@ def qubits_of_states(states: Tensor) -> int:
 
 
 @lru_cache(maxsize=16)
-def _bit_reversal(n_qubits: int) -> Tensor:
-    return torch.arange(2**n_qubits).reshape((2,) * n_qubits).permute(*reversed(range(n_qubits))).flatten()
+def _bit_reversal(n_qubits: int, device: torch.device) -> Tensor:
+    index = torch.arange(2**n_qubits, device=device).reshape((2,) * n_qubits)
+    return index.permute(*reversed(range(n_qubits))).flatten()

@@ -1,7 +1,7 @@
 """The superpositions of the published models: of measured features, and of states before measurement.
 
 Coefficients are complex tensors (r,), one number a branch; they are normalised here, with the epsilon that
-the published models use. Branches are stacked along the first axis, so that one circuit call can serve them all.
+the published models use. Branches are stacked along the first axis, so that one circuit call serves them all.
 Shapes: r branches, `...` batch axes, f features.
 """
 

@@ -35,23 +35,23 @@ class TorchBackend:
 
     def expectations(self, circuit: Circuit, angles: Tensor) -> Tensor:
         """Expectations (B, 3 n)."""
-        parts = AdjointSimulation.apply(angles, None, _plan(lower(circuit, from_zero=True)))
+        parts = AdjointSimulation.apply(angles, None, _plan(lower(circuit, from_zero=True), angles.device))
         result: Tensor = PauliExpectations.apply(parts, circuit.n_qubits)
         return result
 
     def states(self, circuit: Circuit, angles: Tensor) -> Tensor:
         """States (B, 2**n) from |0...0>."""
-        return batch_first(AdjointSimulation.apply(angles, None, _plan(lower(circuit, from_zero=True))))
+        return batch_first(AdjointSimulation.apply(angles, None, _plan(lower(circuit, from_zero=True), angles.device)))
 
     def evolve(self, circuit: Circuit, angles: Tensor, initial: Tensor) -> Tensor:
         """States (B, 2**n) from `initial`."""
-        plan = _plan(lower(circuit, from_zero=False))
+        plan = _plan(lower(circuit, from_zero=False), angles.device)
         return batch_first(AdjointSimulation.apply(angles, batch_last(initial), plan))
 
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """A program in the form that the loops below read: `ops` are (wires, slot).
+    """A program in the form that the loops below read, on one device: `ops` are (wires, slot).
 
     A CRX (two wires) has a slot in `crx_columns` (c,), an operation on one wire in `single_columns` (m, 3).
     """
@@ -67,7 +67,7 @@ _ROTATIONS = {U3: (0, 1, 2), RX: (0, None, None), RY: (None, 0, None), RZ: (None
 
 
 @lru_cache(maxsize=256)
-def _plan(program: Program) -> _Plan:
+def _plan(program: Program, device: torch.device) -> _Plan:
     ops: list[tuple[tuple[int, ...], int]] = []
     singles: list[list[int]] = []
     rings: list[int] = []
@@ -85,9 +85,9 @@ def _plan(program: Program) -> _Plan:
     return _Plan(
         program,
         tuple(ops),
-        torch.tensor(singles, dtype=torch.long).reshape(-1, 3),
-        torch.tensor(rings, dtype=torch.long),
-        torch.tensor(start, dtype=torch.long),
+        torch.tensor(singles, dtype=torch.long, device=device).reshape(-1, 3),
+        torch.tensor(rings, dtype=torch.long, device=device),
+        torch.tensor(start, dtype=torch.long, device=device),
     )
 
 
@@ -108,13 +108,12 @@ class _Gates:
 
 def _gates(angles: Tensor, plan: _Plan) -> _Gates:
     cos, sin = torch.cos(angles / 2), torch.sin(angles / 2)
-    device = angles.device
-    crx = plan.crx_columns.to(device)
+    crx_sin = sin[plan.crx_columns]
     return _Gates(
-        single=su2(cos, sin, plan.single_columns.to(device)).movedim(0, 1),
-        crx_cos=cos[crx],
-        crx_sin=torch.stack((sin[crx], -sin[crx]), 1).unsqueeze(2),
-        start=torch.stack([su2(cos, sin, columns) for columns in plan.start_columns.to(device)]),
+        single=su2(cos, sin, plan.single_columns).movedim(0, 1),
+        crx_cos=cos[plan.crx_columns],
+        crx_sin=torch.stack((crx_sin, -crx_sin), 1).unsqueeze(2),
+        start=torch.stack([su2(cos, sin, columns) for columns in plan.start_columns]),
     )
 
 
@@ -154,7 +153,7 @@ class AdjointSimulation(torch.autograd.Function):
         rows, final = ctx.saved_tensors
         plan: _Plan = ctx.plan
         gates = _gates(rows, plan)
-        undo_single = gates.single * gates.single.new_tensor([1, -1, -1, -1])[:, None]
+        undo_single = torch.cat((gates.single[:, :1], -gates.single[:, 1:]), 1)
         undo_sin = -gates.crx_sin
         current = torch.cat((final, grad.unsqueeze(0)))
         spare = torch.empty_like(current)
@@ -167,7 +166,7 @@ class AdjointSimulation(torch.autograd.Function):
                 apply_single(current, spare, wires[0], undo_single[slot])
                 current, spare = spare, current
         total = torch.zeros_like(rows)
-        total.index_add_(0, plan.crx_columns.to(rows.device), crx_rates)
+        total.index_add_(0, plan.crx_columns, crx_rates)
         add_rotation_gradients(total, rows, plan.single_columns, single_rates.movedim(0, 1))
         if plan.program.from_zero:
             add_start_gradients(total, rows, plan, gates.start, current[1])
@@ -252,7 +251,6 @@ def pauli_rates(states: Tensor, wire: int, out: Tensor) -> None:
 
 def add_rotation_gradients(total: Tensor, rows: Tensor, columns: Tensor, rates: Tensor) -> None:
     """Turn Pauli rates (3, m, B) behind operations U into gradients of their angles; add them to `total`."""
-    columns = columns.to(rows.device)
     _, y, z = rows[columns.t()]                                   # (m, B)
     rate_x, rate_y, rate_z = rates
     cos_z, sin_z = torch.cos(z), torch.sin(z)
@@ -298,7 +296,7 @@ def add_start_gradients(total: Tensor, rows: Tensor, plan: _Plan, gates: Tensor,
     back0 = re_a * re0 + im_a * im0 + re_b * re1 + im_b * im1     # real parts of U^+ lambda
     back1 = re_a * re1 - im_a * im1 - re_b * re0 + im_b * im0
     cos, _, sin, _ = gates[0]
-    total.index_add_(0, plan.start_columns[0, :, 1].to(rows.device), (back1 * cos - back0 * sin) / 2)
+    total.index_add_(0, plan.start_columns[0, :, 1], (back1 * cos - back0 * sin) / 2)
 
 
 def vector_gradients(vectors: Tensor, heads: list[Tensor], lam: Tensor) -> Tensor:

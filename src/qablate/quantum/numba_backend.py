@@ -1,0 +1,190 @@
+"""Circuits on the CPU by compiled kernels; see `qablate.quantum.numba_kernels` for the method.
+
+Shapes: B batch, n qubits. States cross the border to the kernels as real numbers (B, 2 * 2**n), re and im
+next to each other, which is how torch stores complex ones.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from qablate import selfcheck
+from qablate.quantum import numba_kernels as kernels
+from qablate.quantum.circuit import Circuit, Gate, ansatz, embedding
+from qablate.quantum.program import CRX, RX, RY, RZ, U3, Program, lower
+from qablate.quantum.reference_backend import ReferenceBackend
+from qablate.quantum.torch_backend import TorchBackend
+from qablate.simd import lanes_of, scratch
+
+log = logging.getLogger(__name__)
+
+
+class NumbaBackend:
+    """See `qablate.quantum.backends.Backend`."""
+
+    def obstacle(self, device: torch.device) -> str | None:
+        """Why it cannot serve: another device than the CPU, or kernels that fail their self-check."""
+        if device.type != "cpu":
+            return f"it runs on the CPU, not on {device.type}"
+        return selfcheck.obstacle(check, torch.float32)
+
+    def expectations(self, circuit: Circuit, angles: Tensor) -> Tensor:
+        """Expectations (B, 3 n)."""
+        if not _serves(angles.dtype):
+            return _PLAIN.expectations(circuit, angles)
+        return _expectations(circuit, angles)
+
+    def states(self, circuit: Circuit, angles: Tensor) -> Tensor:
+        """States (B, 2**n) from |0...0>."""
+        return _states(circuit, angles) if _serves(angles.dtype) else _PLAIN.states(circuit, angles)
+
+    def evolve(self, circuit: Circuit, angles: Tensor, initial: Tensor) -> Tensor:
+        """States (B, 2**n) from `initial`."""
+        if not _serves(angles.dtype):
+            return _PLAIN.evolve(circuit, angles, initial)
+        return _evolve(circuit, angles, initial)
+
+
+_PLAIN = TorchBackend()
+
+
+@lru_cache(maxsize=None)
+def _serves(dtype: torch.dtype) -> bool:
+    """Whether the kernels may serve this float type; says once why not."""
+    obstacle = selfcheck.obstacle(check, dtype)
+    if obstacle is not None:
+        log.warning("circuits: plain torch serves %s instead of numba: %s", dtype, obstacle)
+    return obstacle is None
+
+
+def _expectations(circuit: Circuit, angles: Tensor) -> Tensor:
+    result: Tensor = _Simulation.apply(angles, None, _plan(lower(circuit, from_zero=True)), True)
+    return result
+
+
+def _states(circuit: Circuit, angles: Tensor) -> Tensor:
+    parts = _Simulation.apply(angles, None, _plan(lower(circuit, from_zero=True)), False)
+    return torch.view_as_complex(parts.unflatten(1, (-1, 2)))
+
+
+def _evolve(circuit: Circuit, angles: Tensor, initial: Tensor) -> Tensor:
+    real = torch.view_as_real(initial.resolve_conj()).flatten(1)  # (B, 2 * 2**n)
+    parts = _Simulation.apply(angles, real, _plan(lower(circuit, from_zero=False)), False)
+    return torch.view_as_complex(parts.unflatten(1, (-1, 2)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """A program as the kernels read it; `ops` and `start` are described there."""
+
+    n_qubits: int
+    n_angles: int
+    ops: NDArray[np.int64]
+    start: NDArray[np.int64]
+
+
+_ROTATIONS = {U3: (0, 1, 2), RX: (0, None, None), RY: (None, 0, None), RZ: (None, None, 0)}
+
+
+@lru_cache(maxsize=256)
+def _plan(program: Program) -> _Plan:
+    none = program.n_angles  # the column of angle 0
+
+    def columns(kind: int, column: int) -> list[int]:
+        present = column >= 0
+        return [none if offset is None or not present else column + offset for offset in _ROTATIONS[kind]]
+
+    ops = []
+    for kind, a, b, column in program.ops.tolist():
+        bit = 1 << (program.n_qubits - 1 - (b if kind == CRX else a))
+        if kind == CRX:
+            ops.append([1, bit, 1 << (program.n_qubits - 1 - a), column, 0, 0])
+        else:
+            ops.append([0, bit, 0, *columns(kind, column)])
+    start = [[columns(RY, ry)[1], *columns(U3, u3)] for ry, u3 in program.start.tolist()]
+    return _Plan(
+        program.n_qubits,
+        program.n_angles,
+        np.array(ops, dtype=np.int64).reshape(-1, 6),
+        np.array(start, dtype=np.int64).reshape(-1, 4),
+    )
+
+
+class _Simulation(torch.autograd.Function):
+    """Angles (B, n_angles) and initial states (B, 2 * 2**n) or None -> expectations or states, real."""
+
+    @staticmethod
+    def forward(ctx: Any, angles: Tensor, initial: Tensor | None, plan: _Plan, measured: bool) -> Tensor:
+        """Run the forward kernel; keep the final states and the half angles' cos and sin for the backward."""
+        angles = angles.detach().contiguous()
+        n_batch, n, width = len(angles), plan.n_qubits, 2 * 2**plan.n_qubits
+        given = angles.new_empty(0, width) if initial is None else initial.detach().contiguous()
+        result = angles.new_empty(n_batch, 3 * n if measured else width)
+        absent = angles.new_empty(0, width if measured else 3 * n)
+        dtype = angles.numpy().dtype
+        lanes = lanes_of(dtype)
+        n_tiles = -(-n_batch // lanes) if any(ctx.needs_input_grad) else 1
+        saved = angles.new_empty(n_tiles, kernels.saved_rows(n, plan.n_angles) * lanes)
+        outputs = (result, absent) if measured else (absent, result)
+        arrays = [tensor.numpy() for tensor in (angles, given, *outputs, saved)]
+        memory = scratch(kernels.scratch_rows(n, plan.n_angles), dtype)
+        kernels.forward(dtype)(plan.ops, plan.start, *arrays, memory)
+        ctx.save_for_backward(saved)
+        ctx.plan, ctx.measured, ctx.from_zero, ctx.n_batch = plan, measured, initial is None, n_batch
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        """Run the backward kernel."""
+        plan: _Plan = ctx.plan
+        (saved,) = ctx.saved_tensors
+        n, width = plan.n_qubits, 2 * 2**plan.n_qubits
+        grad = grad.contiguous()
+        absent = grad.new_empty(0, width if ctx.measured else 3 * n)
+        outer = (grad, absent) if ctx.measured else (absent, grad)
+        grad_angles = grad.new_empty(ctx.n_batch, plan.n_angles)
+        grad_initial = grad.new_empty(0 if ctx.from_zero else ctx.n_batch, width)
+        arrays = [tensor.numpy() for tensor in (saved, *outer, grad_angles, grad_initial)]
+        memory = scratch(kernels.scratch_rows(n, plan.n_angles), grad.numpy().dtype)
+        kernels.backward(memory.dtype)(plan.ops, plan.start, *arrays, memory)
+        return grad_angles, None if ctx.from_zero else grad_initial, None, None
+
+
+def check(dtype: torch.dtype) -> None:
+    """Compare values and gradients with gate-by-gate simulation: all kinds of gates, a full and a ragged tile."""
+    circuit = Circuit(3, (*embedding(3), *ansatz(3, 1, first=3), Gate("RZ", (1,), 0), Gate("RX", (0,), 4)))
+    n_batch = lanes_of(np.float32) + 3
+    angles = torch.sin(torch.arange(n_batch * circuit.n_angles, dtype=torch.float64)).to(dtype) * 3
+    initial = torch.cos(torch.arange(n_batch * 16, dtype=torch.float64)).to(dtype).reshape(n_batch, 8, 2)
+    results = []
+    for run in (_run_compiled, _run_reference):
+        leaves = angles.reshape(n_batch, -1).clone().requires_grad_(), initial.clone().requires_grad_()
+        outputs = run(circuit, leaves[0], torch.view_as_complex(leaves[1]))
+        real = [torch.view_as_real(output) if output.is_complex() else output for output in outputs]
+        loss = sum((output.cos().sum() for output in real), torch.zeros((), dtype=dtype))
+        results.append((*real, *torch.autograd.grad(loss, leaves)))
+    names = ("expectations", "states", "evolved states", "gradient of angles", "gradient of initial states")
+    selfcheck.require_agreement(names, *results)
+
+
+def _run_compiled(circuit: Circuit, angles: Tensor, initial: Tensor) -> tuple[Tensor, ...]:
+    return _expectations(circuit, angles), _states(circuit, angles), _evolve(circuit, angles, initial)
+
+
+def _run_reference(circuit: Circuit, angles: Tensor, initial: Tensor) -> tuple[Tensor, ...]:
+    plain = ReferenceBackend()
+    evolved = plain.evolve(circuit, angles, initial)
+    return plain.expectations(circuit, angles), plain.states(circuit, angles), evolved
+
+
+BACKEND = NumbaBackend()

@@ -1,0 +1,425 @@
+"""Compiled circuit kernels: forward simulation and its adjoint backward pass, one vector of samples at a time.
+
+The lanes of a vector are samples. A tile is `lanes` samples; all its numbers are rows of one vector each:
+
+    state rows    2**n pairs (re, im): amplitude i in rows 2 i and 2 i + 1
+    trig rows     n_angles + 1 pairs: cos and sin of half the angle of column c in rows 2 c and 2 c + 1;
+                  the last pair belongs to angle 0, which stands for rotations that are not there
+    angle rows    n_angles + 1: gradients; the last one collects what belongs to no angle
+
+`ops` (n_ops, 6) int64, in the order in which they act: (0, bit, 0, x, y, z) is R_Z R_Y R_X on the wire whose
+bit of the amplitude's index is `bit`, with angle columns x, y, z; (1, bit, control, x, 0, 0) is R_X on `bit`
+where `control` is set. `start` (n, 4): columns of an R_Y and then of R_X, R_Y, R_Z that act on |0> of every
+wire before all of `ops`.
+
+Every such operation is U = [[a, -b*], [b, a*]]. Undoing one in the backward pass asks first for the rates
+Im <lambda|P|psi> / 2 of the Pauli matrices P on its wire: the rate of the last rotation's P is the gradient of
+its angle, and those of the inner rotations follow from
+R_Z Y R_Z^+ = Y cos z - X sin z,  R_Z R_Y X R_Y^+ R_Z^+ = (X cos z + Y sin z) cos y - Z sin y.
+
+Arrays of shape (0, ...) are results that nobody asked for or arguments that are not there.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from qablate.simd import (
+    ANGLE_LIMIT,
+    advance,
+    compiled,
+    cos_sin,
+    get,
+    inline,
+    lane_count,
+    load,
+    pointer,
+    put,
+    read_columns,
+    splat,
+    store,
+    total,
+    write_columns,
+)
+
+# Rows of scratch memory beside what the saved tile holds.
+
+
+def saved_rows(n_qubits: int, n_angles: int) -> int:
+    """Rows of one saved tile: the final state, then cos and sin of the half angles."""
+    return 2 * 2**n_qubits + 2 * (n_angles + 1)
+
+
+def scratch_rows(n_qubits: int, n_angles: int) -> int:
+    """Rows of working memory that both kernels need."""
+    size = 2**n_qubits
+    return 5 * size + 2 * (n_angles + 1) + 3 * n_qubits + 8 * n_qubits + 2 * n_qubits
+
+
+# Angles.
+
+
+@inline
+def _read_angles(angles: Any, first: int, count: int, n_angles: int, rows: Any, trig: Any) -> None:
+    """Trig rows of the samples from `first` on; lanes without a sample get angle 0."""
+    read_columns(angles, first * n_angles, n_angles, count, rows)
+    half = splat(rows, 0.5)
+    squares = splat(rows, 0.0)
+    for column in range(n_angles):
+        angle = load(rows, column) * half
+        squares = squares + angle * angle
+        cosine, sine = cos_sin(angle)
+        store(trig, 2 * column, cosine)
+        store(trig, 2 * column + 1, sine)
+    store(trig, 2 * n_angles, splat(rows, 1.0))
+    store(trig, 2 * n_angles + 1, splat(rows, 0.0))
+    if not total(squares) <= ANGLE_LIMIT**2:  # also true for NaN
+        _correct_large_angles(rows, trig, n_angles)
+
+
+@inline
+def _correct_large_angles(rows: Any, trig: Any, n_angles: int) -> None:
+    """Replace the cos and sin of half angles that `cos_sin` does not cover, one number at a time."""
+    lanes = lane_count(rows)
+    for column in range(n_angles):
+        for lane in range(lanes):
+            angle = get(rows, column * lanes + lane) / 2
+            if abs(angle) > ANGLE_LIMIT:
+                put(trig, 2 * column * lanes + lane, math.cos(angle))
+                put(trig, (2 * column + 1) * lanes + lane, math.sin(angle))
+
+
+@inline
+def _su2(trig: Any, x: int, y: int, z: int) -> Any:
+    """Re a, im a, re b, im b of R_Z(z) R_Y(y) R_X(x)."""
+    cos_x, sin_x = load(trig, 2 * x), load(trig, 2 * x + 1)
+    cos_y, sin_y = load(trig, 2 * y), load(trig, 2 * y + 1)
+    cos_z, sin_z = load(trig, 2 * z), load(trig, 2 * z + 1)
+    re_a, im_a, re_b, im_b = cos_y * cos_x, sin_y * sin_x, sin_y * cos_x, -(cos_y * sin_x)
+    return (
+        re_a * cos_z + im_a * sin_z,
+        im_a * cos_z - re_a * sin_z,
+        re_b * cos_z - im_b * sin_z,
+        im_b * cos_z + re_b * sin_z,
+    )
+
+
+@inline
+def _add_rates(trig: Any, x: int, y: int, z: int, rate_x: Any, rate_y: Any, rate_z: Any, grads: Any) -> None:
+    """Turn twice the Pauli rates behind R_Z R_Y R_X into gradients of its angles."""
+    half, two = splat(grads, 0.5), splat(grads, 2.0)
+    cos_y, sin_y = load(trig, 2 * y), load(trig, 2 * y + 1)
+    cos_z, sin_z = load(trig, 2 * z), load(trig, 2 * z + 1)
+    full_cos_y, full_sin_y = cos_y * cos_y - sin_y * sin_y, two * cos_y * sin_y
+    full_cos_z, full_sin_z = cos_z * cos_z - sin_z * sin_z, two * cos_z * sin_z
+    inner = rate_x * full_cos_z + rate_y * full_sin_z
+    store(grads, z, load(grads, z) + half * rate_z)
+    store(grads, y, load(grads, y) + half * (rate_y * full_cos_z - rate_x * full_sin_z))
+    store(grads, x, load(grads, x) + half * (inner * full_cos_y - rate_z * full_sin_y))
+
+
+# Operations on states.
+
+
+@inline
+def _skip_bit(index: int, bit: int) -> int:
+    """The index with a 0 inserted at `bit`: enumerates the basis states in which that bit is 0."""
+    return ((index & -bit) << 1) | (index & (bit - 1))
+
+
+@inline
+def _apply_single(state: Any, size: int, bit: int, re_a: Any, im_a: Any, re_b: Any, im_b: Any) -> None:
+    """U on one wire."""
+    for pair in range(size // 2):
+        low = 2 * _skip_bit(pair, bit)
+        high = low + 2 * bit
+        re0, im0, re1, im1 = load(state, low), load(state, low + 1), load(state, high), load(state, high + 1)
+        store(state, low, re_a * re0 - im_a * im0 - re_b * re1 - im_b * im1)
+        store(state, low + 1, re_a * im0 + im_a * re0 - re_b * im1 + im_b * re1)
+        store(state, high, re_b * re0 - im_b * im0 + re_a * re1 + im_a * im1)
+        store(state, high + 1, re_b * im0 + im_b * re0 + re_a * im1 - im_a * re1)
+
+
+@inline
+def _apply_crx(state: Any, size: int, bit: int, control: int, cos: Any, sin: Any) -> None:
+    """R_X on `bit` where `control` is set."""
+    below, above = min(bit, control), max(bit, control)
+    for pair in range(size // 4):
+        low = 2 * (_skip_bit(_skip_bit(pair, below), above) | control)
+        high = low + 2 * bit
+        re0, im0, re1, im1 = load(state, low), load(state, low + 1), load(state, high), load(state, high + 1)
+        store(state, low, cos * re0 + sin * im1)
+        store(state, low + 1, cos * im0 - sin * re1)
+        store(state, high, cos * re1 + sin * im0)
+        store(state, high + 1, cos * im1 - sin * re0)
+
+
+@inline
+def _undo_single(
+    psi: Any, lam: Any, size: int, bit: int, trig: Any, x: int, y: int, z: int, grads: Any
+) -> None:
+    """Undo R_Z R_Y R_X on psi and lambda and add the gradients of its angles."""
+    re_a, im_a, re_b, im_b = _su2(trig, x, y, z)
+    zero = splat(grads, 0.0)
+    rate_x, more_x, rate_y, more_y, rate_z, more_z = zero, zero, zero, zero, zero, zero
+    for pair in range(size // 2):
+        low = 2 * _skip_bit(pair, bit)
+        high = low + 2 * bit
+        re0, im0, re1, im1 = load(psi, low), load(psi, low + 1), load(psi, high), load(psi, high + 1)
+        lr0, li0, lr1, li1 = load(lam, low), load(lam, low + 1), load(lam, high), load(lam, high + 1)
+        rate_x, more_x = rate_x + lr0 * im1 - li0 * re1, more_x + lr1 * im0 - li1 * re0
+        rate_y, more_y = rate_y + lr1 * re0 - lr0 * re1, more_y + li1 * im0 - li0 * im1
+        rate_z, more_z = rate_z + lr0 * im0 - li0 * re0, more_z + li1 * re1 - lr1 * im1
+        store(psi, low, re_a * re0 + im_a * im0 + re_b * re1 + im_b * im1)
+        store(psi, low + 1, re_a * im0 - im_a * re0 + re_b * im1 - im_b * re1)
+        store(psi, high, re_a * re1 - im_a * im1 - re_b * re0 + im_b * im0)
+        store(psi, high + 1, re_a * im1 + im_a * re1 - re_b * im0 - im_b * re0)
+        store(lam, low, re_a * lr0 + im_a * li0 + re_b * lr1 + im_b * li1)
+        store(lam, low + 1, re_a * li0 - im_a * lr0 + re_b * li1 - im_b * lr1)
+        store(lam, high, re_a * lr1 - im_a * li1 - re_b * lr0 + im_b * li0)
+        store(lam, high + 1, re_a * li1 + im_a * lr1 - re_b * li0 - im_b * lr0)
+    _add_rates(trig, x, y, z, rate_x + more_x, rate_y + more_y, rate_z + more_z, grads)
+
+
+@inline
+def _undo_crx(psi: Any, lam: Any, size: int, bit: int, control: int, trig: Any, x: int, grads: Any) -> None:
+    """Undo R_X where `control` is set on psi and lambda and add the gradient of its angle."""
+    cos, sin = load(trig, 2 * x), load(trig, 2 * x + 1)
+    rate = splat(grads, 0.0)
+    more = rate
+    below, above = min(bit, control), max(bit, control)
+    for pair in range(size // 4):
+        low = 2 * (_skip_bit(_skip_bit(pair, below), above) | control)
+        high = low + 2 * bit
+        re0, im0, re1, im1 = load(psi, low), load(psi, low + 1), load(psi, high), load(psi, high + 1)
+        lr0, li0, lr1, li1 = load(lam, low), load(lam, low + 1), load(lam, high), load(lam, high + 1)
+        rate, more = rate + lr0 * im1 - li0 * re1, more + lr1 * im0 - li1 * re0
+        store(psi, low, cos * re0 - sin * im1)
+        store(psi, low + 1, cos * im0 + sin * re1)
+        store(psi, high, cos * re1 - sin * im0)
+        store(psi, high + 1, cos * im1 + sin * re0)
+        store(lam, low, cos * lr0 - sin * li1)
+        store(lam, low + 1, cos * li0 + sin * lr1)
+        store(lam, high, cos * lr1 - sin * li0)
+        store(lam, high + 1, cos * li1 + sin * lr0)
+    store(grads, x, load(grads, x) + splat(grads, 0.5) * (rate + more))
+
+
+# The product start. `vectors` holds re 0, im 0, re 1, im 1 of one wire after the other.
+
+
+@inline
+def _start_vectors(start: Any, trig: Any, vectors: Any) -> None:
+    """U R_Y |0> of every wire."""
+    for wire in range(start.shape[0]):
+        cos, sin = load(trig, 2 * start[wire, 0]), load(trig, 2 * start[wire, 0] + 1)
+        re_a, im_a, re_b, im_b = _su2(trig, start[wire, 1], start[wire, 2], start[wire, 3])
+        store(vectors, 4 * wire, re_a * cos - re_b * sin)
+        store(vectors, 4 * wire + 1, im_a * cos + im_b * sin)
+        store(vectors, 4 * wire + 2, re_b * cos + re_a * sin)
+        store(vectors, 4 * wire + 3, im_b * cos - im_a * sin)
+
+
+@inline
+def _product_state(vectors: Any, n_wires: int, state: Any) -> None:
+    """The product of the first `n_wires` vectors, built in place from the highest amplitude down."""
+    store(state, 0, splat(state, 1.0))
+    store(state, 1, splat(state, 0.0))
+    for wire in range(n_wires):
+        re0, im0 = load(vectors, 4 * wire), load(vectors, 4 * wire + 1)
+        re1, im1 = load(vectors, 4 * wire + 2), load(vectors, 4 * wire + 3)
+        for i in range((1 << wire) - 1, -1, -1):
+            re, im = load(state, 2 * i), load(state, 2 * i + 1)
+            store(state, 4 * i + 2, re * re1 - im * im1)
+            store(state, 4 * i + 3, re * im1 + im * re1)
+            store(state, 4 * i, re * re0 - im * im0)
+            store(state, 4 * i + 1, re * im0 + im * re0)
+
+
+@inline
+def _undo_start(start: Any, trig: Any, vectors: Any, heads: Any, lam: Any, grads: Any) -> None:
+    """Add the gradients of the start's angles; `lam` is the gradient of the product state and is consumed.
+
+    `heads` is memory for the product of the wires before the current one.
+    """
+    for wire in range(start.shape[0] - 1, -1, -1):
+        _product_state(vectors, wire, heads)
+        re0, im0 = load(vectors, 4 * wire), load(vectors, 4 * wire + 1)
+        re1, im1 = load(vectors, 4 * wire + 2), load(vectors, 4 * wire + 3)
+        lr0 = splat(lam, 0.0)
+        li0, lr1, li1 = lr0, lr0, lr0
+        for i in range(1 << wire):
+            re, im = load(heads, 2 * i), load(heads, 2 * i + 1)
+            low_re, low_im = load(lam, 4 * i), load(lam, 4 * i + 1)
+            high_re, high_im = load(lam, 4 * i + 2), load(lam, 4 * i + 3)
+            lr0, li0 = lr0 + re * low_re + im * low_im, li0 + re * low_im - im * low_re
+            lr1, li1 = lr1 + re * high_re + im * high_im, li1 + re * high_im - im * high_re
+            store(lam, 2 * i, re0 * low_re + im0 * low_im + re1 * high_re + im1 * high_im)
+            store(lam, 2 * i + 1, re0 * low_im - im0 * low_re + re1 * high_im - im1 * high_re)
+        rate_x = lr0 * im1 - li0 * re1 + lr1 * im0 - li1 * re0
+        rate_y = lr1 * re0 - lr0 * re1 + li1 * im0 - li0 * im1
+        rate_z = lr0 * im0 - li0 * re0 + li1 * re1 - lr1 * im1
+        first, x, y, z = start[wire, 0], start[wire, 1], start[wire, 2], start[wire, 3]
+        _add_rates(trig, x, y, z, rate_x, rate_y, rate_z, grads)
+        re_a, im_a, re_b, im_b = _su2(trig, x, y, z)
+        back0 = re_a * lr0 + im_a * li0 + re_b * lr1 + im_b * li1  # real parts of U^+ lambda
+        back1 = re_a * lr1 - im_a * li1 - re_b * lr0 + im_b * li0
+        rate = back1 * load(trig, 2 * first) - back0 * load(trig, 2 * first + 1)
+        store(grads, first, load(grads, first) + splat(grads, 0.5) * rate)
+
+
+# Pauli expectations: rows X, Y, Z of wire 0, 1, ...
+
+
+@inline
+def _measure(state: Any, n_qubits: int, rows: Any) -> None:
+    """<X>, <Y>, <Z> of every wire, in rows q, n + q, 2 n + q; one accumulator a product hides their latency."""
+    two = splat(rows, 2.0)
+    for wire in range(n_qubits):
+        bit = 1 << (n_qubits - 1 - wire)
+        zero = splat(rows, 0.0)
+        x0, x1, y0, y1, z0, z1, z2, z3 = zero, zero, zero, zero, zero, zero, zero, zero
+        for pair in range(1 << (n_qubits - 1)):
+            low = 2 * _skip_bit(pair, bit)
+            high = low + 2 * bit
+            re0, im0 = load(state, low), load(state, low + 1)
+            re1, im1 = load(state, high), load(state, high + 1)
+            x0, x1, y0, y1 = x0 + re0 * re1, x1 + im0 * im1, y0 + re0 * im1, y1 + im0 * re1
+            z0, z1, z2, z3 = z0 + re0 * re0, z1 + im0 * im0, z2 + re1 * re1, z3 + im1 * im1
+        store(rows, wire, two * (x0 + x1))
+        store(rows, n_qubits + wire, two * (y0 - y1))
+        store(rows, 2 * n_qubits + wire, (z0 + z1) - (z2 + z3))
+
+
+@inline
+def _measurement_gradient(psi: Any, n_qubits: int, weights: Any, signed: Any, diagonal: Any, lam: Any) -> None:
+    """lambda = 2 sum_k w_k P_k psi for the gradients `weights` of the expectations.
+
+    `signed` (2 n rows) and `diagonal` (2**n rows) are memory for +-Y weights and for the sums of +-Z weights.
+    """
+    everything = splat(lam, 0.0)
+    for wire in range(n_qubits):
+        everything = everything + load(weights, 2 * n_qubits + wire)
+        store(signed, 2 * wire, load(weights, n_qubits + wire))
+        store(signed, 2 * wire + 1, -load(weights, n_qubits + wire))
+    store(diagonal, 0, everything)
+    two = splat(lam, 2.0)
+    for wire in range(n_qubits - 1, -1, -1):
+        bit = 1 << (n_qubits - 1 - wire)
+        for i in range(bit):
+            store(diagonal, i + bit, load(diagonal, i) - two * load(weights, 2 * n_qubits + wire))
+    for i in range(1 << n_qubits):
+        re = load(diagonal, i) * load(psi, 2 * i)
+        im = load(diagonal, i) * load(psi, 2 * i + 1)
+        for wire in range(n_qubits):
+            shift = n_qubits - 1 - wire
+            x, y = load(weights, wire), load(signed, 2 * wire + ((i >> shift) & 1))
+            partner = 2 * (i ^ (1 << shift))
+            re1, im1 = load(psi, partner), load(psi, partner + 1)
+            re = re + x * re1 + y * im1
+            im = im + x * im1 - y * re1
+        store(lam, 2 * i, two * re)
+        store(lam, 2 * i + 1, two * im)
+
+
+# Entry points.
+
+
+def _forward(
+    ops: Any, start: Any, angles: Any, initial: Any, expectations: Any, states: Any, saved: Any, memory: Any
+) -> None:
+    """Simulate all samples.
+
+    angles (B, n_angles); initial (B, 2 * 2**n) or (0, .) for |0...0>; results expectations (B, 3 n) or (0, .),
+    states (B, 2 * 2**n) or (0, .); saved (tiles or 1, saved_rows * lanes); memory: scratch_rows.
+    """
+    n_batch, n_angles = angles.shape
+    n_qubits = start.shape[0]
+    size = 1 << n_qubits
+    rows = pointer(memory)  # whatever is read or written next
+    lanes = lane_count(rows)
+    vectors = advance(rows, 2 * size + n_angles + 3 * n_qubits)
+    for tile in range((n_batch + lanes - 1) // lanes):
+        first = tile * lanes
+        count = min(lanes, n_batch - first)
+        state = advance(pointer(saved), min(tile, saved.shape[0] - 1) * (2 * size + 2 * (n_angles + 1)))
+        trig = advance(state, 2 * size)
+        _read_angles(pointer(angles), first, count, n_angles, rows, trig)
+        if initial.shape[0] > 0:
+            read_columns(pointer(initial), first * 2 * size, 2 * size, count, state)
+        else:
+            _start_vectors(start, trig, vectors)
+            _product_state(vectors, n_qubits, state)
+        for op in range(ops.shape[0]):
+            if ops[op, 0] == 1:
+                column = ops[op, 3]
+                cos, sin = load(trig, 2 * column), load(trig, 2 * column + 1)
+                _apply_crx(state, size, ops[op, 1], ops[op, 2], cos, sin)
+            else:
+                re_a, im_a, re_b, im_b = _su2(trig, ops[op, 3], ops[op, 4], ops[op, 5])
+                _apply_single(state, size, ops[op, 1], re_a, im_a, re_b, im_b)
+        if expectations.shape[0] > 0:
+            _measure(state, n_qubits, rows)
+            write_columns(rows, count, pointer(expectations), first * 3 * n_qubits, 3 * n_qubits)
+        if states.shape[0] > 0:
+            write_columns(state, count, pointer(states), first * 2 * size, 2 * size)
+
+
+def _backward(
+    ops: Any,
+    start: Any,
+    saved: Any,
+    grad_expectations: Any,
+    grad_states: Any,
+    grad_angles: Any,
+    grad_initial: Any,
+    memory: Any,
+) -> None:
+    """Gradients of angles and initial states from those of the expectations or of the states.
+
+    Shapes as in `_forward`; `saved` is what the forward pass left and stays as it is.
+    """
+    n_batch, n_angles = grad_angles.shape
+    n_qubits = start.shape[0]
+    size = 1 << n_qubits
+    psi = pointer(memory)
+    lanes = lane_count(psi)
+    lam = advance(psi, 2 * size)
+    diagonal = advance(lam, 2 * size)
+    signed = advance(diagonal, size)
+    weights = advance(signed, 2 * n_qubits)
+    vectors = advance(weights, 3 * n_qubits)
+    grads = advance(vectors, 4 * n_qubits)
+    for tile in range((n_batch + lanes - 1) // lanes):
+        first = tile * lanes
+        count = min(lanes, n_batch - first)
+        final = advance(pointer(saved), tile * (2 * size + 2 * (n_angles + 1)))
+        trig = advance(final, 2 * size)
+        for row in range(2 * size):
+            store(psi, row, load(final, row))
+        for row in range(n_angles + 1):
+            store(grads, row, splat(grads, 0.0))
+        if grad_expectations.shape[0] > 0:
+            read_columns(
+                pointer(grad_expectations), first * 3 * n_qubits, 3 * n_qubits, count, weights
+            )
+            _measurement_gradient(psi, n_qubits, weights, signed, diagonal, lam)
+        else:
+            read_columns(pointer(grad_states), first * 2 * size, 2 * size, count, lam)
+        for op in range(ops.shape[0] - 1, -1, -1):
+            bit, control, x = ops[op, 1], ops[op, 2], ops[op, 3]
+            if ops[op, 0] == 1:
+                _undo_crx(psi, lam, size, bit, control, trig, x, grads)
+            else:
+                _undo_single(psi, lam, size, bit, trig, x, ops[op, 4], ops[op, 5], grads)
+        if grad_initial.shape[0] > 0:
+            write_columns(lam, count, pointer(grad_initial), first * 2 * size, 2 * size)
+        else:
+            _start_vectors(start, trig, vectors)
+            _undo_start(start, trig, vectors, psi, lam, grads)
+        write_columns(grads, count, pointer(grad_angles), first * n_angles, n_angles)
+
+
+forward = compiled(_forward)
+backward = compiled(_backward)

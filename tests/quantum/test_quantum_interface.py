@@ -1,0 +1,115 @@
+"""Errors, the choice of a backend, and what importing the layer brings along."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from qablate.errors import QablateError
+from qablate.quantum import (
+    BACKEND_NAMES,
+    Circuit,
+    Gate,
+    ansatz,
+    evolve,
+    expectations,
+    measure,
+    resolve_backend,
+    reverse_wires,
+    scale_rotations,
+    states,
+)
+
+CIRCUIT = Circuit(3, ansatz(3, 1))
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("gate", "message"),
+    [
+        (Gate("H", (0,), 0), "unknown gate 'H'; allowed: RX, RY, RZ, CRX"),
+        (Gate("RX", (3,), 0), r"wires 0 to 2"),
+        (Gate("RX", (0, 1), 0), "1 different wire"),
+        (Gate("CRX", (1, 1), 0), "2 different wire"),
+        (Gate("RX", (0,), -1), "columns start at 0"),
+    ],
+)
+def test_impossible_gates_are_refused(gate, message):
+    with pytest.raises(ValueError, match=message):
+        Circuit(3, (gate,))
+
+
+def test_a_circuit_needs_a_qubit():
+    with pytest.raises(ValueError, match="at least one qubit"):
+        Circuit(0, ())
+
+
+@pytest.mark.parametrize(
+    ("angles", "message"),
+    [
+        (torch.zeros(2, 14), r"reads 15 angles, not shape \(2, 14\)"),
+        (torch.tensor(0.0), "reads 15 angles"),
+        (torch.zeros(2, 15, dtype=torch.float16), "float32 or float64, not torch.float16"),
+        (torch.zeros(2, 15, dtype=torch.long), "float32 or float64"),
+    ],
+)
+@pytest.mark.parametrize("function", [expectations, states])
+def test_angles_that_do_not_fit_are_refused(function, angles, message):
+    with pytest.raises(ValueError, match=message):
+        function(CIRCUIT, angles)
+
+
+@pytest.mark.parametrize(
+    ("initial", "message"),
+    [
+        (torch.zeros(2, 4, dtype=torch.complex64), r"3 qubits needs initial states \(..., 8\)"),
+        (torch.zeros(2, 8), "need torch.complex64 initial states, not torch.float32"),
+        (torch.zeros(2, 8, dtype=torch.complex128), "need torch.complex64"),
+        (torch.zeros(3, 8, dtype=torch.complex64), "do not broadcast"),
+        (torch.zeros(2, 8, dtype=torch.complex64, device="meta"), "initial states on meta"),
+    ],
+)
+def test_initial_states_that_do_not_fit_are_refused(initial, message):
+    with pytest.raises(ValueError, match=message):
+        evolve(CIRCUIT, torch.zeros(2, 15), initial)
+
+
+def test_other_shape_errors():
+    with pytest.raises(ValueError, match="complex64 or complex128"):
+        measure(torch.zeros(2, 8))
+    with pytest.raises(ValueError, match="2\\*\\*n amplitudes"):
+        measure(torch.zeros(2, 6, dtype=torch.complex64))
+    with pytest.raises(ValueError, match="2\\*\\*n amplitudes"):
+        reverse_wires(torch.zeros(1))
+    with pytest.raises(ValueError, match="60 angles, not 59"):
+        scale_rotations(torch.zeros(59), torch.zeros(()), 6, 2)
+    with pytest.raises(ValueError, match="not one number a sample"):
+        scale_rotations(torch.zeros(2, 60), torch.zeros(2, 2), 6, 2)
+
+
+def test_an_unknown_backend_names_those_allowed():
+    with pytest.raises(QablateError, match="quantum.backend: unknown backend 'torhc'; allowed: auto, reference, torch"):
+        expectations(CIRCUIT, torch.zeros(15), "torhc")
+
+
+def test_a_backend_that_cannot_serve_a_device_says_why():
+    with pytest.raises(QablateError, match="quantum.backend: triton cannot be used here: .+"):
+        resolve_backend("triton", CPU)
+
+
+def test_auto_finds_a_backend_for_each_device():
+    names = {type(resolve_backend(name, CPU)) for name in ("torch", "reference")}
+    assert len(names) == 2
+    assert resolve_backend("auto", CPU) is resolve_backend("auto", CPU)
+    assert resolve_backend("auto", torch.device("meta")) is resolve_backend("torch", CPU)
+    assert set(BACKEND_NAMES) == {"reference", "torch", "pennylane", "numba", "triton"}
+
+
+def test_pennylane_is_imported_only_when_asked_for():
+    code = (
+        "import sys, torch; from qablate.quantum import *\n"
+        "c = Circuit(2, ansatz(2, 1)); expectations(c, torch.zeros(10)); assert 'pennylane' not in sys.modules\n"
+        "expectations(c, torch.zeros(10), 'pennylane'); assert 'pennylane' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
