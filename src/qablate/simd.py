@@ -290,6 +290,74 @@ def write_part(source: Any, row: int, count: int, target: Any, index: int) -> No
         put(target, index + lane, get(source, row * lanes + lane))
 
 
+@intrinsic
+def _transpose(typingctx: Any, source: Any, source_step: Any, target: Any, target_step: Any) -> Any:
+    """Copy a square block of lanes x lanes numbers, rows becoming columns; steps are numbers between rows."""
+    vector = VECTORS[source.dtype]
+    lanes = vector.lanes
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        def address(base: Any, step: Any, line: int) -> Any:
+            number = builder.gep(base, [builder.mul(step, ir.Constant(ir.IntType(64), line))])
+            return builder.bitcast(number, _llvm(vector).as_pointer())
+
+        align = vector.base.bitwidth // 8
+        lines = [builder.load(address(args[0], args[1], line), align=align) for line in range(lanes)]
+        width = 1
+        while width < lanes:  # exchange the off-diagonal blocks of this width
+            keep, cross = _block_masks(lanes, width)
+            for line in range(lanes):
+                if not line & width:
+                    upper, lower = lines[line], lines[line + width]
+                    lines[line] = builder.shuffle_vector(upper, lower, keep)
+                    lines[line + width] = builder.shuffle_vector(upper, lower, cross)
+            width *= 2
+        for line in range(lanes):
+            builder.store(lines[line], address(args[2], args[3], line), align=align)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, source, types.intp), codegen
+
+
+def _block_masks(lanes: int, width: int) -> tuple[Any, Any]:
+    """Shuffle masks that pair up blocks of `width` lanes of two vectors: the even ones, the odd ones."""
+    integers = ir.VectorType(ir.IntType(32), lanes)
+    even = [lane if not lane & width else lanes + lane - width for lane in range(lanes)]
+    odd = [lane + width if not lane & width else lanes + lane for lane in range(lanes)]
+    return ir.Constant(integers, even), ir.Constant(integers, odd)
+
+
+@inline
+def read_columns(source: Any, index: int, n_columns: int, count: int, target: Any) -> None:
+    """Spread a table over lanes: `count` lines of `n_columns` numbers, from element `index` of `source` on,
+    become `n_columns` rows of `target`; lanes without a line are zero.
+    """
+    lanes = lane_count(target)
+    if count == lanes and n_columns >= lanes:
+        for column in range(0, n_columns, lanes):
+            column = min(column, n_columns - lanes)  # the last block overlaps the one before
+            _transpose(shift(source, index + column), n_columns, advance(target, column), lanes)
+        return
+    for column in range(n_columns):
+        store(target, column, splat(target, 0.0))
+        for line in range(count):
+            put(target, column * lanes + line, get(source, index + line * n_columns + column))
+
+
+@inline
+def write_columns(source: Any, count: int, target: Any, index: int, n_columns: int) -> None:
+    """The reverse of `read_columns`: rows of `source` to lines of `target`, from element `index` on."""
+    lanes = lane_count(source)
+    if count == lanes and n_columns >= lanes:
+        for column in range(0, n_columns, lanes):
+            column = min(column, n_columns - lanes)
+            _transpose(advance(source, column), lanes, shift(target, index + column), n_columns)
+        return
+    for line in range(count):
+        for column in range(n_columns):
+            put(target, index + line * n_columns + column, get(source, column * lanes + line))
+
+
 # --- elementary functions -------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,7 @@ class NumbaBackend:
 _PLAIN = TorchBackend()
 
 
-@lru_cache(maxsize=None)
+@cache
 def _serves(dtype: torch.dtype) -> bool:
     """Whether the kernels may serve this float type; says once why not."""
     obstacle = selfcheck.obstacle(check, dtype)
