@@ -2,7 +2,7 @@
 
 from qablate.tasks.baselines import dataset_statistics, measured_baseline
 from qablate.tasks.dataset import Dataset
-from qablate.tasks.generate import generate
+from qablate.tasks.generation import generate
 from qablate.tasks.metrics import classification_metrics, extra_metrics, regression_metrics
 from qablate.tasks.splits import Split, make_split, split_of
 from qablate.tasks.store import load_dataset, make_dataset, save_dataset

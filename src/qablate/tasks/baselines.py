@@ -17,8 +17,8 @@ Statistics = dict[str, Any]
 
 
 def mean_predictor_mse(train_targets: Array, targets: Array) -> float:
-    """MSE on `targets` (n, o) of the mean of `train_targets` (m, o), one mean an output."""
-    errors = targets.astype(np.float64) - train_targets.astype(np.float64).mean(axis=0)
+    """MSE on `targets` (n, o) of one number for all outputs, the mean of `train_targets` (m, o)."""
+    errors = targets.astype(np.float64) - train_targets.mean(dtype=np.float64)
     return float(np.mean(errors**2))
 
 

@@ -26,7 +26,7 @@ from qablate.files import write_atomic
 from qablate.study import DatasetSpec, published_sha256
 from qablate.tasks.baselines import dataset_statistics
 from qablate.tasks.dataset import Array, Dataset, Layout, layout_of
-from qablate.tasks.generate import generate
+from qablate.tasks.generation import generate
 from qablate.tasks.splits import split_of
 
 MAX_SIDECAR_BYTES = 100_000

@@ -1,0 +1,127 @@
+"""All 33 published datasets: hashes, fingerprints of the published logs, splits, spot values."""
+
+import csv
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qablate.study import DatasetSpec, published_sha256
+from qablate.tasks import dataset_statistics, generate, make_split, split_of
+from qablate.tasks.generation import GenerationError
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+def rows_of(name):
+    with (DATA / name).open(newline="", encoding="utf-8") as file:
+        return {(row["task"], int(row["seq_len"]), int(row["seed"])): row for row in csv.DictReader(file)}
+
+
+GOLDENS, FINGERPRINTS = rows_of("dataset_goldens.csv"), rows_of("dataset_fingerprints.csv")
+
+
+@pytest.mark.parametrize("key", GOLDENS, ids=lambda key: "{}-L{}-{}".format(*key))
+def test_published_dataset(key):
+    golden, spec = GOLDENS[key], DatasetSpec(*key)
+    dataset = generate(spec)
+    assert spec.identity_json == golden["identity_params"]
+    assert hashlib.sha256(dataset.sequences.tobytes()).hexdigest() == golden["sequences_sha256"]
+    assert hashlib.sha256(dataset.targets.tobytes()).hexdigest() == golden["targets_sha256"]
+    assert dataset.sha256 == golden["dataset_sha256"] == published_sha256()[spec.identity_json]
+    assert split_of(spec).sha256 == golden["split_perm_sha256"]
+    statistics = dataset_statistics(dataset)
+    compared = [column for column in statistics if golden.get(column)]
+    assert len(compared) == (5 if spec.task == "forrelation" else 3)
+    for column in compared:
+        assert statistics[column] == pytest.approx(float(golden[column]), abs=1e-9)
+    if key in FINGERPRINTS:
+        check_fingerprint(dataset, statistics, FINGERPRINTS[key])
+
+
+def check_fingerprint(dataset, statistics, row):
+    targets = dataset.targets.astype(np.float64)
+    constant = 1.0 if dataset.spec.task == "adding_problem" else 0.5
+    baseline = np.mean((targets - constant) ** 2)
+    assert statistics["target_mean"] == pytest.approx(float(row["target_mean"]), abs=1e-6)
+    assert targets.std(ddof=1) == pytest.approx(float(row["target_std"]), abs=1e-6)
+    assert baseline == pytest.approx(float(row["baseline_mse_all"]), abs=1e-6)
+    assert f"{baseline:.4f}" == row["baseline_mse_all_in_log_4dp"]
+    assert statistics["test_target_var"] == pytest.approx(float(row["target_var_test_split"]), abs=1e-6)
+    assert dataset.targets[0, 0] == pytest.approx(float(row["first_target"]), abs=1e-7)
+
+
+def test_every_published_dataset_has_a_golden_and_a_shipped_hash():
+    assert len(GOLDENS) == 33
+    assert len(FINGERPRINTS) == 24
+    assert set(published_sha256()) == {golden["identity_params"] for golden in GOLDENS.values()}
+
+
+def test_a_changed_stream_is_an_error_that_names_both_hashes(monkeypatch):
+    spec = DatasetSpec("adding_problem", 100, 2024)
+    monkeypatch.setattr("qablate.tasks.generation.published_sha256", lambda: {spec.identity_json: "0" * 64})
+    with pytest.raises(GenerationError, match=f"ce4a09ad264d.*{'0' * 64}"):
+        generate(spec)
+
+
+def test_spot_values_of_adding():
+    dataset = generate(DatasetSpec("adding_problem", 100, 2024))
+    assert dataset.extras["marker_indices"][0].tolist() == [7, 93]
+    assert dataset.targets[0, 0] == pytest.approx(0.7415275, abs=1e-7)
+
+
+def test_spot_values_of_selective_copy():
+    dataset = generate(DatasetSpec("selective_copy", 100, 2024))
+    assert dataset.extras["marker_indices"][0].tolist() == [16, 20, 22, 44, 57, 87, 91, 94]
+
+
+def test_spot_values_of_forrelation():
+    dataset = generate(DatasetSpec("forrelation", 50, 2024))
+    assert (dataset.extras["phi_numerators"][:4] / 512).tolist() == [0.625, -0.015625, 0.625, 0.046875]
+    first = np.random.default_rng(2024).standard_normal(2).tolist()
+    assert first == [1.0288568739519013, 1.6419200406711503]
+
+
+@pytest.mark.parametrize(
+    ("seed", "train", "val", "test"),
+    [
+        (2024, [3112, 4570, 726, 243, 3527], [3138, 1796, 3060], [3124, 3946, 2846]),
+        (2025, [2246, 1381, 4962, 3883, 2708], [3728, 3804, 2167], [1422, 4211, 4542]),
+        (2026, [2305, 4418, 1732, 1789, 805], [3166, 1234, 2873], [1437, 782, 2316]),
+    ],
+)
+def test_heads_of_the_published_splits(seed, train, val, test):
+    split = split_of(DatasetSpec("forrelation", 50, seed))
+    assert split.train[:5].tolist() == train
+    assert split.val[:3].tolist() == val
+    assert split.test[:3].tolist() == test
+    assert (split.split_id, split.split_seed) == ("perm-4000-500-500", seed)
+    assert {part.dtype for part in (split.train, split.val, split.test)} == {np.dtype(np.int64)}
+
+
+@pytest.mark.parametrize(
+    ("seed", "train", "val", "test", "holdout_majority"),
+    [(2024, 2024, 233, 243, 0.524), (2025, 2035, 222, 243, 0.535), (2026, 2000, 263, 237, 0.5)],
+)
+def test_positives_of_the_published_splits(seed, train, val, test, holdout_majority):
+    labels, split = np.arange(5000) % 2 == 0, make_split(5000, seed)
+    assert [int(labels[part].sum()) for part in (split.train, split.val, split.test)] == [train, val, test]
+    assert max(val + test, 1000 - val - test) / 1000 == holdout_majority
+
+
+def test_a_constant_chosen_on_validation_gets_the_stated_test_accuracy():
+    labels, reached = np.arange(5000) % 2 == 0, []
+    for seed in (2024, 2025, 2026):
+        split = make_split(5000, seed)
+        chosen = labels[split.val].mean() > 0.5
+        reached.append(float(np.mean(labels[split.test] == chosen)))
+    assert reached == pytest.approx([0.514, 0.514, 0.474])
+
+
+@pytest.mark.parametrize("n", [1, 2, 19, 20, 101, 1000])
+def test_split_sizes(n):
+    split = make_split(n, 5)
+    n_train, n_val = int(np.floor(0.8 * n + 1e-9)), int(np.floor(0.1 * n + 1e-9))
+    assert split.split_id == f"perm-{n_train}-{n_val}-{n - n_train - n_val}"
+    assert sorted(split.permutation.tolist()) == list(range(n))
