@@ -1,0 +1,123 @@
+"""Reference solvers and ceilings against the stated values and against simulation."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from qablate.study import DatasetSpec
+from qablate.tasks import generate, split_of
+from qablate.tasks.forrelation import phi
+from qablate.tasks.selective import selective_copy
+from qablate.tasks.solvers import (
+    best_threshold,
+    chunk_ceiling,
+    occupied_cells_ceiling,
+    plug_in_phi,
+    position_only_limit,
+    ridge,
+    seen_tables,
+)
+
+LENGTHS = (100, 200, 500, 1000)
+
+
+@pytest.mark.parametrize(
+    ("chunk", "expected"),
+    [
+        (4, (0.8982, 0.9483, 0.9791, 0.9895)),
+        (8, (0.7856, 0.8841, 0.9523, 0.9758)),
+        (16, (0.6102, 0.7751, 0.9011, 0.9491)),
+        (32, (0.3960, 0.6045, 0.8097, 0.8983)),
+        (64, (0.2470, 0.3943, 0.6583, 0.8074)),
+    ],
+)
+def test_chunk_ceilings(chunk, expected):
+    assert [chunk_ceiling(length, chunk) for length in LENGTHS] == pytest.approx(expected, abs=5e-5)
+
+
+def test_ceilings_of_both_directions_together():
+    ceilings = [chunk_ceiling(length, 32, both_directions=True) for length in LENGTHS]
+    assert ceilings == pytest.approx((0.4946, 0.7331, 0.8939, 0.9364), abs=5e-5)
+
+
+def test_ceiling_by_counting_all_placements():
+    sizes, n_markers = (3, 3, 1), 3
+    cells = np.repeat(np.arange(3), sizes)
+    occupied = [len({cells[p] for p in chosen}) for chosen in itertools.combinations(range(7), n_markers)]
+    assert occupied_cells_ceiling(sizes, n_markers) == pytest.approx(np.mean(occupied) / n_markers)
+    assert chunk_ceiling(100, 1) == pytest.approx(1)
+    assert chunk_ceiling(100, 100) == pytest.approx(1 / 8)
+
+
+def test_cell_means_reach_the_ceiling():
+    drawn = selective_copy(20_000, 100, 1)
+    cells = drawn.extras["marker_indices"] // 32     # (n, m)
+    same = cells[:, :, None] == cells[:, None, :]
+    means = (same * drawn.targets[:, None, :]).sum(axis=2) / same.sum(axis=2)
+    r2 = 1 - np.mean((means - drawn.targets) ** 2) / drawn.targets.var()
+    assert r2 == pytest.approx(chunk_ceiling(100, 32), abs=0.008)
+
+
+def test_position_only_limit_by_counting():
+    chosen = np.array(list(itertools.combinations(range(6), 2)))
+    shares = np.array([[np.mean(chosen[:, j] == t) for t in range(6)] for j in range(2)])
+    assert position_only_limit(6, 2) == pytest.approx((shares**2).sum() / 2)
+    assert position_only_limit(8, 8) == pytest.approx(1)
+
+
+def test_seen_tables_and_phi_of_a_full_view():
+    dataset = generate(DatasetSpec("forrelation", 400, 3, 200, (("n_bits", 3),)))
+    assert np.array_equal(seen_tables(dataset.sequences, 3), dataset.extras["tables"])
+    assert np.array_equal(plug_in_phi(dataset.sequences, 3), phi(dataset.extras["tables"]))
+
+
+def test_seen_tables_leave_unseen_entries_empty():
+    dataset = generate(DatasetSpec("forrelation", 50, 2024, 500))
+    seen = seen_tables(dataset.sequences, 6)
+    assert np.array_equal(seen, dataset.extras["tables"] * (seen != 0))
+    assert np.mean(seen != 0) == pytest.approx(1 - (1 - 1 / 64) ** 50, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("length", "n_bits", "accuracy", "room"),
+    [(8, 6, 0.620, 0.025), (25, 6, 0.817, 0.025), (50, 6, 0.948, 0.012), (100, 6, 0.997, 0.004), (50, 4, 0.9935, 0.004),
+     (25, 2, 0.999, 0.004)],
+)
+def test_plug_in_accuracy(length, n_bits, accuracy, room):
+    spec = DatasetSpec("forrelation", length, 77, 9000, (("n_bits", n_bits),))
+    dataset = generate(spec)
+    scores, labels = plug_in_phi(dataset.sequences, n_bits), dataset.targets
+    threshold = best_threshold(scores[:4000], labels[:4000])
+    assert np.mean((scores[4000:] > threshold) == labels[4000:]) == pytest.approx(accuracy, abs=room)
+
+
+def test_threshold_by_trying_all():
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        scores, labels = generator.integers(0, 6, 12) / 2, generator.integers(0, 2, 12)
+        candidates = np.arange(-1, 4, 0.25)
+        best = max(np.mean((scores > t) == labels) for t in candidates)
+        assert np.mean((scores > best_threshold(scores, labels)) == labels) == best
+
+
+def test_ridge_finds_a_linear_rule_and_ignores_constant_features():
+    generator = np.random.default_rng(2)
+    features = np.concatenate([generator.normal(size=(600, 5)) * 9 + 4, np.full((600, 1), 7.0)], axis=1)
+    targets = features[:, :2] * [[0.5, -2.0]] + 3
+    predicted = ridge((features[:400], targets[:400]), (features[400:500], targets[400:500]), features[500:])
+    assert np.abs(predicted - targets[500:]).max() < 0.6
+    assert 1 - np.mean((predicted - targets[500:]) ** 2) / targets[500:].var() > 0.999
+
+
+def test_ridge_of_noise_predicts_the_mean():
+    generator = np.random.default_rng(3)
+    features, targets = generator.normal(size=(900, 300)), generator.normal(size=(900, 1)) + 5
+    predicted = ridge((features[:400], targets[:400]), (features[400:800], targets[400:800]), features[800:])
+    assert np.abs(predicted - 5).max() < 0.5
+
+
+def test_sum_of_value_times_marker_solves_adding():
+    dataset = generate(DatasetSpec("adding_problem", 100, 2026))
+    test = split_of(dataset.spec).test
+    assert np.abs(dataset.sequences[test].prod(axis=2).sum(axis=1) - dataset.targets[test, 0]).max() < 1e-6
