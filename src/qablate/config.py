@@ -80,6 +80,18 @@ def difference(base: Mapping[str, Any], over: Mapping[str, Any]) -> Config:
     return changed
 
 
+def with_yaml_types(value: Any) -> Any:
+    """Read the strings inside `value` as YAML: Snakemake keeps the 2024 of `--config seeds=[2024]` as text."""
+    if isinstance(value, Mapping):
+        return {key: with_yaml_types(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [with_yaml_types(item) for item in value]
+    try:
+        return yaml.safe_load(value) if isinstance(value, str) else value
+    except yaml.YAMLError:
+        return value
+
+
 def check_config(config: Mapping[str, Any]) -> Config:
     """Return `config` if it satisfies the schema and the rules that a schema cannot say; else raise ConfigError."""
     _check_schema(config)

@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from qablate.config import check_config, difference, merge, read_yaml
+from qablate.config import difference, merge, read_yaml, with_yaml_types
 from qablate.errors import QablateError
 from qablate.plan import Plan
 from qablate.study import Study, canonical_json
@@ -17,34 +17,34 @@ from qablate.study import Study, canonical_json
 CONFIG_FILES = ["config.yaml", *(os.path.relpath(path) for path in workflow.overwrite_configfiles)]
 
 
-def checked_study():
-    """Build the study, or end with one line; an exception would bring Snakemake's trace with it."""
+def in_one_line(build):
+    """Call `build`, or end with one line; an exception would bring Snakemake's trace with it."""
     try:
-        return Study(check_config(config))
+        return build()
     except QablateError as error:
         sys.exit(f"Settings ({', '.join(CONFIG_FILES)}): {error}")
 
 
-STUDY = checked_study()
+def changed_settings():
+    """What --config or a profile laid over the files."""
+    in_files = functools.reduce(merge, (read_yaml(Path(file)) for file in CONFIG_FILES), {})
+    return with_yaml_types(difference(in_files, config))
+
+
+OVERRIDES = in_one_line(changed_settings)
+STUDY = in_one_line(lambda: Study.load(CONFIG_FILES, OVERRIDES))
 PLAN = Plan(STUDY)
 RESULTS = [str(STUDY.result_path(cell)) for cell in STUDY.cells]
 REPORT = str(STUDY.results / "combined_report.md")
 LOGS = STUDY.results / "logs"
 
-
-def job_settings():
-    """The study as the command line wants it: the config files, and what --config or a profile laid over them."""
-    in_files = functools.reduce(merge, (read_yaml(Path(file)) for file in CONFIG_FILES), {})
-    overrides = difference(in_files, config)
-    words = ["--config", *CONFIG_FILES]
-    return shlex.join([*words, "--set", canonical_json(overrides)] if overrides else words)
+# The same study, in the words of the command line that every job calls.
+SETTINGS = shlex.join(["--config", *CONFIG_FILES, *(["--set", canonical_json(OVERRIDES)] if OVERRIDES else [])])
 
 
 def cell_of(wildcards):
     return STUDY.cell(wildcards.model, wildcards.task, int(wildcards.length), int(wildcards.seed))
 
-
-SETTINGS = job_settings()
 
 # A job finds the qablate of the environment that runs this workflow, activated or not.
 os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), os.path.dirname(sys.executable)])

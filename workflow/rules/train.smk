@@ -4,15 +4,16 @@ rule train:
         lambda wildcards: PLAN.inputs(cell_of(wildcards)),
     output:
         STUDY.result_folder / "synthetic_{model}_{task}_L{length}_seed{seed}_results.json",
-    log:
-        LOGS / "train/{model}_{task}_L{length}_seed{seed}.log",
     params:
         settings=SETTINGS,
         reason=lambda wildcards: PLAN.describe(cell_of(wildcards)),
+        # Not under `log:`, whose files Snakemake deletes before a job: a cell that resumes keeps its whole log.
+        log=f"{LOGS}/train/{{model}}_{{task}}_L{{length}}_seed{{seed}}.log",
     message:
         "{params.reason}"
     threads: STUDY.config["run"]["threads"]
-    # The log is appended to: a cell that stops for time and resumes keeps its history.
     shell:
+        "mkdir -p $(dirname {params.log}); "
         "qablate train {params.settings} --model {wildcards.model} --task {wildcards.task}"
-        " --length {wildcards.length} --seed {wildcards.seed} --output {output} >> {log} 2>&1"
+        " --length {wildcards.length} --seed {wildcards.seed} --output {output} >> {params.log} 2>&1"
+        " || {{ code=$?; tail -n 3 {params.log} >&2; exit $code; }}"

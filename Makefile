@@ -1,0 +1,42 @@
+# Everything a fresh machine needs is set up by the command itself; only Python 3.11 or newer, gcc and make must be there.
+#   make demo        12 models x 3 tasks, small: trains 72 cells and writes results/demo/combined_report.md
+#   make test        ruff, mypy and the tests (EXTRAS=gpu also installs what the GPU tests need)
+#   make test-full   the same with the long tests
+#   make lint        ruff and mypy
+
+PYTHON ?= python3
+EXTRAS ?=
+
+comma := ,
+BIN := .venv/bin
+STAMP := .venv/installed$(addprefix -,$(EXTRAS))
+# One thread a process: cells and tests run side by side, one a core.
+export OMP_NUM_THREADS := 1
+
+.PHONY: help demo test test-full lint setup
+
+help:
+	@sed -n '2,5s/^# *//p' Makefile
+
+demo: $(STAMP)
+	$(BIN)/snakemake --profile profiles/local --configfile workflow/studies/demo.yaml --quiet host reason
+	@echo "The report: results/demo/combined_report.md (also .html)"
+
+test: lint
+	$(BIN)/pytest -n 2 -q -m "not full"
+
+test-full: lint
+	$(BIN)/pytest -n 2 -q
+
+lint: $(STAMP)
+	$(BIN)/ruff check src tests
+	$(BIN)/mypy
+
+setup: $(STAMP)
+
+# The stamp is written last, so an installation that broke off is taken up again.
+$(STAMP): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[test$(addprefix $(comma),$(EXTRAS))]' -c requirements.lock
+	@touch $@

@@ -1,0 +1,63 @@
+"""A stand-in for the command line: takes the same options, writes valid results at once instead of training.
+
+QABLATE_FAKE_FAIL: name of a cell that fails; QABLATE_FAKE_STOP: name of a cell that stops for time once.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+import factories
+
+from qablate.records import write_record
+from qablate.study import Study
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("command", choices=["dataset", "train", "report"])
+    parser.add_argument("--config", nargs="+", required=True)
+    parser.add_argument("--set", type=json.loads, default={})
+    parser.add_argument("--partial", action="store_true")
+    for name, kind in {"model": str, "task": str, "length": int, "seed": int, "output": Path}.items():
+        parser.add_argument(f"--{name}", type=kind)
+    options = parser.parse_args()
+    study = Study.load(options.config, options.set)
+    return {"dataset": make_dataset, "train": train, "report": report}[options.command](study, options)
+
+
+def make_dataset(study: Study, options: argparse.Namespace) -> int:
+    path = study.dataset(options.task, options.length, options.seed).path(study.results)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"a dataset")
+    return 0
+
+
+def train(study: Study, options: argparse.Namespace) -> int:
+    cell = study.cell(options.model, options.task, options.length, options.seed)
+    print(f"training {cell.name} on system {study.system}")
+    if cell.name == os.environ.get("QABLATE_FAKE_FAIL"):
+        print("out of memory, says the stand-in", file=sys.stderr)
+        return 1
+    checkpoint = Path("checkpoint")
+    if cell.name == os.environ.get("QABLATE_FAKE_STOP") and not checkpoint.exists():
+        checkpoint.touch()
+        return 85
+    if not study.dataset_path(cell).exists():
+        print("the dataset is not there", file=sys.stderr)
+        return 2
+    write_record(options.output, factories.record_of(study, cell))
+    return 0
+
+
+def report(study: Study, options: argparse.Namespace) -> int:
+    stem = "progress" if options.partial else "combined"
+    for ending in ("md", "html"):
+        (study.results / f"{stem}_report.{ending}").write_text(f"{len(list(study.result_folder.glob('*.json')))} cells")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

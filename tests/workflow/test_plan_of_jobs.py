@@ -1,0 +1,104 @@
+"""The shape of the workflow: config in, set of jobs out. Dry runs only; nothing is trained."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import TINY, Run, Workspace
+from factories import write_results
+
+PROFILE = ("--profile", "profiles/local")
+
+
+@pytest.fixture(scope="module")
+def full(new_workspace: Callable[..., Workspace]) -> Workspace:
+    return new_workspace()
+
+
+@pytest.fixture(scope="module")
+def dry(full: Workspace) -> Run:
+    return full.snakemake("-n", PYTHONPROFILEIMPORTTIME="1")
+
+
+def test_fresh_study_trains_every_cell_once(full: Workspace, dry: Run) -> None:
+    assert dry.code == 0
+    assert dry.train_jobs == 396
+    assert set(dry.cells) == set(full.study.cells)
+    assert set(dry.cells.values()) == {"missing"}
+    assert "study published: 396 cells, 0 done, 396 to train (396 missing)" in dry.text
+
+
+def test_dry_run_is_quick_and_light(dry: Run) -> None:
+    imported = {line.rsplit("|", 1)[1].strip() for line in dry.errors.splitlines() if line.startswith("import time:")}
+    assert "qablate.study" in imported
+    assert not {name for name in imported if name.split(".")[0] in ("torch", "pennylane", "numba", "scipy")}
+    assert dry.seconds < 30  # about 3 s; the bound leaves room for a loaded machine
+
+
+def test_dry_run_fits_a_terminal(dry: Run) -> None:
+    jobs = dry.text[dry.text.index("Job stats:"):].splitlines()
+    shown = [line for line in jobs if line.startswith(("Job ", "Reason: ", "  "))]
+    assert len(shown) > 800
+    assert max(map(len, shown)) <= 80
+
+
+def test_dry_run_leaves_nothing_behind(full: Workspace, dry: Run) -> None:
+    assert dry.code == 0
+    assert not (full.folder / "results").exists()
+
+
+@pytest.mark.parametrize("arguments", [(), PROFILE, ("results/combined_report.md",)])
+def test_one_result_copied_in_leaves_395(new_workspace: Callable[..., Workspace], arguments: tuple[str, ...]) -> None:
+    space = new_workspace()
+    study = space.study
+    done = study.cell("1b", "adding_problem", 100, 2024)
+    write_results(study, [done])
+    for path in [*space.folder.rglob("*.smk"), space.folder / "Snakefile", space.folder / "config.yaml"]:
+        path.touch()
+    run = space.snakemake("-n", *arguments)
+    assert run.train_jobs == 395
+    assert set(run.cells) == set(study.cells) - {done}
+
+
+def test_demo_has_every_model_on_every_task(full: Workspace) -> None:
+    run = full.snakemake("-n", "-p", "--configfile", "workflow/studies/demo.yaml", "--config", "system=elsewhere")
+    assert run.train_jobs >= 72
+    assert len({(cell.model, cell.task) for cell in run.cells}) == 36
+    assert len({cell.seed for cell in run.cells}) == 2
+    settings = "--config config.yaml workflow/studies/demo.yaml --set '{\"system\":\"elsewhere\"}'"
+    assert run.text.count(f"qablate train {settings} ") == run.train_jobs
+    assert set(re.findall(r"--output (\S+)/synthetic_", run.text)) == {"results/demo/synthetic_benchmarks"}
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"training": {"patiense": 3}}, "training.patiense: unknown key, did you mean 'patience'?"),
+        ({"models": ["1b", "9z"]}, "models.1: '9z' is not allowed, one of 1a, "),
+        ({"tasks": {"selective_copy": {"lengths": [6]}}}, "tasks.selective_copy.lengths: 6 is shorter than its 8 markers"),
+    ],
+)
+def test_bad_settings_are_one_line(tiny: Workspace, change: dict, line: str) -> None:
+    import yaml
+
+    Path(tiny.folder / "more.yaml").write_text(yaml.safe_dump(change))
+    run = tiny.snakemake("-n", "--configfile", "more.yaml")
+    assert run.code != 0
+    assert f"Settings (config.yaml, more.yaml): {line}" in run.text
+    assert "Traceback" not in run.text
+    assert "line " not in run.text.replace("command line", "")
+    assert not run.cells
+
+
+def test_unknown_cell_is_one_clear_error(tiny: Workspace) -> None:
+    run = tiny.snakemake("-n", "results/synthetic_benchmarks/synthetic_4e_adding_problem_L16_seed1_results.json")
+    assert run.code != 0
+    assert "synthetic_4e_adding_problem_L16_seed1_results.json" in run.text
+    assert "Traceback" not in run.text
+
+
+def test_more_seeds_add_only_their_cells(tiny: Workspace) -> None:
+    write_results(tiny.study)
+    run = tiny.snakemake("-n", "--config", "seeds=[1, 2, 3]")
+    assert set(run.cells) == {tiny.cell(model, 3) for model in TINY["models"]}

@@ -1,0 +1,103 @@
+"""Real runs of a tiny study with a stand-in for the trainer: what is trained, kept, moved and reported."""
+
+import os
+import time
+
+from conftest import Workspace
+from factories import write_results
+
+PROFILE = ("--profile", "profiles/local", "--cores", "2")
+DONE = "Nothing to be done"
+
+
+def set_age(workspace: Workspace, seconds: float) -> None:
+    """Make everything below results that much older, so that what comes next is newer beyond doubt."""
+    then = time.time() - seconds
+    for path in [*workspace.folder.glob("results/**/*"), workspace.folder / "results"]:
+        os.utime(path, (then, then))
+
+
+def test_finished_cells_are_never_trained_again(tiny: Workspace) -> None:
+    study, copied = tiny.study, tiny.cell("1b", 1)
+    write_results(study, [copied])
+    result = study.result_path(copied)
+    before = (result.stat().st_ino, result.stat().st_mtime_ns, result.read_bytes())
+
+    first = tiny.snakemake("--cores", "2")
+    assert first.code == 0, first.text
+    assert set(first.cells) == set(study.cells) - {copied}  # its dataset was made for 3a all the same
+    assert (result.stat().st_ino, result.stat().st_mtime_ns, result.read_bytes()) == before
+    assert tiny.report.read_text() == "4 cells"
+    assert "1b_adding_problem_L16_seed2" in (tiny.folder / "results/logs/train/1b_adding_problem_L16_seed2.log").read_text()
+
+    assert DONE in tiny.snakemake("--cores", "2").text
+    assert DONE in tiny.snakemake("-n", *PROFILE).text
+
+    rules = tiny.folder / "workflow/rules/train.smk"
+    rules.write_text(rules.read_text().replace('"""Train one cell', '"""Train (a comment) one cell').replace(
+        "qablate train", "qablate  train"))
+    for path in tiny.folder.glob("results/datasets/**/*.npz"):
+        path.touch()
+    assert DONE in tiny.snakemake("-n").text
+
+    result.unlink()
+    for target in ((), ("results/combined_report.md",)):
+        again = tiny.snakemake("-n", *target)
+        assert set(again.cells) == {copied}, again.text
+        assert "report on all cells" in again.text
+
+
+def test_results_that_no_longer_stand_are_moved_and_trained(tiny: Workspace) -> None:
+    study = tiny.study
+    stale, broken, failing, sound = (tiny.cell(m, s) for m, s in [("1b", 1), ("3a", 1), ("1b", 2), ("3a", 2)])
+    write_results(study, [sound])
+    write_results(study, [stale], hyperparameters={"batch_size": 16})
+    study.result_path(broken).write_text('{"model_id": "3a", "test_mae": ')
+    tiny.report.write_text("an older report")
+    set_age(tiny, 100)
+    tiny.report.touch()
+    old = {path.read_bytes() for path in (study.result_path(stale), study.result_path(broken))}
+    untouched = study.result_path(sound).stat().st_mtime_ns
+
+    dry = tiny.snakemake("-n")
+    assert dry.cells == {stale: "stale", broken: "unreadable", failing: "missing"}
+    assert "study tiny: 4 cells, 1 done, 3 to train (1 missing, 1 stale, 1 unreadable)" in dry.text
+    assert "  training.batch_size is 16, the study has 32\n" in dry.text
+    assert "not valid JSON" in dry.text
+    assert not (tiny.folder / "results/superseded").exists()
+
+    real = tiny.snakemake(*PROFILE, "--retries", "0", QABLATE_FAKE_FAIL=failing.name)
+    assert real.code != 0
+    assert "out of memory, says the stand-in" in real.text
+    assert "Traceback" not in real.text
+    assert {study.state_of(cell).state for cell in (stale, broken, sound)} == {"done"}
+    assert study.state_of(failing).state == "missing"
+    kept = list((tiny.folder / "results/superseded").iterdir())
+    assert {path.read_bytes() for path in kept} == old
+    assert study.result_path(sound).stat().st_mtime_ns == untouched
+    assert tiny.report.read_text() == "an older report"
+
+    last = tiny.snakemake(*PROFILE, QABLATE_FAKE_STOP=failing.name)  # stops for time once, then resumes
+    assert last.code == 0, last.text
+    assert set(last.cells) == {failing}
+    log = (tiny.folder / f"results/logs/train/{failing.name}.log").read_text()
+    assert log.count("training ") == 3  # failed, stopped, resumed: the log was appended to
+    assert tiny.report.read_text() == "4 cells"
+    assert DONE in tiny.snakemake("-n").text
+
+
+def test_progress_trains_nothing(tiny: Workspace) -> None:
+    study = tiny.study
+    write_results(study, [tiny.cell("1b", 1)])
+    write_results(study, [tiny.cell("3a", 1)], hyperparameters={"batch_size": 16})
+    files = sorted(study.result_folder.iterdir())
+    for cells in (2, 2):
+        run = tiny.snakemake("progress", "--cores", "1")
+        assert run.code == 0, run.text
+        assert not run.cells
+        progress = tiny.folder / "results/progress_report.md"
+        assert progress.read_text() == f"{cells} cells"
+        progress.unlink()
+    assert not tiny.report.exists()
+    assert sorted(study.result_folder.iterdir()) == files
+    assert not (tiny.folder / "results/superseded").exists()
