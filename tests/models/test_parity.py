@@ -1,32 +1,71 @@
-"""Outputs and gradients agree with the published implementation, for every model, case and backend."""
+"""Outputs and gradients agree with the published implementation, for every model, case and backend.
+
+Tolerances: 5e-6 for outputs; 1e-4 of the norm + 5e-6 for the sum and the norm of each tensor's gradient. In double
+precision every case holds them. In single precision 1c is allowed twice as much for its gradients: rounding grows in
+its blocks, and the published figures, single precision themselves, already stand up to 3.5e-6 from the exact ones.
+"""
 
 import pytest
 import torch
 from goldens import golden_cases, golden_inputs, golden_model, outputs_and_gradients, sum_and_norm
 
 from qablate.catalog import MODELS
+from qablate.errors import QablateError
 from qablate.models import ModelSettings
+from qablate.quantum import resolve_backend
+from qablate.ssm import SCAN_BACKENDS
 
 TOLERANCE = 5e-6
+ILL_CONDITIONED = {"1c": 2.0}
 
 
-def assert_parity(model_id, case, settings):
+def assert_parity(model_id, index, backend, dtype=torch.float32):
     """Compare outputs, and sum and norm of every tensor's gradient."""
-    model = golden_model(model_id, case, settings)
-    y, gradients = outputs_and_gradients(model, golden_inputs(case))
+    case = golden_cases()[model_id][index]
+    scan_backend = backend if backend in SCAN_BACKENDS else "torch"
+    model = golden_model(model_id, case, ModelSettings(backend=backend, scan_backend=scan_backend)).to(dtype)
+    y, gradients = outputs_and_gradients(model, golden_inputs(case).to(dtype))
     assert (y - torch.tensor(case["y"])).abs().max() < TOLERANCE
+    slack = ILL_CONDITIONED.get(model_id, 1.0) if dtype == torch.float32 else 1.0
     for position, (entry, gradient) in enumerate(zip(case["tensors"], gradients, strict=True)):
         if entry.get("frozen"):
             assert gradient is None
             continue
         total, norm = sum_and_norm(gradient)
-        allowed = 1e-4 * entry["grad_norm"] + TOLERANCE
+        allowed = slack * (1e-4 * entry["grad_norm"] + TOLERANCE)
         assert abs(norm - entry["grad_norm"]) < allowed, (position, norm, entry)
         assert abs(total - entry["grad_sum"]) < allowed, (position, total, entry)
 
 
+def skip_if_unusable(backend):
+    """Skip, with its reason, a backend that cannot serve this machine's CPU."""
+    try:
+        resolve_backend(backend, torch.device("cpu"))
+    except QablateError as error:
+        pytest.skip(str(error))
+
+
 @pytest.mark.parametrize("index", range(4))
 @pytest.mark.parametrize("model_id", MODELS)
-def test_parity_with_the_published_implementation(model_id, index):
-    case = golden_cases()[model_id][index]
-    assert_parity(model_id, case, ModelSettings(backend="torch", scan_backend="torch"))
+@pytest.mark.parametrize("backend", ["reference", "torch", "numba"])
+def test_parity_with_the_published_implementation(backend, model_id, index):
+    skip_if_unusable(backend)
+    assert_parity(model_id, index, backend)
+
+
+@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize("model_id", MODELS)
+def test_parity_in_double_precision(model_id, index):
+    assert_parity(model_id, index, "torch", torch.float64)
+
+
+@pytest.mark.parametrize("model_id", [name for name, info in MODELS.items() if info.group != 3])
+def test_parity_with_pennylane_circuits(model_id):
+    assert_parity(model_id, 1, "pennylane")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize("model_id", MODELS)
+def test_parity_of_every_case_with_pennylane_circuits(model_id, index):
+    assert_parity(model_id, index, "pennylane")

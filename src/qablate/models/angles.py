@@ -6,7 +6,7 @@ Shapes: `...` samples and chunks, u features, r branches, n qubits, a angles of 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -21,10 +21,14 @@ class AngleMaps(nn.ModuleList):
 
     def forward(self, x: Tensor, offsets: Iterable[Tensor] = ()) -> Tensor:
         """Return the angles; `offsets` (a), one a branch, are added to the biases."""
-        return joint_linear(x, self, offsets).unflatten(-1, (len(self), -1))
+        return joint_linear(x, self.maps(), offsets).unflatten(-1, (len(self), -1))
+
+    def maps(self) -> list[nn.Linear]:
+        """The maps of the branches."""
+        return [map_ for map_ in self if isinstance(map_, nn.Linear)]
 
 
-def joint_linear(x: Tensor, maps: Iterable[nn.Module], offsets: Iterable[Tensor] = ()) -> Tensor:
+def joint_linear(x: Tensor, maps: Sequence[nn.Linear], offsets: Iterable[Tensor] = ()) -> Tensor:
     """Results of several linear maps of the same input side by side, as one matrix product: (..., sum of outputs)."""
     weight = torch.cat([map_.weight for map_ in maps])
     bias = torch.cat([map_.bias for map_ in maps])

@@ -34,19 +34,17 @@ def equal_weights() -> RealPairCoefficients:
 
 
 class ComplexParameters(nn.Module):
-    """Base of modules with complex parameters: these follow the precision that `Module.double()` and the like set.
+    """Base of modules with complex parameters: these follow the precision and device that a user sets.
 
-    PyTorch converts real parameters only.
+    PyTorch's `Module.double()` leaves complex parameters as they are and `Module.to(torch.float64)` drops their
+    imaginary parts; here both act on the pairs of real numbers.
     """
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        before = torch.zeros((), dtype=torch.float32)
-        super()._apply(fn, recurse)
-        after = fn(before).dtype
-        for parameter in self.parameters(recurse=False):
-            if parameter.is_complex() and after != before.dtype:
-                parameter.data = parameter.data.to(after.to_complex())
-        return self
+        def on_pairs(tensor: Tensor) -> Tensor:
+            return torch.view_as_complex(fn(torch.view_as_real(tensor))) if tensor.is_complex() else fn(tensor)
+
+        return super()._apply(on_pairs, recurse)
 
 
 def complex_uniform(size: int) -> nn.Parameter:

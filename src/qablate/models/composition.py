@@ -55,11 +55,14 @@ class SequenceModel(nn.Module):
         self.head = composition.head(sizes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the outputs; an input of another layout or length is a QablateError."""
+        """Return the outputs; an input of another layout, length or precision is a QablateError."""
         if x.dim() != 3 or x.shape[1:] != (self.sizes.n_channels, self.sizes.length):
             raise QablateError(
                 f"model {self.model_id}: input has shape {tuple(x.shape)}, must be "
                 f"(batch, channels, length) = (any, {self.sizes.n_channels}, {self.sizes.length})"
             )
+        dtype = next(self.tokens.parameters()).dtype
+        if x.dtype != dtype:
+            raise QablateError(f"model {self.model_id}: input is {x.dtype}, must be {dtype}")
         tokens = self.encoder(self.tokens(x))
         return self.head(self.pool(self.norm(self.mixer(tokens))))

@@ -6,12 +6,13 @@ Shapes: b batch, l length, k chunks, u features of a step, d model width, n qubi
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from qablate.models.coefficients import ComplexParameters, complex_uniform
-from qablate.models.features import ConcatenatedBranches
+from qablate.models.features import CircuitFeatures, ConcatenatedBranches
 from qablate.models.layers import NormedMap
 from qablate.models.pooling import ChunkPool
 from qablate.models.sizes import Sizes
@@ -26,12 +27,14 @@ from qablate.quantum import (
     superpose_features,
 )
 
+Features = TypeVar("Features", bound=CircuitFeatures)
 
-class ChunkEncoder(nn.Module):
+
+class ChunkEncoder(nn.Module, Generic[Features]):
     """Pool of every chunk, features of a circuit, map to the model width: (b, l, u) -> (b, k, d)."""
 
     def __init__(
-        self, sizes: Sizes, n_inputs: int, pool_hidden: int, features: Callable[[Sizes, int], nn.Module], dropout: bool
+        self, sizes: Sizes, n_inputs: int, pool_hidden: int, features: Callable[[Sizes, int], Features], dropout: bool
     ) -> None:
         super().__init__()
         self.pool = ChunkPool(n_inputs, pool_hidden, sizes.chunk)
@@ -55,7 +58,7 @@ class ThreeWayEncoder(ComplexParameters):
         super().__init__()
         self.backend = sizes.settings.backend
         self.alpha, self.beta, self.gamma = complex_uniform(1), complex_uniform(1), complex_uniform(1)
-        self.fronts = nn.ModuleList(
+        self.ahead, self.back, self.diagonal = (
             ChunkEncoder(sizes, sizes.d_model, sizes.d_model // 2, ConcatenatedBranches, dropout=False)
             for _ in range(3)
         )
@@ -63,11 +66,14 @@ class ThreeWayEncoder(ComplexParameters):
 
     def forward(self, steps: Tensor) -> Tensor:
         """Return the tokens of the chunks; the nine circuits run in one call."""
-        pooled = [front.pool(x) for front, x in zip(self.fronts, (steps, steps.flip(1), steps), strict=True)]
-        angles = torch.stack([front.features.angles(x) for front, x in zip(self.fronts, pooled, strict=True)])
-        measured = expectations(self.fronts[0].features.circuit, angles, self.backend)  # (3, b, k, 3, 3n)
+        fronts = (self.ahead, self.back, self.diagonal)
+        readings = (steps, steps.flip(1), steps)
+        angles = torch.stack(
+            [front.features.angles(front.pool(x)) for front, x in zip(fronts, readings, strict=True)]
+        )  # (3, b, k, 3, n + a)
+        measured = expectations(self.ahead.features.circuit, angles, self.backend)  # (3, b, k, 3, 3n)
         ahead, back, diagonal = (
-            front.output(front.features.combine(m)) for front, m in zip(self.fronts, measured, strict=True)
+            front.output(front.features.combine(m)) for front, m in zip(fronts, measured, strict=True)
         )  # (b, k, d) each
         coefficients = torch.cat([self.alpha, self.beta, self.gamma])
         return self.dropout(superpose_features(coefficients, torch.stack([ahead, back.flip(1), diagonal])))

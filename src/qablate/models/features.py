@@ -17,14 +17,20 @@ from qablate.models.sizes import Sizes
 from qablate.quantum import Circuit, ansatz, embedding, expectations, superpose_concat, superpose_modulus
 
 
-class ModulusBranches(nn.Module):
+class CircuitFeatures(nn.Module):
+    """Base of the modules that read chunks with circuits: `n_features` numbers a chunk, circuits on `backend`."""
+
+    def __init__(self, n_features: int, backend: str) -> None:
+        super().__init__()
+        self.n_features, self.backend = n_features, backend
+
+
+class ModulusBranches(CircuitFeatures):
     """Three circuits without embedding; modulus of the weighted sum of their expectations. Model 1a, f = 3 n."""
 
     def __init__(self, sizes: Sizes, n_inputs: int) -> None:
-        super().__init__()
+        super().__init__(sizes.n_observables, sizes.settings.backend)
         n = sizes.settings.n_qubits
-        self.n_features = sizes.n_observables
-        self.backend = sizes.settings.backend
         self.circuit = Circuit(n, ansatz(n, sizes.settings.n_layers))
         self.coefficients = RealPairCoefficients((1,), 0.0, 1.0)
         self.to_angles = AngleMaps(3, n_inputs, sizes.n_angles)
@@ -37,14 +43,12 @@ class ModulusBranches(nn.Module):
         return superpose_modulus(self.coefficients(), measured.movedim(-2, 0))
 
 
-class ConcatenatedBranches(nn.Module):
+class ConcatenatedBranches(CircuitFeatures):
     """Three circuits with a common embedding; weighted expectations side by side. Models 1b and 1c, f = 9 n."""
 
     def __init__(self, sizes: Sizes, n_inputs: int) -> None:
-        super().__init__()
+        super().__init__(3 * sizes.n_observables, sizes.settings.backend)
         n = sizes.settings.n_qubits
-        self.n_features = 3 * sizes.n_observables
-        self.backend = sizes.settings.backend
         self.circuit = Circuit(n, embedding(n) + ansatz(n, sizes.settings.n_layers, first=n))
         self.coefficients = RealPairCoefficients((1,), 0.25, 0.75)
         self.to_angles = AngleMaps(3, n_inputs, sizes.n_angles)
@@ -64,14 +68,12 @@ class ConcatenatedBranches(nn.Module):
         return superpose_concat(self.coefficients(), measured.movedim(-2, 0))
 
 
-class DeepCircuit(nn.Module):
+class DeepCircuit(CircuitFeatures):
     """One circuit of twice as many layers. Model 4a, f = 3 n."""
 
     def __init__(self, sizes: Sizes, n_inputs: int) -> None:
-        super().__init__()
+        super().__init__(sizes.n_observables, sizes.settings.backend)
         n, n_layers = sizes.settings.n_qubits, 2 * sizes.settings.n_layers
-        self.n_features = sizes.n_observables
-        self.backend = sizes.settings.backend
         self.circuit = Circuit(n, embedding(n) + ansatz(n, n_layers, first=n))
         self.to_angles = nn.Linear(n_inputs, 2 * sizes.n_angles)
         self.embedding = BoundedAngles(n_inputs, n)

@@ -6,6 +6,7 @@ Shapes: b batch, l length, c input channels, d model width, e inner width.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
@@ -121,11 +122,9 @@ class CausalConvolution(nn.Module):
 class Head(nn.Module):
     """Linear read-out, with one hidden layer on demand: (b, d) -> (b, n_outputs)."""
 
-    ACTIVATIONS = {"relu": F.relu, "silu": F.silu, "gelu": F.gelu}
+    ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "silu": F.silu, "gelu": F.gelu}
 
-    def __init__(
-        self, sizes: Sizes, hidden: int, activation: Literal["relu", "silu", "gelu"]
-    ) -> None:
+    def __init__(self, sizes: Sizes, hidden: int, activation: Literal["relu", "silu", "gelu"]) -> None:
         super().__init__()
         self.hidden = nn.Linear(sizes.d_model, hidden)
         self.output = nn.Linear(hidden, sizes.n_outputs)

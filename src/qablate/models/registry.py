@@ -132,7 +132,7 @@ COMPOSITIONS: Mapping[str, Composition] = MappingProxyType(
             published_order=(
                 *_block("encoder", "alpha beta gamma"),
                 "tokens",
-                "encoder.fronts",
+                *_block("encoder", "ahead back diagonal"),
                 *_block("mixer.0", _WEIGHTED_HYDRA_BLOCK),
                 *_block("mixer.1", _WEIGHTED_HYDRA_BLOCK),
                 *("norm", "head"),

@@ -11,11 +11,15 @@ Shapes: `...` samples and chunks, u features, m cores, n qubits, a angles of one
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from qablate.models.angles import AngleMaps, BoundedAngles, joint_linear
 from qablate.models.coefficients import equal_weights
+from qablate.models.features import CircuitFeatures
 from qablate.models.sizes import Sizes
 from qablate.quantum import (
     Circuit,
@@ -30,21 +34,21 @@ from qablate.quantum import (
 )
 
 
-class SuperposedCores(nn.Module):
+class SuperposedCores(CircuitFeatures):
     """What the models of this kind share: the branches of every core, their superposition and measurement."""
 
+    cores: nn.ModuleList  # of AngleMaps
+    coefficients: nn.ModuleList  # of RealPairCoefficients
+
     def __init__(self, sizes: Sizes, n_cores: int) -> None:
-        super().__init__()
+        super().__init__(n_cores * sizes.n_observables, sizes.settings.backend)
+        self.n_cores = n_cores
         self.n_qubits, self.n_layers = sizes.settings.n_qubits, sizes.settings.n_layers
-        self.n_features = n_cores * sizes.n_observables
-        self.backend = sizes.settings.backend
-        self.cores: nn.ModuleList
-        self.coefficients: nn.ModuleList
 
     def core_angles(self, chunks: Tensor) -> Tensor:
         """Unscaled angles of all maps of all cores: (..., m, maps, a)."""
-        maps = [map_ for core in self.cores for map_ in core]
-        return joint_linear(chunks, maps).unflatten(-1, (len(self.cores), -1, maps[0].out_features))
+        maps = [map_ for core in cast(Iterable[AngleMaps], self.cores) for map_ in core.maps()]
+        return joint_linear(chunks, maps).unflatten(-1, (self.n_cores, -1, maps[0].out_features))
 
     def scaled_branches(self, angles: Tensor, scale: Tensor) -> Tensor:
         """Angles (..., m, 3, a) with the rotations of the first two branches times `scale` (..., 1)."""

@@ -1,0 +1,173 @@
+"""What each model can and cannot see: invariances of the published models, at fresh weights."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from plain_superposition import features_one_by_one
+from test_mutations import exchanged_rings, flip_after_padding
+
+from qablate.catalog import MODELS
+from qablate.models import build_model
+from qablate.models.pooling import ChunkPool
+
+LENGTH = 128
+SUPERPOSED = ("2d", "2e", "4d", "4e")
+CONVOLVED = ("4a", "4d", "4e")
+POOLED = ("1a", "1b", "1c", "2a", "2d", "2e", "4a", "4d", "4e")
+CHUNK_BLIND = ("2d", "2e")
+ORDER_BLIND = ("1a", "1b", "1c", "2a", "2d", "2e")
+
+
+def fresh_model(model_id, length=LENGTH):
+    torch.manual_seed(2024)
+    return build_model(model_id, 2, length, 8).eval()
+
+
+def random_inputs(length=LENGTH, seed=1):
+    return torch.rand(4, 2, length, generator=torch.Generator().manual_seed(seed))
+
+
+def chunk_of(model_id):
+    return MODELS[model_id].chunk if MODELS[model_id].chunk > 1 else 32
+
+
+def permuted_chunks(x, chunk):
+    """Whole chunks in another order."""
+    order = torch.randperm(LENGTH // chunk, generator=torch.Generator().manual_seed(3))
+    return x.unflatten(-1, (-1, chunk))[:, :, order].flatten(-2)
+
+
+def permuted_steps(x, chunk):
+    """The steps of every chunk in another order."""
+    order = torch.randperm(chunk, generator=torch.Generator().manual_seed(4))
+    return x.unflatten(-1, (-1, chunk))[..., order].flatten(-2)
+
+
+def change(model, x, other):
+    """Largest change of the outputs."""
+    with torch.no_grad():
+        return (model(x) - model(other)).abs().max().item()
+
+
+@pytest.mark.parametrize("model_id", MODELS)
+def test_order_of_chunks(model_id):
+    model, x = fresh_model(model_id), random_inputs()
+    moved = change(model, x, permuted_chunks(x, chunk_of(model_id)))
+    assert change(model, x, random_inputs(seed=2)) > 1e-4
+    if model_id in CHUNK_BLIND:
+        assert moved < 1e-6
+    elif model_id == "1c":
+        assert moved < 1e-4
+    else:
+        assert moved > 1e-5
+
+
+@pytest.mark.parametrize("model_id", ORDER_BLIND)
+def test_order_of_steps_inside_chunks_is_lost(model_id):
+    x = random_inputs()
+    assert change(fresh_model(model_id), x, permuted_steps(x, chunk_of(model_id))) < 1e-6
+
+
+@pytest.mark.parametrize("model_id", CONVOLVED)
+def test_only_the_outer_taps_of_the_convolution_see_order(model_id):
+    model, x = fresh_model(model_id), random_inputs()
+    assert change(model, x, permuted_steps(x, 16)) > 1e-6
+    with torch.no_grad():
+        model.tokens.convolution.weight[:, :, [0, 2]] = 0
+    for permuted in (permuted_steps(x, 16), permuted_chunks(x, 16)):
+        assert change(model, x, permuted) < 1e-6
+
+
+@pytest.mark.parametrize("model_id", SUPERPOSED)
+def test_shared_circuits_equal_one_circuit_a_branch_with_all_reversals(model_id):
+    features = fresh_model(model_id).encoder.features.double()
+    chunks = torch.randn(2, 3, 128, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    assert (features(chunks) - features_one_by_one(features, chunks)).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("model_id", SUPERPOSED)
+def test_exchanged_rings_change_the_outputs(model_id):
+    model, x = fresh_model(model_id), random_inputs()
+    with torch.no_grad():
+        before, features = model(x), model.encoder.features
+        features.forward = lambda chunks: features_one_by_one(features, chunks, exchanged_rings)
+        assert (model(x) - before).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("model_id", SUPERPOSED)
+def test_common_phase_and_scale_of_the_coefficients_have_no_effect(model_id):
+    model, x = fresh_model(model_id), random_inputs()
+    with torch.no_grad():
+        before = model(x)
+        coefficients = model.encoder.features.coefficients[-1]
+        turned = torch.view_as_real(coefficients() * torch.polar(torch.tensor(2.5), torch.tensor(0.7))).flatten()
+        for name, value in zip(coefficients.NAMES, turned, strict=True):
+            getattr(coefficients, name).copy_(value)
+        assert (model(x) - before).abs().max() < 1e-5
+        coefficients.alpha_im.add_(2.0)
+        assert (model(x) - before).abs().max() > 1e-5
+
+
+def gradient_to_later_chunks(passing):
+    """Gradient of block 2's first token with respect to each token of block 1's input, model 1b: (chunks,)."""
+    first, second = fresh_model("1b").mixer.blocks
+    x = torch.randn(1, 4, 128, generator=torch.Generator().manual_seed(6), requires_grad=True)
+    middle, state = first(x, None)
+    y, _ = second(middle, state if passing else None)
+    (gradient,) = torch.autograd.grad(y[:, 0].square().sum(), x)
+    return gradient.abs().amax((0, 2))
+
+
+def test_1b_passes_its_state_on_so_that_the_second_block_sees_the_future():
+    assert (gradient_to_later_chunks(passing=True)[1:] > 1e-6).all()
+    alone = gradient_to_later_chunks(passing=False)
+    assert alone[0] > 1e-6 and (alone[1:] == 0).all()
+
+
+@pytest.mark.parametrize("model_id", POOLED)
+def test_padded_slots_take_part_in_the_pool(model_id):
+    model = fresh_model(model_id, length=100)
+    pool = next(module for module in model.modules() if isinstance(module, ChunkPool))
+    with torch.no_grad():
+        pool.hidden.weight.zero_()
+        steps = torch.randn(2, 100, pool.hidden.in_features, generator=torch.Generator().manual_seed(7))
+        n_real = 100 % pool.chunk
+        last = pool(steps)[:, -1]
+        assert torch.allclose(last, steps[:, -n_real:].sum(1) / pool.chunk, atol=1e-6)
+        assert not torch.allclose(last, steps[:, -n_real:].mean(1), atol=1e-3)
+
+
+def test_1c_reverses_time_before_padding():
+    model, x = fresh_model("1c", length=100), random_inputs(length=100)
+    with torch.no_grad():
+        before = model(x)
+        flip_after_padding(model)
+        assert (model(x) - before).abs().max() > 1e-6
+
+
+def test_attention_equals_its_formula_and_its_dropout_masks():
+    model = fresh_model("3a", length=20)
+    block, x = model.mixer.blocks[0], torch.randn(2, 20, 128, generator=torch.Generator().manual_seed(8))
+    for training in (False, True):
+        block.train(training)
+        torch.manual_seed(9)
+        found = block(x)
+        torch.manual_seed(9)
+        h = block.attention_norm(x)
+        q, k, v = (
+            map_(h).unflatten(-1, (4, 32)).transpose(1, 2) for map_ in (block.query, block.key, block.value)
+        )
+        weights = F.dropout((q @ k.mT / 32**0.5).softmax(-1), 0.1, training)
+        y = x + F.dropout(block.output((weights @ v).transpose(1, 2).flatten(2)), 0.1, training)
+        gate, value = block.gate_input(block.gate_norm(y)).chunk(2, -1)
+        expected = y + F.dropout(block.gate_output(F.silu(gate) * value), 0.1, training)
+        assert (found - expected).abs().max() < 1e-5
+
+
+def test_1a_draws_its_first_dropout_mask_in_the_order_of_the_input():
+    tokens = fresh_model("1a").tokens.train()
+    x = random_inputs()
+    torch.manual_seed(10)
+    found = tokens(x)
+    torch.manual_seed(10)
+    assert torch.allclose(found, F.silu(tokens.map(F.dropout(x, 0.1).transpose(1, 2))))
