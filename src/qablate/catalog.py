@@ -1,7 +1,7 @@
 """The models and tasks of the study as data: names, factors, shapes, versions.
 
 Layer 0: imports neither torch nor pandas, so that a dry run of thousands of cells takes seconds. How a model is built
-stands in `qablate.models`, how a dataset is made in `qablate.tasks`; what both and the workflow must agree on stands here.
+stands in `qablate.models`, how a dataset is made in `qablate.tasks`; what both and the workflow agree on stands here.
 """
 
 from collections.abc import Mapping

@@ -78,7 +78,7 @@ def _dataset(options: argparse.Namespace) -> int:
     wanted = (options.task, options.length, options.seed)
     spec = next((spec for spec in study.datasets if (spec.task, spec.length, spec.seed) == wanted), None)
     if spec is None:
-        raise QablateError(f"no dataset of study '{study.name}': task {wanted[0]}, length {wanted[1]}, seed {wanted[2]}")
+        raise QablateError(f"task {wanted[0]}, length {wanted[1]}, seed {wanted[2]}: not in study '{study.name}'")
     path = spec.path(study.results)
     print(f"{path}: {make_dataset(spec, path).sha256}")
     return 0

@@ -154,8 +154,8 @@ def _suggestion(key: str, known: Iterable[str]) -> str:
 
 
 def _check_model(model: Mapping[str, Any]) -> None:
-    if model["d_model"] % (2 * model["n_heads"]):
-        raise ConfigError(f"model.d_model: {model['d_model']} is not a multiple of 2 * n_heads = {2 * model['n_heads']}")
+    if model["d_model"] % 8 or model["d_model"] % model["n_heads"]:
+        raise ConfigError(f"model.d_model: {model['d_model']} must be a multiple of 8 and of n_heads ({model['n_heads']})")
 
 
 def _check_tasks(config: Mapping[str, Any]) -> None:

@@ -163,8 +163,8 @@ class Study:
         model_info(model)
         task_info(task)
         cell = Cell(model, task, length, seed)
-        if cell not in set(self.cells):
-            raise QablateError(f"{cell.name}: not a cell of study '{self.name}' (see models, seeds, tasks in its config)")
+        if cell not in self.cells:
+            raise QablateError(f"{cell.name}: not a cell of study '{self.name}' (models, seeds, tasks in its config)")
         return cell
 
     def dataset(self, task: str, length: int, seed: int) -> DatasetSpec:

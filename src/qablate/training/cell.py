@@ -35,24 +35,20 @@ def train_cell(study: Study, cell: Cell, output: Path, max_seconds: float | None
     started, started_utc = time.monotonic(), utc_now()
     if _already_done(study, cell, output):
         return FINISHED
-    device = _device(study.config["run"]["device"])
-    torch.set_num_threads(study.config["run"]["threads"])
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    device = _prepare_torch(study)
     spec = study.dataset(cell.task, cell.length, cell.seed)
     dataset = load_dataset(study.dataset_path(cell), spec)
-    run_settings = study.config["run"]
-    interrupts = Interrupts(
-        run_settings["checkpoint_interval_s"], max_seconds or run_settings["max_seconds"], started
-    )
     identity = CheckpointIdentity(study.cell_key(cell), study.settings_sha256(cell), dataset.sha256)
     checkpoint = checkpoint_path(output)
+    interval, budget = (study.config["run"][key] for key in ("checkpoint_interval_s", "max_seconds"))
     try:
         training = _training(study, cell, spec, cut(dataset, split_of(spec), device), device)
         log.header(cell, spec, parameter_counts(training.model)[0], command_line())
         _resume(training, checkpoint, identity, device)
-        with interrupts:
+        with Interrupts(interval, max_seconds or budget, started) as interrupts:
             training.run(interrupts, lambda: _save(checkpoint, identity, training))
-        _finish(Run(study, cell, dataset, training, device, started_utc, time.monotonic() - started), output, checkpoint)
+        run = Run(study, cell, dataset, training, device, started_utc, time.monotonic() - started)
+        _finish(run, output, checkpoint)
     except Stopped as stop:
         log.event("stop", reason=str(stop), epoch=training.progress.epoch, batch=training.progress.batch)
         return STOPPED_FOR_TIME
@@ -80,6 +76,13 @@ def _already_done(study: Study, cell: Cell, output: Path) -> bool:
         raise QablateError(f"{output}: made with other settings ({differing[0]}); move it away to train this cell")
     print(f"{output}: already there, nothing to do", flush=True)
     return True
+
+
+def _prepare_torch(study: Study) -> torch.device:
+    """Set threads and determinism for this process; return the device."""
+    torch.set_num_threads(study.config["run"]["threads"])
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    return _device(study.config["run"]["device"])
 
 
 def _device(name: str) -> torch.device:

@@ -163,7 +163,7 @@ class Training:
         return {
             "progress": self.progress.to_dict(),
             "model": self.model.state_dict(),
-            "optimizer": self.step.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.step.optimizers],
             "best_weights": self.best_weights,
             "generators": generator_states(),
         }
@@ -173,7 +173,8 @@ class Training:
         self.progress = Progress.from_dict(state["progress"])
         self.progress.n_resumes += 1
         self.model.load_state_dict(state["model"])
-        self.step.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.step.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.best_weights = state["best_weights"]
         restore_generators({name: value.cpu() for name, value in state["generators"].items()})
 

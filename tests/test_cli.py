@@ -1,0 +1,88 @@
+"""Commands answer at once, and bad input is one clear line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from factories import CONFIG
+
+from qablate.cli import main
+
+
+def run(capsys, *arguments: str) -> tuple[int, str]:
+    code = main(arguments)
+    return code, capsys.readouterr().err
+
+
+def config_with(tmp_path: Path, **changes) -> str:
+    path = tmp_path / "over.yaml"
+    path.write_text(yaml.safe_dump(changes))
+    return str(path)
+
+
+CELL = "--model 1b --task adding_problem --length 100 --seed 2024".split()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"training": {"patiense": 20}}, "training.patiense: unknown key, did you mean 'patience'?"),
+        ({"models": ["1b", "9z"]}, "models.1: '9z' is not allowed"),
+        ({"tasks": {"selective_copy": {"lengths": [6]}}}, "6 is shorter than its 8 markers"),
+        ({"training": {"patience": 3}}, "the recipe 'published' is frozen"),
+        ({"seeds": "2024"}, "seeds: '2024' is not of type array"),
+        ({"tasks": {"copying": {"lengths": [6]}}}, "tasks.copying: unknown key"),
+    ],
+)
+def test_bad_settings_name_the_key(capsys, tmp_path, changes, expected):
+    code, error = run(capsys, "train", *CELL, "--config", str(CONFIG), config_with(tmp_path, **changes))
+    assert code == 2
+    assert expected in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--model", "9z", *CELL[2:]], "unknown model '9z'"),
+        ([*CELL[:2], "--task", "copying", *CELL[4:]], "unknown task 'copying'"),
+        ([*CELL[:4], "--length", "7", *CELL[6:]], "not a cell of study 'published'"),
+        ([*CELL, "--output", "x.json"], "is named synthetic_1b_adding_problem_L100_seed2024_results.json"),
+        ([*CELL, "--config", "nowhere.yaml"], "nowhere.yaml: cannot read"),
+    ],
+)
+def test_bad_arguments_are_one_line(capsys, arguments, expected):
+    if "--config" not in arguments:
+        arguments = [*arguments, "--config", str(CONFIG)]
+    code, error = run(capsys, "train", *arguments)
+    assert (code, error.count("\n")) == (2, 1)
+    assert expected in error
+
+
+def test_a_dataset_that_is_not_the_one_stays_as_it_is(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dataset = ["dataset", "--config", str(CONFIG), *CELL[2:]]
+    assert main(dataset) == 0
+    path = next(Path("results/datasets").rglob("*.npz"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    for command in (dataset, ["train", "--config", str(CONFIG), *CELL]):
+        code, error = run(capsys, *command)
+        assert code == 2
+        assert path.name in error
+        assert error.count("\n") == 1
+    assert path.read_bytes() == bytes(content)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["train", *CELL, "--config", "nowhere.yaml"]])
+def test_heavy_imports_wait_until_they_are_needed(arguments):
+    code = (
+        "import sys; from qablate.cli import main\n"
+        f"try: main({arguments!r})\nexcept SystemExit: pass\n"
+        "print(sorted({'torch', 'pennylane', 'pandas', 'numpy', 'numba', 'matplotlib'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert run.stdout.strip().endswith("[]")

@@ -1,0 +1,52 @@
+"""Imports point down only, and the layers that must start fast import nothing heavy."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import qablate
+
+ROOT = Path(qablate.__file__).parent
+LAYERS = {
+    **dict.fromkeys(("errors", "catalog", "files", "config", "study", "records", "provenance", "plan", "__init__"), 0),
+    **dict.fromkeys(("simd", "selfcheck"), 0.5),    # what compiled kernels of layer 1 share
+    **dict.fromkeys(("tasks", "quantum", "ssm", "importing"), 1),
+    **dict.fromkeys(("models", "analysis"), 2),
+    **dict.fromkeys(("training", "bench"), 3),
+    "cli": 4,
+}
+HEAVY = {"torch", "pennylane", "numba", "triton"}
+WITHOUT_TORCH = ("tasks", "analysis", "importing")
+MODULES = sorted(ROOT.rglob("*.py"))
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path: Path):
+    own = LAYERS[part_of(path)]
+    for name in imports_of(path):
+        if not name.startswith("qablate."):
+            continue
+        part = name.split(".")[1]
+        assert part == part_of(path) or LAYERS[part] < own or (LAYERS[part] == own == 0), f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_light_layers_stay_light(path: Path):
+    if LAYERS[part_of(path)] == 0 or part_of(path) in WITHOUT_TORCH:
+        heavy = {name.split(".")[0] for name in imports_of(path)} & (HEAVY | {"pandas"})
+        assert heavy <= ({"pandas"} if part_of(path) == "analysis" else set())

@@ -1,0 +1,159 @@
+"""Cells, settings, dataset identity, and whether a result stands."""
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from factories import CONFIG, published_study, record_of, small_study
+
+from qablate.catalog import MODELS, TASKS, model_info
+from qablate.config import ConfigError, config_schema, load_config, merge
+from qablate.errors import QablateError
+from qablate.records import write_record
+from qablate.study import DatasetSpec, Study, published_sha256
+
+GOLDENS = Path(__file__).parent / "data" / "dataset_goldens.csv"
+
+
+def test_the_published_study_has_396_cells_and_33_datasets():
+    study = Study.load([CONFIG])
+    assert len(study.cells) == len(set(study.cells)) == 396
+    assert len(study.datasets) == 33
+    assert {cell.model for cell in study.cells} == set(MODELS)
+
+
+def test_identities_are_the_published_ones():
+    with GOLDENS.open() as file:
+        golden = {row["identity_params"]: row["dataset_sha256"] for row in csv.DictReader(file)}
+    study = Study.load([CONFIG])
+    assert {spec.identity_json for spec in study.datasets} == set(golden)
+    assert dict(published_sha256()) == golden
+    assert {spec.variant for spec in study.datasets} == {"published"}
+
+
+@pytest.mark.parametrize("change", [{"n_samples": 400}, {"changed": (("n_markers", 4),)}])
+def test_any_changed_parameter_changes_path_and_identity(change):
+    base = DatasetSpec("selective_copy", 100, 2024)
+    other = DatasetSpec("selective_copy", 100, 2024, **change)
+    assert other.path(Path("r")) != base.path(Path("r"))
+    assert other.identity_json != base.identity_json
+    assert DatasetSpec("selective_copy", 200, 2024, **change).variant == other.variant
+
+
+def test_file_names_are_those_the_users_look_for():
+    study = Study.load([CONFIG])
+    cell = study.cell("2d", "selective_copy", 500, 2026)
+    assert study.result_path(cell) == Path(
+        "results/synthetic_benchmarks/synthetic_2d_selective_copy_L500_seed2026_results.json"
+    )
+    assert study.cell_key(cell) == "published/published/2d/selective_copy/L500/seed2026"
+
+
+@pytest.fixture
+def held(tmp_path):
+    study = small_study(tmp_path)
+    cell = study.cell("1b", "adding_problem", 16, 2024)
+    return study, cell, record_of(study, cell)
+
+
+def test_states_of_a_cell(held):
+    study, cell, record = held
+    assert study.state_of(cell).state == "missing"
+    write_record(study.result_path(cell), record)
+    assert study.state_of(cell).state == "done"
+    study.result_path(cell).write_text(json.dumps(record)[:-40])
+    state = study.state_of(cell)
+    assert (state.state, "not valid JSON" in state.reason) == ("unreadable", True)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [("training", "patience", 7), ("model", "n_qubits", 4), ("data", "n_samples", 300), ("training", "recipe", "other")],
+)
+def test_a_changed_setting_makes_a_result_stale_and_is_named(tmp_path, held, section, key, value):
+    study, cell, record = held
+    write_record(study.result_path(cell), record)
+    changed = small_study(tmp_path)
+    changed.config[section] = {**changed.config[section], key: value}
+    changed.recipe = changed.config["training"]["recipe"]
+    state = changed.state_of(cell)
+    assert state.state == "stale"
+    assert f"{section}.{key}" in state.reason
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [("run", "threads", 4), ("run", "device", "cuda"), ("quantum", "backend", "pennylane")],
+)
+def test_how_a_cell_is_run_never_makes_it_stale(tmp_path, held, section, key, value):
+    study, cell, record = held
+    write_record(study.result_path(cell), record)
+    changed = small_study(tmp_path)
+    changed.config[section] = {**changed.config[section], key: value}
+    assert changed.state_of(cell).state == "done"
+
+
+def test_a_raised_code_version_makes_its_results_stale(held, monkeypatch):
+    study, cell, record = held
+    write_record(study.result_path(cell), record)
+    raised = dataclasses.replace(model_info(cell.model), code_version=2)
+    monkeypatch.setattr("qablate.study.model_info", lambda _: raised)
+    assert "model_code_version" in study.state_of(cell).reason
+
+
+def test_another_dataset_does_not_satisfy_a_cell(tmp_path):
+    study = published_study(tmp_path)
+    cell = study.cell("1b", "adding_problem", 100, 2024)
+    record = record_of(study, cell)
+    write_record(study.result_path(cell), record)
+    assert study.state_of(cell).state == "done"
+    record["dataset"]["dataset_sha256"] = "0" * 64
+    write_record(study.result_path(cell), record)
+    assert "dataset 000000000000 is not" in study.state_of(cell).reason
+
+
+def test_published_forrelation_files_have_no_honest_score(tmp_path):
+    study = published_study(tmp_path)
+    for task, state in (("adding_problem", "done"), ("forrelation", "stale")):
+        cell = study.cell("3a", task, 100, 2024)
+        record = record_of(study, cell)
+        keys = list(record)
+        head = {key: record[key] for key in keys[: keys.index("schema_version")]}
+        study.result_path(cell).parent.mkdir(parents=True, exist_ok=True)
+        study.result_path(cell).write_text(json.dumps(head))
+        assert study.state_of(cell).state == state
+
+
+def test_the_schema_lists_the_models_and_tasks_of_the_catalog():
+    properties = config_schema()["properties"]
+    assert properties["models"]["items"]["enum"] == list(MODELS)
+    assert set(properties["tasks"]["properties"]) == set(TASKS)
+
+
+def test_mappings_are_merged_and_lists_replaced():
+    assert merge({"a": {"b": 1, "c": [1]}, "d": 2}, {"a": {"c": [2]}}) == {"a": {"b": 1, "c": [2]}, "d": 2}
+
+
+@pytest.mark.parametrize("text", ["", "- a", "a: [", "\x00", "!!python/object/apply:os.system ['true']", "&a [*a]"])
+def test_what_is_no_settings_file_is_one_line(tmp_path, text):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config([path])
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_cells_are_named():
+    with pytest.raises(QablateError, match="not a cell of study"):
+        Study.load([CONFIG]).cell("1b", "adding_problem", 123, 2024)
+
+
+def test_config_file_holds_every_key_of_the_schema():
+    schema, config = config_schema(), yaml.safe_load(CONFIG.read_text())
+    assert set(config) == set(schema["properties"])
+    for section, rules in schema["properties"].items():
+        if section != "tasks" and rules.get("properties"):
+            assert set(config[section]) == set(rules["properties"])

@@ -1,0 +1,126 @@
+"""From the command line to the files of a cell."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from tiny import tiny_study, with_dataset
+
+from qablate.errors import QablateError
+from qablate.records import METRICS, read_record
+from qablate.training import cell as cell_module
+from qablate.training.cell import checkpoint_path, train_cell
+from qablate.training.result import beside
+
+
+@pytest.mark.parametrize("task", ["adding_problem", "forrelation", "selective_copy"])
+def test_a_cell_leaves_a_whole_result(study, task):
+    cell = with_dataset(study, "2d", task)
+    output = study.result_path(cell)
+    assert train_cell(study, cell, output) == 0
+    record = read_record(output)
+    assert study.state_of(cell).state == "done"
+    assert record["status"] == "ok"
+    assert all(key in record for key in METRICS[record["task_type"]])
+    with np.load(beside(output, "predictions.npz")) as arrays:
+        assert len(arrays["test_indices"]) == record["split"]["n_test"] == 12
+        assert arrays["outputs"].shape == (12, record["data_info"]["output_dim"])
+    assert (record["legacy"] is not None) == (task == "forrelation")
+    assert sorted(path.suffix for path in output.parent.iterdir() if path.is_file()) == [".json", ".npz", ".pt"]
+
+
+def test_published_keys_come_first_and_in_order(study):
+    cell = with_dataset(study)
+    train_cell(study, cell, study.result_path(cell))
+    keys = list(json.loads(study.result_path(cell).read_text()))
+    published = (
+        "model_id model_name model_info task task_type seq_len seed n_params hyperparameters data_info history "
+        "best_val_metric test_mse test_mae test_r2 baseline training_time epochs_trained timestamp"
+    ).split()
+    assert keys[: len(published)] == published
+
+
+def test_a_finished_cell_is_left_alone(study, capsys):
+    cell = with_dataset(study)
+    output = study.result_path(cell)
+    train_cell(study, cell, output)
+    before = output.stat().st_mtime_ns
+    assert train_cell(study, cell, output) == 0
+    assert output.stat().st_mtime_ns == before
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_result_of_other_settings_or_unreadable_is_never_overwritten(study):
+    cell = with_dataset(study)
+    output = study.result_path(cell)
+    train_cell(study, cell, output)
+    study.config["training"] |= {"patience": 5}
+    with pytest.raises(QablateError, match="patience is 6, the study has 5"):
+        train_cell(study, cell, output)
+    output.write_text("{")
+    with pytest.raises(QablateError, match="not valid JSON"):
+        train_cell(study, cell, output)
+    assert output.read_text() == "{"
+
+
+def test_missing_dataset_and_missing_gpu_are_one_line(study):
+    cell = study.cell("1b", "adding_problem", 16, 2024)
+    with pytest.raises(QablateError, match="qablate dataset"):
+        train_cell(study, cell, study.result_path(cell))
+    if not torch.cuda.is_available():
+        study.config["run"] |= {"device": "cuda"}
+        with pytest.raises(QablateError, match="no GPU"):
+            train_cell(study, cell, study.result_path(cell))
+
+
+def test_out_of_memory_is_a_reason_and_no_result(study, monkeypatch, capsys):
+    cell = with_dataset(study)
+
+    def exhausted(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(cell_module, "build_seeded", exhausted)
+    with pytest.raises(QablateError, match="out of memory"):
+        train_cell(study, cell, study.result_path(cell))
+    assert '"reason": "out of memory"' in capsys.readouterr().out
+    assert not study.result_path(cell).exists()
+
+
+def command(tmp_path, study, *more: str) -> subprocess.Popen:
+    config = {**study.config, "results": "results"}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    arguments = "train --model 1b --task adding_problem --length 16 --seed 2024".split()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-m", "qablate.cli", *arguments, *more], cwd=tmp_path, text=True,
+                            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def test_sigterm_checkpoints_and_exits_85_then_the_budget_then_the_end(tmp_path):
+    study = tiny_study(tmp_path / "results")
+    study.config["training"] |= {"max_epochs": 400, "patience": 400}
+    cell = with_dataset(study)
+    process = command(tmp_path, study)
+    for line in process.stdout:
+        if line.startswith("Epoch   2/"):
+            process.send_signal(signal.SIGUSR1)
+        if '"checkpoint"' in line:
+            process.send_signal(signal.SIGTERM)
+            break
+    log = process.communicate(timeout=60)[0]
+    assert process.returncode == 85
+    assert '"reason": "SIGTERM"' in log
+    assert checkpoint_path(study.result_path(cell)).exists()
+
+    began = time.monotonic()
+    process = command(tmp_path, study, "--max-seconds", "8")
+    log = process.communicate(timeout=60)[0]
+    assert '"resume"' in log
+    assert process.returncode in (0, 85)
+    assert time.monotonic() - began < 30

@@ -1,0 +1,230 @@
+"""The recipe, early stopping, divergence, and the isolation of the test items."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_study, with_dataset
+
+from qablate.records import read_record
+from qablate.tasks import split_of
+from qablate.tasks.store import load_dataset
+from qablate.training import loop
+from qablate.training.cell import train_cell
+from qablate.training.data import cut
+from qablate.training.interrupts import Interrupts
+from qablate.training.loop import Training
+from qablate.training.step import StepOutcome, TrainingStep
+from qablate.training.streams import Streams
+
+
+class Constant(torch.nn.Module):
+    """Outputs that do not depend on the input."""
+
+    def __init__(self, n_outputs: int = 1) -> None:
+        super().__init__()
+        self.value = torch.nn.Parameter(torch.zeros(n_outputs))
+
+    def forward(self, inputs):
+        return self.value.expand(len(inputs), -1)
+
+
+def training_of(study, cell, model=None) -> Training:
+    spec = study.dataset(cell.task, cell.length, cell.seed)
+    data = cut(load_dataset(study.dataset_path(cell), spec), split_of(spec), torch.device("cpu"))
+    model = model or Constant(spec.n_outputs)
+    return Training(model, spec.info.kind, data, Streams(2024, "x"), study.config["training"])
+
+
+def run(training: Training) -> Training:
+    training.run(Interrupts(1e9, None), lambda: None)
+    return training
+
+
+def test_learning_rate_is_the_published_cosine():
+    settings = {"learning_rate": 1e-3, "weight_decay": 1e-4, "max_epochs": 100, "clip_norm": 1.0}
+    step = TrainingStep(Constant(), "regression", settings)
+    rates = [step.learning_rate(epoch) for epoch in range(1, 101)]
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=100)
+    for rate in rates:
+        assert rate == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
+        optimizer.step()
+        schedule.step()
+
+
+def test_step_equals_a_plain_adamw_step():
+    torch.manual_seed(0)
+    model, twin = torch.nn.Linear(4, 1), torch.nn.Linear(4, 1)
+    twin.load_state_dict(model.state_dict())
+    settings = {"learning_rate": 1e-2, "weight_decay": 1e-2, "max_epochs": 10, "clip_norm": 0.1}
+    step = TrainingStep(model, "regression", settings)
+    plain = torch.optim.AdamW(twin.parameters(), lr=1e-2, weight_decay=1e-2)
+    for _ in range(5):
+        inputs, targets = torch.rand(8, 4), torch.rand(8, 1)
+        outcome = step(inputs, targets)
+        plain.zero_grad()
+        loss = ((twin(inputs) - targets) ** 2).mean()
+        assert outcome.loss == pytest.approx(loss.item(), rel=1e-6)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(twin.parameters(), 0.1)
+        plain.step()
+    assert torch.allclose(model.weight, twin.weight, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["regression", "classification"])
+def test_only_strict_improvement_counts_and_patience_stops(study, monkeypatch, kind):
+    cell = with_dataset(study, task="adding_problem" if kind == "regression" else "forrelation")
+    values = iter([0.5, 0.4, 0.4, 0.4, 0.4] if kind == "regression" else [0.5, 0.6, 0.6, 0.6, 0.6])
+    monkeypatch.setattr(loop, "validation_values", lambda *_: (1.0, next(values)))
+    study.config["training"] |= {"patience": 3}
+    progress = run(training_of(study, cell)).progress
+    assert (progress.best_epoch, len(progress.seconds), progress.stop_reason) == (2, 5, "patience")
+
+
+def test_a_classifier_at_zero_accuracy_never_improves(study, monkeypatch):
+    cell = with_dataset(study, task="forrelation")
+    monkeypatch.setattr(loop, "validation_values", lambda *_: (1.0, 0.0))
+    training = run(training_of(study, cell))
+    assert (training.progress.best_epoch, training.best_weights) == (None, None)
+
+
+def test_running_losses_are_weighted_as_published(study, monkeypatch):
+    """96 items in batches of 36: regression weights a batch by its items, classification takes the mean of means."""
+    study.config["training"] |= {"max_epochs": 1, "batch_size": 36}
+    for task, expected in (("adding_problem", (36 * 1 + 36 * 2 + 24 * 6) / 96), ("forrelation", 3.0)):
+        training = training_of(study, with_dataset(study, task=task))
+        losses = iter([1.0, 2.0, 6.0])
+        monkeypatch.setattr(training, "step", _FakeStep(losses))
+        run(training)
+        assert training.progress.history["train_loss"] == [pytest.approx(expected)]
+
+
+class _FakeStep:
+    def __init__(self, losses):
+        self.losses = losses
+
+    def begin_epoch(self, epoch):
+        pass
+
+    def learning_rate(self, epoch):
+        return 1.0
+
+    def __call__(self, inputs, targets):
+        return StepOutcome(next(self.losses), 0, True)
+
+
+def inject(monkeypatch, outcome_at, make):
+    """Replace the outcome of chosen steps (counted from 0) of every TrainingStep."""
+    original, count = TrainingStep.__call__, iter(range(10**6))
+
+    def call(self, inputs, targets):
+        outcome = original(self, inputs, targets)
+        return make(outcome) if outcome_at(next(count)) else outcome
+
+    monkeypatch.setattr(TrainingStep, "__call__", call)
+
+
+def test_nan_at_epoch_3_is_a_diverged_result_with_its_curve(study, monkeypatch, capsys):
+    cell = with_dataset(study)
+    inject(monkeypatch, lambda n: n == 2 * 6 + 1, lambda o: o._replace(loss=math.nan))   # 6 batches an epoch
+    assert train_cell(study, cell, study.result_path(cell)) == 0
+    record = read_record(study.result_path(cell))
+    assert record["status"] == "diverged"
+    assert record["training"]["diverged_epoch"] == 3
+    assert record["training"]["stop_reason"] == "non_finite"
+    assert record["history"]["val_loss"][2] is None
+    assert all(value is not None for value in record["history"]["val_loss"][:2])
+    assert record["test_mse"] is not None      # of the best finite epoch
+    assert '"status": "diverged"' in capsys.readouterr().out
+
+
+def test_nan_in_the_first_batch_still_gives_a_result(study, monkeypatch):
+    cell = with_dataset(study)
+    inject(monkeypatch, lambda n: n == 0, lambda o: o._replace(loss=math.inf))
+    assert train_cell(study, cell, study.result_path(cell)) == 0
+    record = read_record(study.result_path(cell))
+    assert (record["status"], record["best_val_metric"], record["epochs_trained"]) == ("diverged", None, 1)
+
+
+def test_a_few_bad_gradients_are_counted_ten_in_a_row_diverge(tmp_path, monkeypatch):
+    for name, count, status in (("few", 9, "ok"), ("many", 10, "diverged")):
+        study = tiny_study(tmp_path / name)
+        cell = with_dataset(study)
+        with monkeypatch.context() as patch:
+            inject(patch, lambda n, count=count: 8 <= n < 8 + count, lambda o: o._replace(taken=False))
+            train_cell(study, cell, study.result_path(cell))
+        record = read_record(study.result_path(cell))
+        assert record["status"] == status
+        assert record["training"]["nonfinite_grad_steps"] == count
+
+
+def test_a_step_with_a_bad_gradient_changes_no_weight():
+    class Explodes(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * math.nan
+
+    class Model(Constant):
+        def forward(self, inputs):
+            return Explodes.apply(super().forward(inputs))
+
+    settings = {"learning_rate": 1e-2, "weight_decay": 1e-2, "max_epochs": 10, "clip_norm": 0.1}
+    step = TrainingStep(Model(), "regression", settings)
+    outcome = step(torch.rand(4, 2, 5), torch.rand(4, 1))
+    assert not outcome.taken
+    assert step.model.value.item() == 0.0
+
+
+def test_the_test_half_reaches_nothing_but_the_test_scores(tmp_path, monkeypatch):
+    """Replace the test items by noise: weights, chosen epoch and validation values must not change by one bit."""
+    seen = []
+    for name in ("as_is", "noise"):
+        study = tiny_study(tmp_path / name)
+        cell = with_dataset(study, task="forrelation")
+        captured = {}
+        original = loop.Training.run
+
+        def spy(self, *arguments, noise=name == "noise", captured=captured, original=original):
+            if noise:
+                test = self.data.test
+                test.inputs.copy_(torch.rand_like(test.inputs))
+                test.targets.copy_(1 - test.targets)
+            original(self, *arguments)
+            captured["weights"] = {key: value.clone() for key, value in self.model.state_dict().items()}
+            captured["best"] = self.best_weights
+
+        with monkeypatch.context() as patch:
+            patch.setattr(loop.Training, "run", spy)
+            train_cell(study, cell, study.result_path(cell))
+        seen.append((captured, read_record(study.result_path(cell))))
+    (left, a), (right, b) = seen
+    for key in ("weights", "best"):
+        assert all(torch.equal(tensor, right[key][name]) for name, tensor in left[key].items())
+    assert a["history"] == b["history"]
+    assert a["training"]["best_epoch"] == b["training"]["best_epoch"]
+    assert a["best_val_metric"] == b["best_val_metric"]
+    assert a["test_loss"] != b["test_loss"]
+
+
+def test_no_batch_is_of_one_class_by_construction(study):
+    study.config["training"] |= {"batch_size": 32}
+    training = training_of(study, with_dataset(study, task="forrelation"))
+    for epoch in range(1, 6):
+        order = training.streams.batch_order(len(training.data.train), epoch)
+        for batch in order.split(32):
+            assert 0 < training.data.train.targets[batch].float().mean() < 1
+
+
+def test_best_weights_are_the_tested_ones(study):
+    cell = with_dataset(study)
+    train_cell(study, cell, study.result_path(cell))
+    record = read_record(study.result_path(cell))
+    history = np.array(record["history"]["val_metric"])
+    assert record["training"]["best_epoch"] == int(history.argmin()) + 1
+    assert record["best_val_metric"] == history.min()

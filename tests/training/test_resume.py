@@ -1,0 +1,100 @@
+"""Stopping anywhere and going on gives the same bits as never stopping."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from tiny import stable, tiny_study, with_dataset
+
+from qablate.records import read_record
+from qablate.training import cell as cell_module
+from qablate.training.cell import FINISHED, STOPPED_FOR_TIME, checkpoint_path, train_cell
+from qablate.training.interrupts import Interrupts
+from qablate.training.result import beside
+
+
+class StopAfter(Interrupts):
+    """Asks to stop after a number of batches of this process."""
+
+    batches = 10**9
+
+    def stop_reason(self) -> str | None:
+        self.batches -= 1
+        return "test" if self.batches < 0 else None
+
+
+def stopping_after(batches: int) -> Callable[..., Interrupts]:
+    def make(*arguments) -> Interrupts:
+        interrupts = StopAfter(*arguments)
+        interrupts.batches = batches
+        return interrupts
+
+    return make
+
+
+def files_of(study, cell):
+    output = study.result_path(cell)
+    with np.load(beside(output, "predictions.npz")) as arrays:
+        predictions = {name: arrays[name] for name in arrays.files}
+    weights = torch.load(beside(output, "model.pt"), weights_only=True)
+    return stable(read_record(output)), predictions, weights
+
+
+def assert_equal(left, right):
+    assert left[0] == right[0]
+    for name, array in left[1].items():
+        assert np.array_equal(array, right[1][name]), name
+    for name, tensor in left[2].items():
+        assert torch.equal(tensor, right[2][name]), name
+
+
+@pytest.mark.parametrize("model", ["1b", "2a", "3a", "4d"])
+@pytest.mark.parametrize("task", ["adding_problem", "forrelation"])
+def test_resumed_equals_undisturbed(tmp_path, monkeypatch, model, task):
+    whole = tiny_study(tmp_path / "whole")
+    cell = with_dataset(whole, model, task)
+    assert train_cell(whole, cell, whole.result_path(cell)) == FINISHED
+
+    parts = tiny_study(tmp_path / "parts")
+    with_dataset(parts, model, task)
+    output = parts.result_path(cell)
+    codes = []
+    for batches in (0, 3, 6, 11, 4, 10**6):    # within an epoch, at its end, over several
+        monkeypatch.setattr(cell_module, "Interrupts", stopping_after(batches))
+        codes.append(train_cell(parts, cell, output))
+        assert output.exists() == (codes[-1] == FINISHED)
+    assert codes == [STOPPED_FOR_TIME] * 5 + [FINISHED]
+    assert read_record(output)["training"]["n_resumes"] == 5
+    assert not checkpoint_path(output).exists()
+    assert_equal(files_of(whole, cell), files_of(parts, cell))
+
+
+def test_the_same_cell_twice_is_equal_and_two_seeds_differ(tmp_path):
+    records = []
+    for name, seed in (("a", 2024), ("b", 2024), ("c", 2025)):
+        study = tiny_study(tmp_path / name)
+        cell = study.cell("1b", "adding_problem", 16, seed)
+        from qablate.tasks.store import make_dataset
+
+        make_dataset(study.dataset(cell.task, cell.length, cell.seed), study.dataset_path(cell))
+        torch.rand(7)   # whatever ran before must not matter
+        train_cell(study, cell, study.result_path(cell))
+        records.append(stable(read_record(study.result_path(cell))))
+    assert records[0] == records[1]
+    assert records[0]["history"] != records[2]["history"]
+
+
+@pytest.mark.full
+def test_two_threads_repeat_themselves_and_differ_from_one_by_rounding_only(tmp_path):
+    """torch cuts sums by the number of threads: equal bits need an equal number, which the record holds."""
+    records = []
+    for run, threads in enumerate((2, 2, 1)):
+        study = tiny_study(tmp_path / str(run))
+        study.config["run"] |= {"threads": threads}
+        cell = with_dataset(study)
+        train_cell(study, cell, study.result_path(cell))
+        records.append(stable(read_record(study.result_path(cell))))
+    torch.set_num_threads(1)
+    assert records[0] == records[1]
+    assert records[0]["history"]["val_loss"] == pytest.approx(records[2]["history"]["val_loss"], rel=1e-3)
