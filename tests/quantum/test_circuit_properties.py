@@ -121,6 +121,21 @@ def test_gradcheck(n):
     assert torch.autograd.gradcheck(measure, initial)
 
 
+@pytest.mark.parametrize("n_layers", [1, 8])
+def test_the_backward_pass_keeps_the_angles_and_one_state_only(n_layers):
+    n, batch = 5, 16
+    circuit = Circuit(n, embedding(n) + ansatz(n, n_layers, n))
+    kept = {}
+
+    def note(tensor):
+        kept[tensor.data_ptr()] = tensor.numel()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        expectations(circuit, torch.randn(batch, circuit.n_angles, requires_grad=True), "torch")
+    assert sum(kept.values()) == batch * (circuit.n_angles + 1 + 2 * 2**n)
+
+
 def test_scaling_touches_rotations_only():
     angles, scale = draw(0, 4, 60), draw(1, 4)
     scaled = scale_rotations(angles, scale, 6, 2).reshape(4, 2, 30)

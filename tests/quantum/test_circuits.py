@@ -12,7 +12,8 @@ from qablate.quantum import Circuit, ansatz, embedding, evolve, expectations, me
 
 BACKENDS = ("reference", "torch", "pennylane", "numba")
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
-SIZES = [(name, n) for name in BACKENDS for n in ((2, 6) if name == "pennylane" else range(2, 9))]
+QUBITS = {"reference": (2, 3, 6), "torch": range(2, 9), "pennylane": (2, 6), "numba": range(2, 9)}
+SIZES = [(name, n) for name in BACKENDS for n in QUBITS[name]]
 
 
 def usable(backend):
@@ -25,10 +26,12 @@ def usable(backend):
 
 
 def assert_close(actual, expected, dtype):
+    """Within t + t |expected|; t is 1e-10 in float64, 1e-5 in float32."""
     assert actual.shape == expected.shape
     assert actual.dtype in (dtype, dtype.to_complex())
     wide = torch.complex128 if actual.is_complex() else torch.float64
-    torch.testing.assert_close(actual.to(wide), expected.to(wide), rtol=0, atol=TOLERANCE[dtype])
+    # Relative as well: the gradient of the scale D sums 6 n terms and is far above 1 at 8 qubits.
+    torch.testing.assert_close(actual.to(wide), expected.to(wide), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
@@ -37,7 +40,7 @@ def assert_close(actual, expected, dtype):
 def test_values_and_gradients_agree_with_pennylane(backend, n, case, dtype):
     usable(backend)
     expected = answer(case, n)
-    for batch in (7, 1) if n not in (2, 6) else (7, 3, 1, 0):
+    for batch in (7, 3, 1, 0) if n in (2, 6) else (7,):
         inputs = expected.inputs[:batch].to(dtype).requires_grad_()
         angles = case.angles(inputs, n)
         measured = expectations(case.circuit(n), angles, backend)

@@ -2,7 +2,7 @@
 
 The backward pass keeps no state of any gate. It starts from the final state psi and the gradient lambda
 of the loss with respect to it, and undoes the operations one by one on both together: before an operation
-R_P(t) is undone, its angle's gradient is Im <lambda|P|psi> / 2.
+R_P(t) is undone, its angle's gradient is Im <lambda|P|psi> / 2. The halves are taken once, at the end.
 
 Every operation on one wire is treated as U = R_Z R_Y R_X = [[a, -b*], [b, a*]]; for those that lack a
 rotation its column is n_angles, a row of zeros appended to the angles. Undoing U asks for the generators
@@ -170,8 +170,8 @@ class AdjointSimulation(torch.autograd.Function):
         add_rotation_gradients(total, rows, plan.single_columns, single_rates.movedim(0, 1))
         if plan.program.from_zero:
             add_start_gradients(total, rows, plan, gates.start, current[1])
-            return total[:-1].t(), None, None
-        return total[:-1].t(), current[1], None
+        total.div_(2)
+        return total[:-1].t(), None if plan.program.from_zero else current[1], None
 
 
 def _angle_rows(angles: Tensor) -> Tensor:
@@ -208,12 +208,12 @@ def apply_crx(states: Tensor, wires: tuple[int, ...], cos: Tensor, signed_sin: T
 
 
 def undo_crx(states: Tensor, wires: tuple[int, ...], cos: Tensor, signed_sin: Tensor) -> Tensor:
-    """Undo a CRX on psi and lambda in place; return Im <lambda|X|psi> / 2 over control = 1: (B,)."""
+    """Undo a CRX on psi and lambda in place; return Im <lambda|X|psi> over control = 1: (B,)."""
     half, target = _active(states, wires)
     partner = half.flip(1, target)
     rate = (half[1, 0] * partner[0, 0]).addcmul_(half[1, 1], partner[0, 1], value=-1).sum((0, 1, 2, 3))
     half.mul_(cos).addcmul_(partner, signed_sin.view(2, 1, 1, 1, 1, -1))
-    return rate / 2
+    return rate
 
 
 def apply_single(states: Tensor, out: Tensor, wire: int, gate: Tensor) -> None:
@@ -233,7 +233,7 @@ def apply_single(states: Tensor, out: Tensor, wire: int, gate: Tensor) -> None:
 
 
 def pauli_rates(states: Tensor, wire: int, out: Tensor) -> None:
-    """Im <lambda|P|psi> / 2 for P = X, Y, Z on one wire into `out` (3, B); states are psi and lambda."""
+    """Im <lambda|P|psi> for P = X, Y, Z on one wire into `out` (3, B); states are psi and lambda."""
     psi, lam = _split(states, wire)
     (psi_re0, psi_re1), (psi_im0, psi_im1) = psi[0].unbind(1), psi[1].unbind(1)
     (lam_re0, lam_re1), (lam_im0, lam_im1) = lam[0].unbind(1), lam[1].unbind(1)
@@ -246,11 +246,10 @@ def pauli_rates(states: Tensor, wire: int, out: Tensor) -> None:
         products = plus[0] * plus[1]
         products.addcmul_(*also_plus).addcmul_(*minus, value=-1).addcmul_(*also_minus, value=-1)
         torch.sum(products.flatten(0, 1), 0, out=out[axis])
-    out.div_(2)
 
 
 def add_rotation_gradients(total: Tensor, rows: Tensor, columns: Tensor, rates: Tensor) -> None:
-    """Turn Pauli rates (3, m, B) behind operations U into gradients of their angles; add them to `total`."""
+    """Turn Pauli rates (3, m, B) behind operations U into twice the gradients of their angles; add to `total`."""
     _, y, z = rows[columns.t()]                                   # (m, B)
     rate_x, rate_y, rate_z = rates
     cos_z, sin_z = torch.cos(z), torch.sin(z)
@@ -284,7 +283,7 @@ def product_states(vectors: Tensor) -> list[Tensor]:
 
 
 def add_start_gradients(total: Tensor, rows: Tensor, plan: _Plan, gates: Tensor, lam: Tensor) -> None:
-    """Add the gradients of the start's angles; lam (2, 2**n, B) is the gradient of the product state."""
+    """Add twice the gradients of the start's angles; lam (2, 2**n, B) is the gradient of the product state."""
     vectors = start_vectors(gates)
     grads = vector_gradients(vectors, product_states(vectors), lam)
     rates = vectors.new_empty(vectors.shape[1], 3, vectors.shape[-1])
@@ -296,7 +295,7 @@ def add_start_gradients(total: Tensor, rows: Tensor, plan: _Plan, gates: Tensor,
     back0 = re_a * re0 + im_a * im0 + re_b * re1 + im_b * im1     # real parts of U^+ lambda
     back1 = re_a * re1 - im_a * im1 - re_b * re0 + im_b * im0
     cos, _, sin, _ = gates[0]
-    total.index_add_(0, plan.start_columns[0, :, 1], (back1 * cos - back0 * sin) / 2)
+    total.index_add_(0, plan.start_columns[0, :, 1], back1 * cos - back0 * sin)
 
 
 def vector_gradients(vectors: Tensor, heads: list[Tensor], lam: Tensor) -> Tensor:
