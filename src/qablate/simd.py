@@ -64,14 +64,6 @@ def lanes_of(dtype: Any) -> int:
     return BYTES_PER_VECTOR // np.dtype(dtype).itemsize
 
 
-def scratch(n_rows: int, dtype: Any) -> np.ndarray:
-    """Zeroed memory of `n_rows` vectors, (n_rows * lanes,), starting on a cache line."""
-    n_bytes = n_rows * BYTES_PER_VECTOR
-    raw = np.zeros(n_bytes + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + n_bytes].view(dtype)
-
-
 class Vector(types.Type):
     """The numba type of one vector of floats."""
 

@@ -23,7 +23,7 @@ from qablate.quantum.circuit import Circuit, Gate, ansatz, embedding
 from qablate.quantum.program import CRX, RX, RY, RZ, U3, Program, lower
 from qablate.quantum.reference_backend import ReferenceBackend
 from qablate.quantum.torch_backend import TorchBackend
-from qablate.simd import lanes_of, scratch
+from qablate.simd import lanes_of
 
 log = logging.getLogger(__name__)
 
@@ -124,22 +124,20 @@ class _Simulation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, angles: Tensor, initial: Tensor | None, plan: _Plan, measured: bool) -> Tensor:
-        """Run the forward kernel; keep the final states and the half angles' cos and sin for the backward."""
+        """Run the forward kernel; keep the angles and the final states for the backward pass."""
         angles = angles.detach().contiguous()
         n_batch, n, width = len(angles), plan.n_qubits, 2 * 2**plan.n_qubits
         given = angles.new_empty(0, width) if initial is None else initial.detach().contiguous()
         result = angles.new_empty(n_batch, 3 * n if measured else width)
         absent = angles.new_empty(0, width if measured else 3 * n)
-        dtype = angles.numpy().dtype
-        lanes = lanes_of(dtype)
-        n_tiles = -(-n_batch // lanes) if any(ctx.needs_input_grad) else 1
-        saved = angles.new_empty(n_tiles, kernels.saved_rows(n, plan.n_angles) * lanes)
         outputs = (result, absent) if measured else (absent, result)
-        arrays = [tensor.numpy() for tensor in (angles, given, *outputs, saved)]
-        memory = scratch(kernels.scratch_rows(n, plan.n_angles), dtype)
-        kernels.forward(dtype)(plan.ops, plan.start, *arrays, memory)
-        ctx.save_for_backward(saved)
-        ctx.plan, ctx.measured, ctx.from_zero, ctx.n_batch = plan, measured, initial is None, n_batch
+        dtype = angles.numpy().dtype
+        n_tiles = -(-n_batch // lanes_of(dtype)) if any(ctx.needs_input_grad) else 0
+        saved = angles.new_empty(n_tiles, width * lanes_of(dtype))
+        arrays = [tensor.numpy() for tensor in (angles, given, *outputs, saved, _memory(angles, plan))]
+        kernels.forward(dtype)(plan.ops, plan.start, *arrays)
+        ctx.save_for_backward(angles, saved)
+        ctx.plan, ctx.measured, ctx.from_zero = plan, measured, initial is None
         return result
 
     @staticmethod
@@ -147,17 +145,23 @@ class _Simulation(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         """Run the backward kernel."""
         plan: _Plan = ctx.plan
-        (saved,) = ctx.saved_tensors
+        angles, saved = ctx.saved_tensors
         n, width = plan.n_qubits, 2 * 2**plan.n_qubits
         grad = grad.contiguous()
         absent = grad.new_empty(0, width if ctx.measured else 3 * n)
         outer = (grad, absent) if ctx.measured else (absent, grad)
-        grad_angles = grad.new_empty(ctx.n_batch, plan.n_angles)
-        grad_initial = grad.new_empty(0 if ctx.from_zero else ctx.n_batch, width)
-        arrays = [tensor.numpy() for tensor in (saved, *outer, grad_angles, grad_initial)]
-        memory = scratch(kernels.scratch_rows(n, plan.n_angles), grad.numpy().dtype)
-        kernels.backward(memory.dtype)(plan.ops, plan.start, *arrays, memory)
+        grad_angles = torch.empty_like(angles)
+        grad_initial = grad.new_empty(0 if ctx.from_zero else len(angles), width)
+        tensors = (angles, saved, *outer, grad_angles, grad_initial, _memory(angles, plan))
+        arrays = [tensor.numpy() for tensor in tensors]
+        kernels.backward(arrays[0].dtype)(plan.ops, plan.start, *arrays)
         return grad_angles, None if ctx.from_zero else grad_initial, None, None
+
+
+def _memory(like: Tensor, plan: _Plan) -> Tensor:
+    """Working memory of one tile; torch aligns it to cache lines."""
+    lanes = lanes_of(like.numpy().dtype)
+    return like.new_empty(kernels.scratch_rows(plan.n_qubits, plan.n_angles) * lanes)
 
 
 def check(dtype: torch.dtype) -> None:

@@ -43,18 +43,12 @@ from qablate.simd import (
     write_columns,
 )
 
-# Rows of scratch memory beside what the saved tile holds.
-
-
-def saved_rows(n_qubits: int, n_angles: int) -> int:
-    """Rows of one saved tile: the final state, then cos and sin of the half angles."""
-    return 2 * 2**n_qubits + 2 * (n_angles + 1)
+# Sizes.
 
 
 def scratch_rows(n_qubits: int, n_angles: int) -> int:
-    """Rows of working memory that both kernels need."""
-    size = 2**n_qubits
-    return 5 * size + 2 * (n_angles + 1) + 3 * n_qubits + 8 * n_qubits + 2 * n_qubits
+    """Rows of working memory that either kernel needs."""
+    return 5 * 2**n_qubits + 4 * n_angles + 3 + 9 * n_qubits
 
 
 # Angles.
@@ -123,17 +117,19 @@ def _add_rates(trig: Any, x: int, y: int, z: int, rate_x: Any, rate_y: Any, rate
 
 
 @inline
-def _skip_bit(index: int, bit: int) -> int:
-    """The index with a 0 inserted at `bit`: enumerates the basis states in which that bit is 0."""
-    return ((index & -bit) << 1) | (index & (bit - 1))
+def _next(index: int, bits: int) -> int:
+    """The next larger index in which all of `bits` are 0."""
+    return ((index | bits) + 1) & ~bits
 
 
 @inline
 def _apply_single(state: Any, size: int, bit: int, re_a: Any, im_a: Any, re_b: Any, im_b: Any) -> None:
     """U on one wire."""
-    for pair in range(size // 2):
-        low = 2 * _skip_bit(pair, bit)
+    index = 0
+    for _ in range(size // 2):
+        low = 2 * index
         high = low + 2 * bit
+        index = _next(index, bit)
         re0, im0, re1, im1 = load(state, low), load(state, low + 1), load(state, high), load(state, high + 1)
         store(state, low, re_a * re0 - im_a * im0 - re_b * re1 - im_b * im1)
         store(state, low + 1, re_a * im0 + im_a * re0 - re_b * im1 + im_b * re1)
@@ -144,10 +140,11 @@ def _apply_single(state: Any, size: int, bit: int, re_a: Any, im_a: Any, re_b: A
 @inline
 def _apply_crx(state: Any, size: int, bit: int, control: int, cos: Any, sin: Any) -> None:
     """R_X on `bit` where `control` is set."""
-    below, above = min(bit, control), max(bit, control)
-    for pair in range(size // 4):
-        low = 2 * (_skip_bit(_skip_bit(pair, below), above) | control)
+    index = 0
+    for _ in range(size // 4):
+        low = 2 * (index + control)
         high = low + 2 * bit
+        index = _next(index, bit | control)
         re0, im0, re1, im1 = load(state, low), load(state, low + 1), load(state, high), load(state, high + 1)
         store(state, low, cos * re0 + sin * im1)
         store(state, low + 1, cos * im0 - sin * re1)
@@ -163,9 +160,11 @@ def _undo_single(
     re_a, im_a, re_b, im_b = _su2(trig, x, y, z)
     zero = splat(grads, 0.0)
     rate_x, more_x, rate_y, more_y, rate_z, more_z = zero, zero, zero, zero, zero, zero
-    for pair in range(size // 2):
-        low = 2 * _skip_bit(pair, bit)
+    index = 0
+    for _ in range(size // 2):
+        low = 2 * index
         high = low + 2 * bit
+        index = _next(index, bit)
         re0, im0, re1, im1 = load(psi, low), load(psi, low + 1), load(psi, high), load(psi, high + 1)
         lr0, li0, lr1, li1 = load(lam, low), load(lam, low + 1), load(lam, high), load(lam, high + 1)
         rate_x, more_x = rate_x + lr0 * im1 - li0 * re1, more_x + lr1 * im0 - li1 * re0
@@ -188,10 +187,11 @@ def _undo_crx(psi: Any, lam: Any, size: int, bit: int, control: int, trig: Any, 
     cos, sin = load(trig, 2 * x), load(trig, 2 * x + 1)
     rate = splat(grads, 0.0)
     more = rate
-    below, above = min(bit, control), max(bit, control)
-    for pair in range(size // 4):
-        low = 2 * (_skip_bit(_skip_bit(pair, below), above) | control)
+    index = 0
+    for _ in range(size // 4):
+        low = 2 * (index + control)
         high = low + 2 * bit
+        index = _next(index, bit | control)
         re0, im0, re1, im1 = load(psi, low), load(psi, low + 1), load(psi, high), load(psi, high + 1)
         lr0, li0, lr1, li1 = load(lam, low), load(lam, low + 1), load(lam, high), load(lam, high + 1)
         rate, more = rate + lr0 * im1 - li0 * re1, more + lr1 * im0 - li1 * re0
@@ -280,9 +280,11 @@ def _measure(state: Any, n_qubits: int, rows: Any) -> None:
         bit = 1 << (n_qubits - 1 - wire)
         zero = splat(rows, 0.0)
         x0, x1, y0, y1, z0, z1, z2, z3 = zero, zero, zero, zero, zero, zero, zero, zero
-        for pair in range(1 << (n_qubits - 1)):
-            low = 2 * _skip_bit(pair, bit)
+        index = 0
+        for _ in range(1 << (n_qubits - 1)):
+            low = 2 * index
             high = low + 2 * bit
+            index = _next(index, bit)
             re0, im0 = load(state, low), load(state, low + 1)
             re1, im1 = load(state, high), load(state, high + 1)
             x0, x1, y0, y1 = x0 + re0 * re1, x1 + im0 * im1, y0 + re0 * im1, y1 + im0 * re1
@@ -326,25 +328,31 @@ def _measurement_gradient(psi: Any, n_qubits: int, weights: Any, signed: Any, di
 # Entry points.
 
 
+@inline
+def _copy(source: Any, target: Any, n_rows: int) -> None:
+    for row in range(n_rows):
+        store(target, row, load(source, row))
+
+
 def _forward(
     ops: Any, start: Any, angles: Any, initial: Any, expectations: Any, states: Any, saved: Any, memory: Any
 ) -> None:
     """Simulate all samples.
 
     angles (B, n_angles); initial (B, 2 * 2**n) or (0, .) for |0...0>; results expectations (B, 3 n) or (0, .),
-    states (B, 2 * 2**n) or (0, .); saved (tiles or 1, saved_rows * lanes); memory: scratch_rows.
+    states (B, 2 * 2**n) or (0, .); saved (tiles, 2 * 2**n * lanes) or (0, .); memory: scratch_rows.
     """
     n_batch, n_angles = angles.shape
     n_qubits = start.shape[0]
     size = 1 << n_qubits
     rows = pointer(memory)  # whatever is read or written next
     lanes = lane_count(rows)
-    vectors = advance(rows, 2 * size + n_angles + 3 * n_qubits)
+    vectors = advance(rows, n_angles + 3 * n_qubits)
+    state = advance(vectors, 4 * n_qubits)
+    trig = advance(state, 2 * size)
     for tile in range((n_batch + lanes - 1) // lanes):
         first = tile * lanes
         count = min(lanes, n_batch - first)
-        state = advance(pointer(saved), min(tile, saved.shape[0] - 1) * (2 * size + 2 * (n_angles + 1)))
-        trig = advance(state, 2 * size)
         _read_angles(pointer(angles), first, count, n_angles, rows, trig)
         if initial.shape[0] > 0:
             read_columns(pointer(initial), first * 2 * size, 2 * size, count, state)
@@ -364,11 +372,14 @@ def _forward(
             write_columns(rows, count, pointer(expectations), first * 3 * n_qubits, 3 * n_qubits)
         if states.shape[0] > 0:
             write_columns(state, count, pointer(states), first * 2 * size, 2 * size)
+        if saved.shape[0] > 0:
+            _copy(state, advance(pointer(saved), tile * 2 * size), 2 * size)
 
 
 def _backward(
     ops: Any,
     start: Any,
+    angles: Any,
     saved: Any,
     grad_expectations: Any,
     grad_states: Any,
@@ -380,12 +391,13 @@ def _backward(
 
     Shapes as in `_forward`; `saved` is what the forward pass left and stays as it is.
     """
-    n_batch, n_angles = grad_angles.shape
+    n_batch, n_angles = angles.shape
     n_qubits = start.shape[0]
     size = 1 << n_qubits
     psi = pointer(memory)
     lanes = lane_count(psi)
-    lam = advance(psi, 2 * size)
+    trig = advance(psi, 2 * size)
+    lam = advance(trig, 2 * (n_angles + 1))
     diagonal = advance(lam, 2 * size)
     signed = advance(diagonal, size)
     weights = advance(signed, 2 * n_qubits)
@@ -394,10 +406,8 @@ def _backward(
     for tile in range((n_batch + lanes - 1) // lanes):
         first = tile * lanes
         count = min(lanes, n_batch - first)
-        final = advance(pointer(saved), tile * (2 * size + 2 * (n_angles + 1)))
-        trig = advance(final, 2 * size)
-        for row in range(2 * size):
-            store(psi, row, load(final, row))
+        _copy(advance(pointer(saved), tile * 2 * size), psi, 2 * size)
+        _read_angles(pointer(angles), first, count, n_angles, grads, trig)
         for row in range(n_angles + 1):
             store(grads, row, splat(grads, 0.0))
         if grad_expectations.shape[0] > 0:

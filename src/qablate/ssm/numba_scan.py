@@ -32,7 +32,6 @@ from qablate.simd import (
     pointer,
     put,
     read_part,
-    scratch,
     splat,
     store,
     total,
@@ -251,8 +250,8 @@ class _Scan(torch.autograd.Function):
         tiles = -(-e // lanes)
         saved = inputs.new_empty(b if any(ctx.needs_input_grad) else 0, -(-length // CHUNK), tiles, n, lanes)
         y, final = torch.empty_like(inputs), torch.empty_like(initial)
-        arrays = _arrays(inputs, step, A, B, C, initial, y, final, saved)
-        _forward_kernel(dtype)(*arrays, scratch(2 * tiles * n + 3 * CHUNK, dtype))
+        memory = inputs.new_empty((2 * tiles * n + 3 * CHUNK) * lanes)
+        _forward_kernel(dtype)(*_arrays(inputs, step, A, B, C, initial, y, final, saved, memory))
         ctx.save_for_backward(inputs, step, A, B, C, saved)
         return y, final
 
@@ -263,10 +262,10 @@ class _Scan(torch.autograd.Function):
         inputs, step, A, B, C, saved = ctx.saved_tensors
         outer = grad_y.contiguous(), grad_final.contiguous()
         gradients = tuple(torch.empty_like(tensor) for tensor in (inputs, step, A, B, C, outer[1]))
-        n, tiles = A.shape[1], saved.shape[2]
-        dtype = inputs.numpy().dtype
-        memory = scratch(3 * tiles * n + 2 * n * CHUNK + 7 * CHUNK + 1, dtype)
-        _backward_kernel(dtype)(*_arrays(inputs, step, A, B, C, saved, *outer, *gradients), memory)
+        tiles, n, lanes = saved.shape[2:]
+        memory = inputs.new_empty((3 * tiles * n + 2 * n * CHUNK + 7 * CHUNK + 1) * lanes)
+        arrays = _arrays(inputs, step, A, B, C, saved, *outer, *gradients, memory)
+        _backward_kernel(arrays[0].dtype)(*arrays)
         return gradients
 
 
