@@ -30,7 +30,7 @@ test-full: lint
 
 lint: $(STAMP)
 	$(BIN)/ruff check src tests
-	$(BIN)/mypy
+	$(BIN)/mypy src
 
 setup: $(STAMP)
 

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,8 +71,6 @@ class Workspace:
 
     def snakemake(self, *arguments: str, **environment: str) -> Run:
         """Run Snakemake here, standard output and errors taken together."""
-        import time
-
         start = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-m", "snakemake", *arguments], cwd=self.folder, text=True, capture_output=True,

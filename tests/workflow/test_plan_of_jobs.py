@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
+import yaml
 from conftest import TINY, Run, Workspace
 from factories import write_results
 
@@ -76,13 +76,12 @@ def test_demo_has_every_model_on_every_task(full: Workspace) -> None:
     [
         ({"training": {"patiense": 3}}, "training.patiense: unknown key, did you mean 'patience'?"),
         ({"models": ["1b", "9z"]}, "models.1: '9z' is not allowed, one of 1a, "),
-        ({"tasks": {"selective_copy": {"lengths": [6]}}}, "tasks.selective_copy.lengths: 6 is shorter than its 8 markers"),
+        ({"tasks": {"selective_copy": {"lengths": [6]}}},
+         "tasks.selective_copy.lengths: 6 is shorter than its 8 markers"),
     ],
 )
 def test_bad_settings_are_one_line(tiny: Workspace, change: dict, line: str) -> None:
-    import yaml
-
-    Path(tiny.folder / "more.yaml").write_text(yaml.safe_dump(change))
+    (tiny.folder / "more.yaml").write_text(yaml.safe_dump(change))
     run = tiny.snakemake("-n", "--configfile", "more.yaml")
     assert run.code != 0
     assert f"Settings (config.yaml, more.yaml): {line}" in run.text
