@@ -168,6 +168,7 @@ def test_any_changed_identity_parameter_changes_the_hash_and_the_path(tmp_path):
     [
         (DatasetSpec("selective_copy", 6, 1), "length 6 is shorter than its 8 markers"),
         (DatasetSpec("adding_problem", 1, 1), "length 1 is shorter than its 2 markers"),
+        (DatasetSpec("selective_copy", 10**9, 1, 10**9), "1000000000 items do not fit the memory"),
         (DatasetSpec("forrelation", 0, 1), "length 0 is shorter than 1 step"),
         (DatasetSpec("forrelation", 5, -1), "seed -1 is outside"),
         (DatasetSpec("forrelation", 5, 2**32), "seed 4294967296 is outside"),

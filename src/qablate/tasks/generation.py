@@ -20,14 +20,21 @@ def generate(spec: DatasetSpec) -> Dataset:
     Lengths, seeds or parameters that no generator here knows are GenerationErrors too.
     """
     _check(spec)
-    dataset = Dataset(spec, *_arrays(spec))
+    try:
+        dataset = Dataset(spec, *_arrays(spec))
+    except MemoryError as error:
+        raise GenerationError(f"{_name(spec)}: {spec.n_samples} items do not fit the memory of this machine") from error
     published = published_sha256().get(spec.identity_json)
     if published not in (None, dataset.sha256):
         raise GenerationError(
-            f"{spec.task} L={spec.length} seed={spec.seed}: generated data have hash {dataset.sha256}, published is "
-            f"{published}; this numpy draws other numbers than the versions qablate was tested with"
+            f"{_name(spec)}: generated data have hash {dataset.sha256}, published is {published}; "
+            "this numpy draws other numbers than the versions qablate was tested with"
         )
     return dataset
+
+
+def _name(spec: DatasetSpec) -> str:
+    return f"{spec.task} L={spec.length} seed={spec.seed}"
 
 
 def _arrays(spec: DatasetSpec) -> Arrays:

@@ -72,15 +72,15 @@ def load_dataset(path: Path, spec: DatasetSpec) -> Dataset:
     sidecar = path.with_suffix(".json")
     for file in (path, sidecar):
         if not file.exists():
-            raise DatasetError(f"{file}: no such file; `{_command(path, spec)}` makes it")
+            raise DatasetError(f"{file}: no such file; `{_command(spec)}` makes it, with the --config of its study")
     content = _read_sidecar(sidecar)
     expected = published_sha256().get(spec.identity_json, str(content.get("dataset_sha256")))
     _check_sidecar(content, sidecar, spec, expected)
     return _read_checked(path, spec, expected)
 
 
-def _command(path: Path, spec: DatasetSpec) -> str:
-    return f"qablate dataset --task {spec.task} --length {spec.length} --seed {spec.seed} --output {path}"
+def _command(spec: DatasetSpec) -> str:
+    return f"qablate dataset --task {spec.task} --length {spec.length} --seed {spec.seed}"
 
 
 def _sidecar(dataset: Dataset) -> dict[str, Any]:

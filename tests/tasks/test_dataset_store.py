@@ -1,0 +1,346 @@
+"""Datasets on disk: what is written comes back, and nothing else does."""
+
+import dataclasses
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from qablate.errors import QablateError
+from qablate.study import DatasetSpec, known_dataset_sha256
+from qablate.tasks import generate, load_dataset, make_dataset, save_dataset, split_of
+from qablate.tasks.dataset import Dataset, layout_of
+from qablate.tasks.store import DatasetError
+
+SPEC = DatasetSpec("selective_copy", 20, 1, 40, (("n_markers", 3),))
+SPECS = [SPEC, DatasetSpec("adding_problem", 30, 5, 20), DatasetSpec("forrelation", 9, 2, 21, (("n_bits", 3),))]
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """A valid dataset file of SPEC."""
+    path = SPEC.path(tmp_path)
+    make_dataset(SPEC, path)
+    return path
+
+
+def refused(path, spec=SPEC):
+    """The one-line message with which loading `path` fails."""
+    with pytest.raises(DatasetError) as caught:
+        load_dataset(path, spec)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(path.parent) in message
+    return message
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.task)
+def test_what_is_saved_is_loaded(tmp_path, spec):
+    path = spec.path(tmp_path)
+    made = make_dataset(spec, path)
+    loaded = load_dataset(path, spec)
+    assert loaded.sha256 == made.sha256 == generate(spec).sha256
+    assert set(loaded.arrays) == set(made.arrays) == set(layout_of(spec))
+    for name, (dtype, shape) in layout_of(spec).items():
+        assert np.array_equal(loaded.arrays[name], made.arrays[name])
+        assert (made.arrays[name].dtype, made.arrays[name].shape) == (dtype, shape)
+    assert sorted(file.name for file in path.parent.iterdir()) == [path.with_suffix(".json").name, path.name]
+
+
+def test_numpy_reads_the_file_without_pickle(stored):
+    with np.load(stored, allow_pickle=False) as archive:
+        assert np.array_equal(archive["targets"], generate(SPEC).targets)
+
+
+def test_sidecar_says_what_the_dataset_is(stored, tmp_path):
+    sidecar = json.loads(stored.with_suffix(".json").read_text())
+    assert sidecar["identity"] == SPEC.identity
+    assert sidecar["dataset_sha256"] == generate(SPEC).sha256 == known_dataset_sha256(SPEC, tmp_path)
+    assert sidecar["split_id"] == "perm-32-4-4"
+    assert sidecar["split_sha256"] == split_of(SPEC).sha256
+    assert sidecar["versions"]["numpy"] == np.__version__
+    assert sidecar["statistics"]["nominal_baseline"] == 0.083
+    targets, split = generate(SPEC).targets.astype(float), split_of(SPEC)
+    expected = np.mean((targets[split.test] - targets[split.train].mean()) ** 2)
+    assert sidecar["statistics"]["measured_baseline"] == pytest.approx(expected)
+
+
+def test_a_valid_dataset_is_not_rewritten(stored):
+    before = {file: file.stat() for file in stored.parent.iterdir()}
+    make_dataset(SPEC, stored)
+    for file, status in before.items():
+        assert (file.stat().st_ino, file.stat().st_mtime_ns) == (status.st_ino, status.st_mtime_ns)
+
+
+@pytest.mark.parametrize("lost", [".npz", ".json"])
+def test_a_lost_file_is_made_again(stored, lost):
+    kept = stored.with_suffix(".json" if lost == ".npz" else ".npz")
+    before = kept.stat().st_mtime_ns
+    stored.with_suffix(lost).unlink()
+    assert "`qablate dataset --task selective_copy --length 20 --seed 1` makes it" in refused(stored)
+    make_dataset(SPEC, stored)
+    assert kept.stat().st_mtime_ns == before
+    assert load_dataset(stored, SPEC).sha256 == generate(SPEC).sha256
+
+
+def unchanged_and_refused(path, message):
+    """Making the dataset at `path` again fails with `message` and leaves every file as it was."""
+    before = {file: file.read_bytes() for file in path.parent.iterdir()}
+    with pytest.raises(QablateError, match=message):
+        make_dataset(SPEC, path)
+    assert {file: file.read_bytes() for file in path.parent.iterdir()} == before
+
+
+def test_other_bytes_are_an_error_that_names_both_hashes_and_are_kept(stored):
+    other = generate(dataclasses.replace(SPEC, seed=2))
+    stored.unlink(), stored.with_suffix(".json").unlink()
+    save_dataset(Dataset(SPEC, other.sequences, other.targets, other.extras), stored)
+    wrong, right = load_dataset(stored, SPEC).sha256, generate(SPEC).sha256
+    unchanged_and_refused(stored, f"{wrong}, expected {right}")
+    stored.with_suffix(".json").unlink()
+    unchanged_and_refused(stored, f"{wrong}, expected {right}")
+
+
+def test_published_data_are_judged_by_the_published_hash(tmp_path):
+    spec = DatasetSpec("forrelation", 50, 2024)
+    dataset, path = generate(spec), tmp_path / "d.npz"
+    targets = dataset.targets.copy()
+    targets[0] = 0
+    save_dataset(Dataset(spec, dataset.sequences, targets, dataset.extras), path)
+    assert "expected 9eee4d1db155" in refused(path, spec)
+
+
+def test_another_identity_names_the_key(stored):
+    for change, message in [({"seed": 2}, "seed is '1', asked for 2"), ({"length": 21}, "seq_len is '20'"),
+                            ({"n_samples": 41}, "n_samples is '40'"), ({"changed": ()}, "n_markers is '3'"),
+                            ({"task": "adding_problem", "changed": ()}, "generator is 'selective_copy-g1'")]:
+        assert message in refused(stored, dataclasses.replace(SPEC, **change))
+
+
+def test_a_copied_file_of_another_seed_is_refused(stored, tmp_path):
+    other = tmp_path / "other.npz"
+    make_dataset(dataclasses.replace(SPEC, seed=2), other)
+    stored.write_bytes(other.read_bytes())
+    made = generate(dataclasses.replace(SPEC, seed=2))
+    right, wrong = generate(SPEC), Dataset(SPEC, made.sequences, made.targets)
+    assert f"{wrong.sha256}, expected {right.sha256}" in refused(stored)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not valid JSON"),
+        (b"{", "not valid JSON"),
+        (b"[1]", "no 'identity'"),
+        (b'{"identity": 3}', "no 'identity'"),
+        (b'{"identity": {}}', "generator is 'None'"),
+        (b"\xff\xfe\x00", "not valid JSON"),
+        (b"[" * 99_000, "not valid JSON"),
+        (b" " * 200_000, "over 100000 bytes"),
+    ],
+    ids=range(8),
+)
+def test_bad_sidecars_are_refused_and_kept(stored, content, message):
+    stored.with_suffix(".json").write_bytes(content)
+    assert message in refused(stored)
+    unchanged_and_refused(stored, message)
+
+
+def npy(array_bytes, descr, shape, fortran=False, version=(1, 0)):
+    """The bytes of an .npy member with a header of our choice."""
+    header = f"{{'descr': {descr!r}, 'fortran_order': {fortran}, 'shape': {shape}, }}".encode()
+    header += b" " * (-(len(header) + 11) % 64) + b"\n"
+    return b"\x93NUMPY" + bytes(version) + len(header).to_bytes(2, "little") + header + array_bytes
+
+
+def members_of(path):
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def rewrite(path, compression=zipfile.ZIP_STORED, prefix=b"", **members):
+    """Write `path` anew with some members replaced (None: left out)."""
+    content = {**members_of(path), **{f"{name}.npy": data for name, data in members.items()}}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name, data in content.items():
+            if data is not None:
+                archive.writestr(name, data)
+    path.write_bytes(prefix + buffer.getvalue())
+
+
+TARGETS = bytes(40 * 3 * 4)
+
+
+@pytest.mark.parametrize(
+    ("member", "message"),
+    [
+        (npy(TARGETS, "<f8", (40, 3)), "targets.npy holds float64"),
+        (npy(TARGETS, "<f4", (3, 40)), r"targets.npy holds float32 \(3, 40\)"),
+        (npy(TARGETS, "<f4", (40, 3), fortran=True), "targets.npy holds"),
+        (npy(TARGETS, ">f4", (40, 3)), "targets.npy holds >f4"),
+        (npy(TARGETS, "|O", (40, 3)), "targets.npy holds object"),
+        (npy(TARGETS, "<f4", (10**15, 10**15)), "targets.npy holds float32"),
+        (npy(TARGETS, "<f4", (40, -3)), "targets.npy holds float32"),
+        (npy(TARGETS, "nonsense", (40, 3)), "has no valid header"),
+        (npy(TARGETS, "<f4", "[" * 400), "has no valid header"),
+        (npy(TARGETS, "<f4", "(40, 3", version=(1, 0)), "has no valid header"),
+        (npy(TARGETS, "<f4", (40, 3), version=(2, 0)), "not an .npy array of format 1.0"),
+        (npy(TARGETS, "<f4", (40, 3), version=(9, 9)), "has no valid header|not an .npy array"),
+        (TARGETS + b"\0" * 90, "has no valid header"),
+        (npy(TARGETS[:-4], "<f4", (40, 3)), "ends early"),
+        (npy(TARGETS + b"1234", "<f4", (40, 3)), "bytes after the array"),
+        (npy(TARGETS, "<f4", (40, 3)), "holds data with hash"),
+        (None, "holds other arrays"),
+    ],
+    ids=range(17),
+)
+def test_hostile_members(stored, member, message):
+    rewrite(stored, targets=member)
+    if member is None:
+        padding = bytes(600)
+        rewrite(stored, targets=None, more=padding)
+    with pytest.raises(DatasetError, match=message):
+        load_dataset(stored, SPEC)
+    unchanged_and_refused(stored, message)
+
+
+def test_a_pickled_object_is_never_loaded(stored, tmp_path):
+    class Touch:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "executed"),))
+
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([Touch()] * 3, dtype=object), allow_pickle=True)
+    rewrite(stored, targets=buffer.getvalue() + bytes(300))
+    assert "targets.npy" in refused(stored)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("kind", ["bomb", "sparse", "header"])
+def test_memory_is_not_taken_before_the_file_is_known_to_be_right(stored, kind):
+    if kind == "bomb":
+        n_bytes = sum(np.dtype(dtype).itemsize * np.prod(shape) for dtype, shape in layout_of(SPEC).values())
+        rewrite(stored, zipfile.ZIP_DEFLATED, prefix=bytes(n_bytes), targets=bytes(200_000_000), sequences=b"",
+                marker_indices=b"")
+        message = "bytes, this dataset takes|is compressed"
+    elif kind == "sparse":
+        os.truncate(stored, 1 << 40)
+        message = "1099511627776 bytes, this dataset takes"
+    else:
+        rewrite(stored, targets=npy(TARGETS, "<f4", (1 << 40, 3)))
+        message = "targets.npy holds"
+    tracemalloc.start()
+    try:
+        with pytest.raises(DatasetError, match=message):
+            load_dataset(stored, SPEC)
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_compressed_members_are_refused(stored):
+    noise = np.random.default_rng(0).bytes(40 * 20 * 2 * 4)
+    rewrite(stored, zipfile.ZIP_DEFLATED, prefix=bytes(1500), sequences=npy(noise, "<f4", (40, 20, 2)))
+    assert "is compressed" in refused(stored)
+
+
+def test_things_that_are_no_files(stored, tmp_path):
+    stored.unlink()
+    stored.mkdir()
+    assert "not a regular file" in refused(stored)
+    stored.rmdir()
+    os.mkfifo(stored)
+    assert "not a regular file" in refused(stored)
+
+
+def test_damage_to_arrays_that_the_hash_leaves_out_is_seen(stored):
+    content, needle = stored.read_bytes(), generate(SPEC).extras["marker_indices"].tobytes()
+    start = content.index(needle)
+    stored.write_bytes(content[:start] + b"\x63" + content[start + 1:])
+    assert "Bad CRC-32" in refused(stored)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_damage_is_read_as_another_dataset(stored, data):
+    """Flip one byte or cut the file anywhere: the very same arrays, or one clear error."""
+    content, good = stored.read_bytes(), generate(SPEC)
+    damaged = stored.with_name("damaged.npz")
+    damaged.with_suffix(".json").write_bytes(stored.with_suffix(".json").read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    flipped = content[:place] + bytes([content[place] ^ data.draw(st.integers(1, 255))]) + content[place + 1:]
+    damaged.write_bytes(data.draw(st.sampled_from([flipped, content[:place]])))
+    try:
+        loaded = load_dataset(damaged, SPEC)
+    except DatasetError:
+        return
+    assert all(np.array_equal(loaded.arrays[name], array) for name, array in good.arrays.items())
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(QablateError, match="cannot write"):
+        make_dataset(SPEC, tmp_path / "file" / "d.npz")
+
+
+MAKE = """
+import os, signal, sys
+from pathlib import Path
+from qablate.study import DatasetSpec
+from qablate.tasks import make_dataset, store
+spec = DatasetSpec("adding_problem", 500, 2026)
+{}
+make_dataset(spec, Path(sys.argv[1]))
+"""
+KILLED_IN_ARRAYS = """
+def killed(file, dataset):
+    file.write(b"half of it")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+store._write_arrays = killed
+"""
+KILLED_IN_SIDECAR = """
+import qablate.files
+qablate.files.os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def start(path, before=""):
+    return subprocess.Popen([sys.executable, "-c", MAKE.format(before), str(path)], stderr=subprocess.PIPE)
+
+
+def test_two_processes_at_once_and_a_rerun_make_the_same_dataset(tmp_path):
+    spec, path = DatasetSpec("adding_problem", 500, 2026), tmp_path / "d.npz"
+    writers = [start(path), start(path)]
+    assert [writer.communicate()[1] for writer in writers] == [b"", b""]
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["d.json", "d.npz"]
+    assert make_dataset(spec, path).sha256 == load_dataset(path, spec).sha256
+
+
+@pytest.mark.parametrize(("before", "left"), [(KILLED_IN_ARRAYS, {".json"}), (KILLED_IN_SIDECAR, set())],
+                         ids=["arrays", "sidecar"])
+def test_a_killed_writer_leaves_no_half_dataset(tmp_path, before, left):
+    spec, path = DatasetSpec("adding_problem", 500, 2026), tmp_path / "d.npz"
+    writer = start(path, before)
+    writer.communicate()
+    assert writer.returncode == -signal.SIGKILL
+    assert {file.suffix for file in tmp_path.iterdir()} == {*left, ".tmp"}
+    make_dataset(spec, path)
+    assert load_dataset(path, spec).sha256 == generate(spec).sha256
+
+
+def test_tasks_load_neither_torch_nor_pandas():
+    code = "import sys, qablate.tasks, qablate.tasks.checks; print({'torch', 'pandas', 'pennylane'} & set(sys.modules))"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "set()"
