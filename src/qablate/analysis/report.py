@@ -1,0 +1,147 @@
+"""The combined report and the progress report: tables, figures, Markdown and one HTML file, from what exists.
+
+No sentence about results is typed here: the text says what a table is, its cells say what was found.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markdown_it import MarkdownIt
+
+from qablate.analysis.figure import Figure
+from qablate.analysis.figures import write_figures
+from qablate.analysis.formats import DASH, integer
+from qablate.analysis.runs import Collection, collect
+from qablate.analysis.table import Table, write_frame
+from qablate.analysis.tables import make_tables
+from qablate.errors import QablateError
+from qablate.files import write_atomic
+from qablate.study import Study
+
+NAMED_MISSING = 3
+MARKDOWN_ROWS = 60
+"""Rows of one table in the Markdown report; the CSV and the HTML report hold all."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with a text and the figures and tables below it, by id; those a study lacks are left out."""
+
+    title: str
+    text: str
+    figures: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+
+
+SECTIONS = (
+    Section("Overview", "Colours compare within a task; scores of different tasks are never pooled.", ("score_map",)),
+    Section("Coverage", "A cell is one model on one task at one length with one seed.", ("state_map",),
+            ("progress", "completion", "missing_cells", "failures")),
+    Section("Forrelation", "Decide whether two Boolean functions, seen at random addresses, are related by a Fourier "
+            "transform. The score is the accuracy on the test split.", ("length_forrelation", "learning_forrelation"),
+            ("forrelation_overview", "forrelation_by_length", "per_seed_forrelation")),
+    Section("Adding Problem", "Add the two marked values of a sequence. The score is the mean squared error on the "
+            "test split; R² is at its upper end for every model that learns the task and tells them apart badly.",
+            ("length_adding_problem", "learning_adding_problem"), ("adding_by_length", "per_seed_adding_problem")),
+    Section("Selective Copy", "Return the marked values of a sequence in their order. The score is R² on the test "
+            "split over all outputs together.", ("length_selective_copy", "learning_selective_copy"),
+            ("selective_by_length", "selective_ceiling", "per_seed_selective_copy")),
+    Section("Models and settings", "Letters before the arrow say how features are made, after it how the sequence is "
+            "mixed: C classical, Q quantum, Q(S) quantum with superposition.", (),
+            ("models", "parameters", "settings")),
+    Section("Cost", "Measured on the devices named.", (), ("cost",)),
+)
+
+READING = """\
+- Every number is in a CSV of the folder `tables/`, unrounded; every figure has the CSV it was drawn from beside it.
+- n is the number of runs behind a value and stands where runs are missing; ± is the sample standard deviation.
+- A dash is an empty cell, with the reason; no score is filled in for a run that is missing or diverged.
+- Scores are of the test split, at the epoch chosen on the validation split.
+- Errors are written with three significant digits, unrounded in the CSV.
+"""
+
+
+def make_report(study: Study, partial: bool) -> Path:
+    """Write tables, figures, Markdown and HTML of a study below its results folder; return the Markdown file.
+
+    `partial` makes `progress_report.md` from whatever exists; otherwise `combined_report.md`, for which every planned
+    cell must be finished, else a QablateError names how many and which are not.
+    """
+    collection = collect(study)
+    if not partial:
+        _require_complete(collection)
+    tables = make_tables(collection)
+    for table in tables.values():
+        table.write_csv(study.results / "tables")
+    write_frame(study.results / "tables" / "runs.csv", collection.runs)
+    facts = _facts(collection)
+    write_frame(study.results / "tables" / "summary.csv", pd.DataFrame(facts.items(), columns=["name", "value"]))
+    figures = write_figures(collection, study.results / "figures")
+    target = study.results / ("progress_report.md" if partial else "combined_report.md")
+    context = _context(collection, partial, facts, tables, figures)
+    for path, template in ((target.with_suffix(".html"), "report.html.j2"), (target, "report.md.j2")):
+        write_atomic(path, _environment().get_template(template).render(context).encode("utf-8"))
+    return target
+
+
+def _require_complete(collection: Collection) -> None:
+    open_cells = collection.cells[~collection.cells["finished"].astype(bool)]
+    if open_cells.empty:
+        return
+    named = [f"{row['model']}_{row['task']}_L{row['length']}_seed{row['seed']} ({row['state']})"
+             for row in open_cells.head(NAMED_MISSING).to_dict("records")]
+    more = ", ..." if len(open_cells) > NAMED_MISSING else ""
+    raise QablateError(f"study '{collection.study.name}': {len(open_cells)} of {len(collection.cells)} cells have no "
+                       f"result that stands: {', '.join(named)}{more}; the progress report is made from what exists")
+
+
+def _facts(collection: Collection) -> dict[str, Any]:
+    """Return the numbers of the report's running text, in the words they are written under in `summary.csv`."""
+    cells, runs = collection.cells, collection.runs
+    states = cells["state"].value_counts()
+    finished = int(cells["finished"].sum())
+    return {
+        "study": collection.study.name,
+        "cells planned": len(cells),
+        "cells finished": finished,
+        "cells without a result that stands": len(cells) - finished,
+        **{f"cells {state.replace('_', ' ')}": int(count) for state, count in sorted(states.items())},
+        "models": len(collection.models),
+        "tasks": len(collection.tasks),
+        "seeds": len(collection.seeds),
+        "systems": ", ".join(sorted(runs["source"].dropna().unique())),
+        "devices": ", ".join(sorted(runs["device_name"].dropna().unique())),
+        "package versions": ", ".join(sorted(runs["package_version"].dropna().unique())),
+    }
+
+
+def _context(collection: Collection, partial: bool, facts: Mapping[str, Any], tables: Mapping[str, Table],
+             figures: Mapping[str, Figure]) -> dict[str, Any]:
+    sections = []
+    for section in SECTIONS:
+        shown = [figures[key] for key in section.figures if key in figures]
+        listed = [tables[key] for key in section.tables if key in tables]
+        if shown or listed:
+            sections.append({"title": section.title, "text": section.text, "figures": shown, "tables": listed})
+    return {
+        "partial": partial, "facts": facts, "sections": sections, "reading": READING, "dash": DASH,
+        "folder": os.path.relpath(collection.study.result_folder, "."), "markdown_rows": MARKDOWN_ROWS,
+        "first_model": collection.models[0], "logs": os.path.relpath(collection.study.results / "logs" / "train", "."),
+    }
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("qablate.analysis", "templates"), trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
+        autoescape=lambda name: ".html" in (name or ""))
+    markdown = MarkdownIt("commonmark", {"html": False})
+    environment.filters["pipe_safe"] = lambda text: text.replace("|", "\\|").replace("\n", " ")
+    environment.filters["integer"] = integer
+    environment.filters["markdown"] = lambda text: jinja2.utils.markupsafe.Markup(markdown.render(text))
+    return environment

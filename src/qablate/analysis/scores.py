@@ -1,0 +1,159 @@
+"""Tables of test scores: by length, over common blocks, per seed, beside baselines and ceilings."""
+
+import pandas as pd
+
+from qablate.analysis.formats import METRIC_FORMATS, Format, fixed, integer, percent, signed, whole
+from qablate.analysis.references import NAMES, baseline_by_length, model_ceiling
+from qablate.analysis.runs import Collection
+from qablate.analysis.summary import by_length, common_blocks, common_mean, wide
+from qablate.analysis.table import Column, Content, number, score, text
+from qablate.catalog import model_info, task_info
+
+Frame = pd.DataFrame
+
+
+def adding_by_length(collection: Collection) -> Content:
+    """Test MSE at each length, mean R2 over the common blocks, baselines below."""
+    table = _with_common(collection, "adding_problem", "test_mse", "test_r2")
+    columns = _score_columns(collection, "adding_problem", METRIC_FORMATS["test_mse"])
+    return Content(_with_baseline_row(collection, "adding_problem", table),
+                   (*_model_columns(), *columns, *_common_columns("mean R²", fixed(3))))
+
+
+def selective_by_length(collection: Collection) -> Content:
+    """Test R2 at each length and over the common blocks; the baseline's R2 is zero by definition."""
+    table = _with_common(collection, "selective_copy", "test_r2", "test_r2")
+    columns = _score_columns(collection, "selective_copy", METRIC_FORMATS["test_r2"])
+    return Content(table, (*_model_columns(), *columns, *_common_columns("mean R²", fixed(3))))
+
+
+def selective_ceiling(collection: Collection) -> Content:
+    """Chunk ceiling per length, the share of it that was reached, and how exact the copies are."""
+    task = "selective_copy"
+    table = _models_frame(collection)
+    means = by_length(collection, task, "test_r2").set_index(["model", "length"])
+    n_markers = int(_parameters(collection, task)["n_markers"])
+    columns: list[Column] = [number("chunk", "chunk", whole)]
+    for length in collection.lengths(task):
+        ceilings = [model_ceiling(model, length, n_markers) for model in table["model"]]
+        scores = [means.loc[(model, length), "mean"] for model in table["model"]]
+        table[f"L{length}_ceiling"] = pd.Series(ceilings, dtype="float64")
+        table[f"L{length}_share"] = pd.Series(scores, dtype="float64") / table[f"L{length}_ceiling"]
+        table[f"L{length}_state"] = [_share_state(ceiling, means.loc[(model, length), "state"])
+                                     for model, ceiling in zip(table["model"], ceilings, strict=True)]
+        columns += [number(f"ceiling, L {length}", f"L{length}_ceiling", fixed(3), f"L{length}_state"),
+                    number(f"reached, L {length}", f"L{length}_share", percent, f"L{length}_state")]
+    for name in ("position_accuracy", "sequence_accuracy"):
+        table = table.merge(common_mean(collection, task, name)[["model", "common_mean", "common_state"]], on="model")
+        table = table.rename(columns={"common_mean": name, "common_state": f"{name}_state"})
+        columns.append(number(name.replace("_", " "), name, percent, f"{name}_state"))
+    return Content(table, (*_model_columns(), *columns))
+
+
+def forrelation_overview(collection: Collection) -> Content:
+    """Accuracy over the common blocks beside the majority rate, AUC, and how many runs predict one class only."""
+    task = "forrelation"
+    runs = collection.complete_runs
+    runs = runs[(runs["task"] == task) & runs["test_acc"].notna()]
+    table = _models_frame(collection).merge(common_mean(collection, task, "test_acc"), on="model")
+    common = common_blocks(collection, task, "test_acc").groupby("model")
+    per_model = runs.groupby("model")
+    table = table.join(pd.DataFrame({
+        "best": per_model["test_acc"].max(),
+        "majority": common["majority_rate"].mean(),
+        "auc": common["test_auc"].mean(),
+        "runs": per_model.size(),
+        "constant": per_model["constant_prediction"].sum(min_count=1),
+        "constant_known": per_model["constant_prediction"].count(),
+    }), on="model")
+    table["points"] = 100 * (table["common_mean"] - table["majority"])
+    table["gain"] = table["common_mean"] / task_info(task).nominal_baseline - 1
+    planned = collection.cells[collection.cells["task"] == task].groupby("model").size()
+    table["planned"] = table["model"].map(planned)
+    table[["runs", "constant_known"]] = table[["runs", "constant_known"]].fillna(0).astype(int)
+    return Content(table, (
+        *_model_columns(), text("features→mixing", "notation"),
+        *_common_columns("mean accuracy", fixed(4)),
+        number("majority rate", "majority", fixed(4)),
+        number("difference from majority, points", "points", signed(2)),
+        number("relative gain over a half", "gain", percent),
+        number("AUC", "auc", fixed(4)), number("best run", "best", fixed(4)),
+        number("constant runs", "constant"), number("of", "constant_known"),
+        number("runs", "runs"), number("planned", "planned"),
+    ))
+
+
+def forrelation_by_length(collection: Collection) -> Content:
+    """Test accuracy at each length with the majority rate below."""
+    task = "forrelation"
+    table = _models_frame(collection).merge(wide(by_length(collection, task, "test_acc")), on="model")
+    columns = _score_columns(collection, task, METRIC_FORMATS["test_acc"])
+    return Content(_with_baseline_row(collection, task, table), (*_model_columns(), *columns))
+
+
+def per_seed(collection: Collection, task: str) -> Content:
+    """One row a model and length, one column a seed, then mean and spread."""
+    metric = task_info(task).metric
+    show = METRIC_FORMATS[metric]
+    rows = by_length(collection, task, metric)
+    rows.columns = [name if name in ("model", "length") else f"all_{name}" for name in rows.columns]
+    cells = collection.cells[collection.cells["task"] == task]
+    cells = cells.merge(collection.runs[["model", "task", "length", "seed", metric]],
+                        on=["model", "task", "length", "seed"], how="left")
+    for seed in collection.seeds:
+        of_seed = cells[cells["seed"] == seed].set_index(["model", "length"])
+        keys = pd.MultiIndex.from_frame(rows[["model", "length"]])
+        diverged = (of_seed["state"] == "diverged").reindex(keys)
+        value = of_seed[metric].reindex(keys)
+        rows[f"seed{seed}"] = value.mask(diverged).to_numpy()
+        rows[f"seed{seed}_state"] = of_seed["state"].reindex(keys).where(value.isna() | diverged).to_numpy()
+    seeds = [Column(f"seed {seed}", f"seed{seed}", show, state=f"seed{seed}_state") for seed in collection.seeds]
+    return Content(rows, (text("model", "model"), number("L", "length", whole), *seeds, score("mean", "all", show)))
+
+
+def _parameters(collection: Collection, task: str) -> dict[str, object]:
+    length, seed = collection.lengths(task)[0], collection.seeds[0]
+    return dict(collection.study.dataset(task, length, seed).parameters)
+
+
+def _models_frame(collection: Collection) -> Frame:
+    infos = [model_info(model) for model in collection.models]
+    return pd.DataFrame({
+        "model": [info.id for info in infos], "name": [info.name for info in infos],
+        "notation": [info.notation for info in infos], "chunk": [info.chunk for info in infos],
+    })
+
+
+def _model_columns() -> tuple[Column, ...]:
+    return text("model", "model"), text("name", "name")
+
+
+def _score_columns(collection: Collection, task: str, show: Format) -> list[Column]:
+    return [score(f"L {length}", f"L{length}", show) for length in collection.lengths(task)]
+
+
+def _common_columns(header: str, show: Format) -> tuple[Column, ...]:
+    mean = Column(header, "common_mean", show, sd="common_sd", state="common_state")
+    return mean, number("blocks", "blocks", integer)
+
+
+def _with_common(collection: Collection, task: str, metric: str, common_metric: str) -> Frame:
+    table = _models_frame(collection).merge(wide(by_length(collection, task, metric)), on="model")
+    return table.merge(common_mean(collection, task, common_metric), on="model")
+
+
+def _with_baseline_row(collection: Collection, task: str, table: Frame) -> Frame:
+    """Add the row of the measured baseline: a mean over the datasets (one a seed) that have a result."""
+    row: dict[str, object] = {"model": "baseline", "name": NAMES[task_info(task).metric]}
+    for length, known in baseline_by_length(collection, task).iterrows():
+        row |= {f"L{length}_mean": known["mean"], f"L{length}_sd": known["std"],
+                f"L{length}_n": 0 if pd.isna(known["count"]) else known["count"],
+                f"L{length}_planned": len(collection.seeds), f"L{length}_diverged": 0,
+                f"L{length}_state": "not recorded"}
+    return pd.concat([table, pd.DataFrame([row])], ignore_index=True)
+
+
+def _share_state(ceiling: float | None, state: object) -> str:
+    if ceiling is None:
+        return "does not bind"
+    return "" if pd.isna(state) else str(state)
