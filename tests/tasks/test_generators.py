@@ -13,7 +13,7 @@ from qablate.errors import QablateError
 from qablate.study import DatasetSpec
 from qablate.tasks import generate
 from qablate.tasks.adding import PLACEMENTS, adding_problem
-from qablate.tasks.forrelation import forrelation, phi, phi_numerators, walsh_hadamard
+from qablate.tasks.forrelation import forrelation, phi, phi_numerators, signs, walsh_hadamard
 from qablate.tasks.selective import selective_copy
 
 
@@ -112,6 +112,10 @@ def test_forrelation_equals_scalar_draws(n_bits, length):
         assert arrays.sequences[i].tolist() == steps
         assert arrays.extras["tables"][i].tolist() == [f, g]
         assert arrays.extras["phi_numerators"][i] == direct_phi(f, g)[0]
+
+
+def test_zero_counts_as_positive():
+    assert signs(np.array([-0.5, 0.0, -0.0, 0.5])).tolist() == [-1, 1, 1, 1]
 
 
 @given(n_bits=st.integers(0, 5), seed=st.integers(0, 1000))

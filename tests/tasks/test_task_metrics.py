@@ -166,6 +166,10 @@ def test_extras_of_forrelation_by_hand():
     assert extra_metrics("forrelation", logits[2:3], labels[2:3], labels, 1)["constant_prediction"] is True
 
 
+def test_certainty_belongs_to_the_last_bin():
+    assert calibration_error(np.array([1.0, 0.9]), np.array([0, 1])) == pytest.approx(0.9 / 2)
+
+
 def test_a_calibrated_forecast_has_a_small_calibration_error():
     generator = np.random.default_rng(0)
     probability = generator.random(200_000)
@@ -180,7 +184,7 @@ def test_bootstrap_is_the_metric_of_resampled_items(metric):
     if metric == "test_acc":
         outputs, targets = generator.normal(size=(40, 2)), generator.integers(0, 2, 40)
     else:
-        targets = generator.random((40, 3)) + 1000     # far from 0: sums of squares alone would lose the digits
+        targets = generator.random((40, 3)) + 1e6     # far from 0: sums of squares alone would lose the digits
         outputs = targets + generator.normal(size=(40, 3)) * 0.1
     compute = classification_metrics if metric == "test_acc" else regression_metrics
     draws = np.random.default_rng(9).integers(0, 40, size=(2000, 40))
