@@ -36,6 +36,8 @@ def length_curves(collection: Collection, task: str) -> Drawing:
     axes = canvas.subplots(len(present), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     canvas.subplots_adjust(left=0.15, right=0.68, top=1 - 0.35 / canvas.get_figheight(),
                            bottom=0.42 / canvas.get_figheight(), hspace=0.2)
+    if not info.larger_is_better and (frame[info.metric] > 0).any():
+        axes[0].set_yscale("log")
     for axis, architecture in zip(axes, present, strict=True):
         _length_panel(axis, collection, task, frame[frame["architecture"] == architecture], architecture)
     axes[len(axes) // 2].set_ylabel(METRIC_NAMES[info.metric])
@@ -52,8 +54,6 @@ def _length_panel(axis: Axes, collection: Collection, task: str, frame: pd.DataF
     lengths = collection.lengths(task)
     axis.set_xlim(np.log2(lengths[0]) - 0.25, np.log2(lengths[-1]) + 0.25)
     axis.set_xticks(np.log2(lengths), [str(length) for length in lengths])
-    if not info.larger_is_better:
-        axis.set_yscale("log")
     axis.text(0.0, 1.02, architecture, transform=axis.transAxes, fontsize=7.5, color="#333333", va="bottom")
     if frame.empty:
         axis.text(0.5, 0.5, "no result yet", transform=axis.transAxes, ha="center", va="center", color="#777777")
@@ -101,9 +101,9 @@ def _ceiling_lines(axis: Axes, collection: Collection, models: list[str]) -> lis
         if known:
             groups.setdefault(known, []).append(model)
     handles = []
-    for dashes, (ceilings, bound) in zip(((2, 1.5), (6, 1.5), (1, 2)), groups.items(), strict=False):
-        look: dict[str, Any] = {"color": style.COLOURS[bound[0]], "linewidth": 0.9, "linestyle": (0, dashes), "alpha": 0.8}
-        axis.plot(np.log2(lengths), ceilings, **look)
+    for dashes, (curve, bound) in zip(((2, 1.5), (6, 1.5), (1, 2)), groups.items(), strict=False):
+        look: dict[str, Any] = {"color": style.COLOURS[bound[0]], "linewidth": 0.9, "linestyle": (0, dashes)}
+        axis.plot(np.log2(lengths), curve, alpha=0.8, **look)
         handles.append(Line2D([], [], label=f"ceiling {', '.join(bound)}", **look))
     return handles
 
@@ -126,7 +126,7 @@ def learning_curves(collection: Collection, task: str) -> Drawing:
         _curve_panel(axis, model, curves[curves["model"] == model], chosen, key, shades)
     for axis in axes[len(collection.models):]:
         axis.set_visible(False)
-    _finish_curves(canvas, list(axes), info.title, key, shades, n_rows)
+    _finish_curves(canvas, list(axes), info.title, key, shades, bool((curves[f"val_{key}"] > 0).any()))
     return Drawing(canvas, curves[columns])
 
 
@@ -145,8 +145,8 @@ def _curve_panel(axis: Axes, model: str, curves: pd.DataFrame, runs: pd.DataFram
         axis.text(0.5, 0.5, "no result yet", transform=axis.transAxes, ha="center", va="center", color="#777777")
 
 
-def _finish_curves(canvas: Canvas, axes: list[Axes], title: str, key: str, shades: Shades, n_rows: int) -> None:
-    if key == "loss":
+def _finish_curves(canvas: Canvas, axes: list[Axes], title: str, key: str, shades: Shades, has_values: bool) -> None:
+    if key == "loss" and has_values:
         axes[0].set_yscale("log")
         axes[0].yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=7))
         axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -9,8 +9,6 @@ from qablate.analysis.summary import by_length, common_blocks, common_mean, wide
 from qablate.analysis.table import Column, Content, number, score, text
 from qablate.catalog import model_info, task_info
 
-Frame = pd.DataFrame
-
 
 def adding_by_length(collection: Collection) -> Content:
     """Test MSE at each length, mean R2 over the common blocks, baselines below."""
@@ -116,7 +114,7 @@ def _parameters(collection: Collection, task: str) -> dict[str, object]:
     return dict(collection.study.dataset(task, length, seed).parameters)
 
 
-def _models_frame(collection: Collection) -> Frame:
+def _models_frame(collection: Collection) -> pd.DataFrame:
     infos = [model_info(model) for model in collection.models]
     return pd.DataFrame({
         "model": [info.id for info in infos], "name": [info.name for info in infos],
@@ -137,12 +135,12 @@ def _common_columns(header: str, show: Format) -> tuple[Column, ...]:
     return mean, number("blocks", "blocks", integer)
 
 
-def _with_common(collection: Collection, task: str, metric: str, common_metric: str) -> Frame:
+def _with_common(collection: Collection, task: str, metric: str, common_metric: str) -> pd.DataFrame:
     table = _models_frame(collection).merge(wide(by_length(collection, task, metric)), on="model")
     return table.merge(common_mean(collection, task, common_metric), on="model")
 
 
-def _with_baseline_row(collection: Collection, task: str, table: Frame) -> Frame:
+def _with_baseline_row(collection: Collection, task: str, table: pd.DataFrame) -> pd.DataFrame:
     """Add the row of the measured baseline: a mean over the datasets (one a seed) that have a result."""
     row: dict[str, object] = {"model": "baseline", "name": NAMES[task_info(task).metric]}
     for length, known in baseline_by_length(collection, task).iterrows():
