@@ -228,8 +228,8 @@ def _backward(
     _write_states(rate_grads, e, n, pointer(grad_A), 0)
 
 
-_forward_kernel = compiled(_forward)
-_backward_kernel = compiled(_backward)
+forward_kernel = compiled(_forward)
+backward_kernel = compiled(_backward)
 
 
 
@@ -251,7 +251,7 @@ class _Scan(torch.autograd.Function):
         saved = inputs.new_empty(b if any(ctx.needs_input_grad) else 0, -(-length // CHUNK), tiles, n, lanes)
         y, final = torch.empty_like(inputs), torch.empty_like(initial)
         memory = inputs.new_empty((2 * tiles * n + 3 * CHUNK) * lanes)
-        _forward_kernel(dtype)(*_arrays(inputs, step, A, B, C, initial, y, final, saved, memory))
+        forward_kernel(dtype)(*_arrays(inputs, step, A, B, C, initial, y, final, saved, memory))
         ctx.save_for_backward(inputs, step, A, B, C, saved)
         return y, final
 
@@ -265,7 +265,7 @@ class _Scan(torch.autograd.Function):
         tiles, n, lanes = saved.shape[2:]
         memory = inputs.new_empty((3 * tiles * n + 2 * n * CHUNK + 7 * CHUNK + 1) * lanes)
         arrays = _arrays(inputs, step, A, B, C, saved, *outer, *gradients, memory)
-        _backward_kernel(arrays[0].dtype)(*arrays)
+        backward_kernel(arrays[0].dtype)(*arrays)
         return gradients
 
 

@@ -1,0 +1,197 @@
+"""What the compiled circuits promise beyond agreement with PennyLane (test_circuits.py holds that)."""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from qablate import selfcheck
+from qablate.errors import QablateError
+from qablate.quantum import Circuit, Gate, ansatz, backends, embedding, evolve, expectations, numba_backend, states
+from qablate.simd import ANGLE_LIMIT, lanes_of
+
+DTYPES = (torch.float32, torch.float64)
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
+MIXED = Circuit(
+    4,
+    (
+        Gate("RZ", (2,), 0),
+        *embedding(4),
+        Gate("CRX", (3, 0), 5),
+        *ansatz(4, 1, 2),
+        Gate("RX", (1,), 7),
+        Gate("RY", (1,), 7),
+        Gate("RZ", (3,), 21),
+    ),
+)
+
+
+def inputs(circuit, batch, dtype=torch.float64, scale=2.0):
+    generator = torch.Generator().manual_seed(batch)
+    angles = scale * torch.randn(batch, circuit.n_angles, generator=generator)
+    initial = torch.randn(batch, 2**circuit.n_qubits, generator=generator, dtype=torch.complex64)
+    return angles.to(dtype).requires_grad_(), initial.to(dtype.to_complex()).requires_grad_()
+
+
+def outcome(circuit, backend, batch, dtype):
+    """All forms and the gradients of a loss that reads every real and imaginary part."""
+    angles, initial = inputs(circuit, batch, dtype)
+    measured = expectations(circuit, angles, backend)
+    psi = states(circuit, angles, backend)
+    evolved = evolve(circuit, angles, initial, backend)
+    loss = sum(part.cos().sum() for part in (measured, psi.real, psi.imag, evolved.real, evolved.imag))
+    return (measured, psi, evolved, *torch.autograd.grad(loss, (angles, initial)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("batch", [0, 1, 8, 16, 17, 35])
+def test_mixed_gates_and_shared_columns_agree_with_the_definition(batch, dtype):
+    expected = outcome(MIXED, "reference", batch, torch.float64)
+    for got, wanted in zip(outcome(MIXED, "numba", batch, dtype), expected, strict=True):
+        tolerance = TOLERANCE[dtype]
+        torch.testing.assert_close(got.to(wanted.dtype), wanted, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("n", [1, 2, 9, 10])
+def test_smallest_and_largest_registers(n):
+    rotations = tuple(Gate(kind, (q,), i) for q in range(n) for i, kind in enumerate(("RY", "RX", "RY", "RZ")))
+    circuit = Circuit(n, rotations if n == 1 else embedding(n) + ansatz(n, 1, n))
+    expected = outcome(circuit, "torch", 3, torch.float64)
+    for got, wanted in zip(outcome(circuit, "numba", 3, torch.float64), expected, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
+
+
+def test_a_circuit_without_gates_measures_its_start():
+    measured = expectations(Circuit(2, ()), torch.zeros(3, 0), "numba")
+    assert measured.tolist() == [[0, 0, 0, 0, 1, 1]] * 3
+
+
+def test_gradcheck():
+    angles, initial = inputs(MIXED, 3)
+    assert torch.autograd.gradcheck(lambda a: expectations(MIXED, a, "numba"), angles)
+    assert torch.autograd.gradcheck(lambda a, psi: evolve(MIXED, a, psi, "numba"), (angles, initial))
+
+
+def test_the_backward_pass_can_run_twice():
+    angles, _ = inputs(MIXED, 20)
+    measured = expectations(MIXED, angles, "numba").sum()
+    (first,) = torch.autograd.grad(measured, angles, retain_graph=True)
+    (second,) = torch.autograd.grad(measured, angles)
+    assert torch.equal(first, second)
+
+
+def test_conjugated_strided_and_expanded_arguments():
+    angles, initial = (tensor.detach() for tensor in inputs(MIXED, 6))
+    shared = angles[0]
+    twisted = torch.stack((initial, initial), -1)[..., 1].conj()
+    for rows in (shared, angles.t().contiguous().t()):
+        got = evolve(MIXED, rows, twisted, "numba")
+        torch.testing.assert_close(got, evolve(MIXED, rows, initial.conj().clone(), "reference"))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_bits_do_not_depend_on_the_place_in_the_batch(dtype):
+    lanes = lanes_of(str(dtype).removeprefix("torch."))
+    angles, initial = inputs(MIXED, 2 * lanes + 3, dtype)
+    order = torch.randperm(len(angles), generator=torch.Generator().manual_seed(0))
+
+    def results(rows):
+        a, psi = angles.detach()[rows].requires_grad_(), initial.detach()[rows].requires_grad_()
+        measured, evolved = expectations(MIXED, a, "numba"), evolve(MIXED, a, psi, "numba")
+        loss = measured.cos().sum() + evolved.real.cos().sum() + evolved.imag.sin().sum()
+        return measured, evolved, *torch.autograd.grad(loss, (a, psi))
+
+    for straight, shuffled in zip(results(torch.arange(len(angles))), results(order), strict=True):
+        assert torch.equal(straight[order], shuffled)
+
+
+def test_threads_do_not_disturb_one_another():
+    angles, _ = inputs(MIXED, 400, torch.float32)
+    expected = expectations(MIXED, angles.detach(), "numba")
+    with ThreadPoolExecutor(4) as pool:
+        results = pool.map(lambda _: expectations(MIXED, angles.detach(), "numba"), range(40))
+    assert all(torch.equal(result, expected) for result in results)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_nan_and_infinite_angles_stay_visible(bad):
+    angles, _ = inputs(MIXED, 20, torch.float32)
+    with torch.no_grad():
+        clean = expectations(MIXED, angles, "numba")
+        angles[3, 8] = bad
+    measured = expectations(MIXED, angles, "numba")
+    assert measured[3].isnan().all()
+    others = torch.arange(20) != 3
+    assert torch.equal(measured[others], clean[others])
+    (grad,) = torch.autograd.grad(measured.sum(), angles)
+    assert grad[3].isnan().any() and grad[others].isfinite().all()
+    assert states(MIXED, angles, "numba")[3].isnan().any()
+
+
+def test_nan_gradients_and_states_stay_visible():
+    angles, initial = inputs(MIXED, 20, torch.float32)
+    psi = initial.detach().clone()
+    psi[2, 5] = torch.nan
+    assert evolve(MIXED, angles, psi, "numba")[2].isnan().any()
+    weights = torch.ones(20, 12)
+    weights[4, 0] = torch.nan
+    (grad,) = torch.autograd.grad((expectations(MIXED, angles, "numba") * weights).sum(), angles)
+    assert grad[4].isnan().any() and grad[torch.arange(20) != 4].isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_angles_beyond_the_fast_reduction_are_exact(dtype):
+    angles, _ = inputs(MIXED, 20, dtype)
+    with torch.no_grad():
+        angles[1, 2], angles[17, 9], angles[5, 0] = 3 * ANGLE_LIMIT, -1e20, 7e30
+    got = expectations(MIXED, angles, "numba")
+    expected = expectations(MIXED, angles.double(), "reference")
+    torch.testing.assert_close(got.double(), expected, rtol=0, atol=TOLERANCE[dtype])
+
+
+def test_memory_kept_for_the_backward_pass():
+    circuit = Circuit(6, embedding(6) + ansatz(6, 2, 6))
+    angles, _ = inputs(circuit, 3200, torch.float32)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.nbytes), lambda _: None):
+        expectations(circuit, angles, "numba")
+    assert 0 < sum(kept) < 3e6
+
+
+@pytest.fixture
+def fresh_verdicts():
+    """No verdict of a self-check is carried into or out of a test."""
+    caches = (selfcheck.obstacle, numba_backend._serves, backends._say_once)
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()
+
+
+def test_kernels_that_fail_their_check_do_not_serve(monkeypatch, caplog, fresh_verdicts):
+    compiled = numba_backend._states
+    monkeypatch.setattr(numba_backend, "_states", lambda *arguments: compiled(*arguments) * 1.001)
+    angles, _ = inputs(MIXED, 5, torch.float32)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert torch.equal(states(MIXED, angles), states(MIXED, angles, "torch"))
+    assert len(caplog.records) == 1 and "states deviates by" in caplog.text
+    with pytest.raises(QablateError, match="numba cannot be used here: .*deviates"):
+        states(MIXED, angles, "numba")
+
+
+def test_a_float_type_that_fails_alone_is_served_by_plain_torch(monkeypatch, caplog, fresh_verdicts):
+    compiled = numba_backend._expectations
+
+    def wrong(circuit, angles):
+        return compiled(circuit, angles) * (1.001 if angles.dtype == torch.float64 else 1)
+
+    monkeypatch.setattr(numba_backend, "_expectations", wrong)
+    angles, _ = inputs(MIXED, 5)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert torch.equal(expectations(MIXED, angles), expectations(MIXED, angles, "torch"))
+    assert len(caplog.records) == 1 and "plain torch serves torch.float64" in caplog.text
+    expectations(MIXED, angles.float(), "numba")

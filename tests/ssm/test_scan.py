@@ -1,0 +1,237 @@
+"""All backends of the selective scan against its definition: values, gradients, odd shapes, odd values."""
+
+import logging
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from qablate import selfcheck
+from qablate.errors import QablateError
+from qablate.ssm import numba_scan, scan, selective_scan
+
+NAMES = ("inputs", "step", "A", "B", "C", "initial")
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
+SHAPES = [  # b, l, e, n
+    (2, 7, 5, 3),
+    (1, 1, 1, 1),
+    (3, 1, 16, 16),
+    (2, 32, 16, 4),
+    (2, 33, 17, 16),
+    (1, 100, 40, 1),
+    (5, 64, 8, 20),
+    (0, 4, 3, 2),
+    (2, 0, 3, 2),
+]
+
+
+def arguments(b, length, e, n, dtype=torch.float64):
+    """Arguments whose numbers float32 holds exactly, so that both precisions see the same ones."""
+    generator = torch.Generator().manual_seed(length)
+
+    def normal(*shape):
+        return torch.randn(shape, generator=generator)
+
+    step = torch.nn.functional.softplus(normal(b, length, e) - 2)
+    decay = -torch.exp(normal(e, n))
+    tensors = (normal(b, length, e), step, decay, normal(b, length, n), normal(b, length, n), normal(b, e, n))
+    return [tensor.to(dtype).requires_grad_() for tensor in tensors]
+
+
+def run(backend, tensors):
+    """y, final state and the gradients of a loss that reads both."""
+    y, final = selective_scan(*tensors, backend=backend)
+    loss = y.sin().sum() + final.cos().sum()
+    gradients = torch.autograd.grad(loss, tensors, allow_unused=True, materialize_grads=True)
+    return dict(zip(("y", "final", *NAMES), (y.detach(), final.detach(), *gradients), strict=True))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("backend", ["reference", "torch", "numba", "auto"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_values_and_gradients_agree_with_the_definition(shape, backend, dtype):
+    expected = run("reference", arguments(*shape))
+    got = run(backend, arguments(*shape, dtype=dtype))
+    for name, tensor in got.items():
+        assert tensor.shape == expected[name].shape and tensor.dtype == dtype
+        scale = expected[name].abs().max() if tensor.numel() else 1.0
+        torch.testing.assert_close(
+            tensor.double(), expected[name], rtol=0, atol=float(TOLERANCE[dtype] * scale), msg=name
+        )
+
+
+def test_definition_by_hand():
+    """Two steps of one channel with one state: h = 0.5, then exp(-2) 0.5 + 6."""
+    one = torch.ones(1, 1, 1, dtype=torch.float64)
+    inputs, step = torch.cat((0.5 * one, 2 * one), 1), torch.cat((one, 2 * one), 1)
+    B, C = torch.cat((one, 3 * one), 1), torch.cat((one, 10 * one), 1)
+    y, final = selective_scan(inputs, step, -one[0], B, C, backend="reference")
+    second = 0.5 * torch.exp(torch.tensor(-2.0)).double() + 6
+    torch.testing.assert_close(y.flatten(), torch.stack((torch.tensor(0.5).double(), 10 * second)), atol=1e-7, rtol=0)
+    torch.testing.assert_close(final.flatten(), second[None], atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_gradcheck(backend):
+    tensors = arguments(2, 35, 3, 2)
+    assert torch.autograd.gradcheck(lambda *a: selective_scan(*a, backend=backend), tensors, fast_mode=True)
+    assert torch.autograd.gradcheck(lambda *a: selective_scan(*a, backend=backend), arguments(1, 3, 2, 2))
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_state_is_carried_from_one_scan_to_the_next(backend):
+    inputs, step, A, B, C, initial = arguments(2, 50, 9, 4)
+    whole, last = selective_scan(inputs, step, A, B, C, initial, backend)
+    first, state = selective_scan(inputs[:, :20], step[:, :20], A, B[:, :20], C[:, :20], initial, backend)
+    rest, final = selective_scan(inputs[:, 20:], step[:, 20:], A, B[:, 20:], C[:, 20:], state, backend)
+    torch.testing.assert_close(torch.cat((first, rest), 1), whole, rtol=0, atol=1e-12)
+    torch.testing.assert_close(final, last, rtol=0, atol=1e-12)
+
+
+def test_no_initial_state_is_a_state_of_zeros():
+    *tensors, initial = arguments(2, 5, 3, 2)
+    y, final = selective_scan(*tensors)
+    zero_y, zero_final = selective_scan(*tensors, torch.zeros_like(initial))
+    assert torch.equal(y, zero_y) and torch.equal(final, zero_final)
+
+
+def test_expanded_and_strided_arguments():
+    inputs, step, A, B, C, initial = (tensor.detach() for tensor in arguments(3, 40, 6, 4))
+    shared = A[0].clone().requires_grad_()  # one decay for all channels
+    strided = [torch.stack((tensor, tensor), -1)[..., 0] for tensor in (inputs, step)]
+    swapped = [tensor.transpose(1, 2).contiguous().transpose(1, 2) for tensor in (B, C)]
+    y, _ = selective_scan(*strided, shared.expand(6, 4), *swapped, initial, "numba")
+    expected, _ = selective_scan(inputs, step, shared.expand(6, 4), B, C, initial, "reference")
+    torch.testing.assert_close(y, expected, rtol=0, atol=1e-12)
+    (got,) = torch.autograd.grad(y.sum(), shared)
+    (wanted,) = torch.autograd.grad(expected.sum(), shared)
+    torch.testing.assert_close(got, wanted, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("argument", range(6), ids=NAMES)
+@pytest.mark.parametrize("backend", ["reference", "torch", "numba"])
+def test_nan_stays_visible(backend, argument):
+    tensors = [tensor.detach().clone() for tensor in arguments(2, 40, 5, 3, dtype=torch.float32)]
+    tensors[argument].view(-1)[0] = torch.nan
+    clean, _ = selective_scan(*arguments(2, 40, 5, 3, dtype=torch.float32), backend=backend)
+    y, final = selective_scan(*tensors, backend=backend)
+    assert y[0, 0, 0].isnan()
+    if NAMES[argument] not in ("C",):
+        assert final.isnan().any()
+    if NAMES[argument] != "A":  # the other sample does not see it
+        assert torch.equal(y[1], clean[1])
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch", "numba"])
+def test_infinities_behave_as_in_the_definition(backend):
+    tensors = [tensor.detach().clone() for tensor in arguments(2, 40, 5, 3, dtype=torch.float32)]
+    tensors[0][0, 3, 1] = torch.inf  # an infinite input gives infinite states of both signs, so NaN
+    tensors[1][1, 5, 2] = torch.inf  # an infinite step forgets everything
+    expected, _ = selective_scan(*tensors, backend="reference")
+    y, _ = selective_scan(*tensors, backend=backend)
+    assert torch.equal(y.isfinite(), expected.isfinite())
+    torch.testing.assert_close(y[expected.isfinite()], expected[expected.isfinite()], rtol=1e-4, atol=1e-5)
+
+
+def test_growing_states_overflow_to_infinity():
+    one = torch.ones(1, 3, 1)
+    y, _ = selective_scan(one, 60 * one, one[0, :1], one, one, backend="numba")
+    assert y[0, 1, 0] > 1e25 and y[0, 2, 0] == torch.inf
+
+
+def test_bits_do_not_depend_on_the_place_in_the_batch():
+    tensors = [tensor.detach() for tensor in arguments(5, 37, 20, 4, dtype=torch.float32)]
+    flipped = [tensor if i == 2 else tensor.flip(0) for i, tensor in enumerate(tensors)]
+    for straight, reverse in zip(
+        selective_scan(*tensors, backend="numba"), selective_scan(*flipped, backend="numba"), strict=True
+    ):
+        assert torch.equal(straight, reverse.flip(0))
+
+
+def test_memory_kept_for_the_backward_pass():
+    """At length 1000 the states between chunks, 17 MB, besides the arguments themselves."""
+    tensors = arguments(32, 1000, 256, 16, dtype=torch.float32)
+    kept = {}
+
+    def pack(tensor):
+        kept[tensor.data_ptr()] = tensor.nbytes
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        selective_scan(*tensors, backend="numba")
+    for tensor in tensors:
+        kept.pop(tensor.data_ptr(), None)
+    assert sum(kept.values()) < 20e6
+
+
+def test_shapes_and_names_are_checked():
+    inputs, step, A, B, C, initial = arguments(2, 5, 3, 2)
+    with pytest.raises(QablateError, match=r"step must have shape \(2, 5, 3\), got \(2, 4, 3\)"):
+        selective_scan(inputs, step[:, 1:], A, B, C)
+    with pytest.raises(QablateError, match=r"initial must have shape \(2, 3, 2\)"):
+        selective_scan(inputs, step, A, B, C, initial[:1])
+    with pytest.raises(QablateError, match="B is torch.float32, inputs are torch.float64"):
+        selective_scan(inputs, step, A, B.float(), C)
+    with pytest.raises(QablateError, match="inputs must be"):
+        selective_scan(inputs[0], step, A, B, C)
+    with pytest.raises(QablateError, match="unknown backend 'cuda', allowed: auto, reference"):
+        selective_scan(inputs, step, A, B, C, backend="cuda")
+
+
+@pytest.fixture
+def fresh_verdicts():
+    """No verdict of a self-check is carried into or out of a test."""
+    caches = (selfcheck.obstacle, scan._load, scan._say_once)
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()
+
+
+def test_a_kernel_that_fails_its_check_does_not_serve(monkeypatch, caplog, fresh_verdicts):
+    compiled = numba_scan.scan
+
+    def wrong(*tensors):
+        y, final = compiled(*tensors)
+        return y * 1.001, final
+
+    monkeypatch.setattr(numba_scan, "scan", wrong)
+    tensors = arguments(2, 5, 3, 2)
+    expected = selective_scan(*tensors, backend="torch")
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert torch.equal(selective_scan(*tensors)[0], expected[0])
+    assert len(caplog.records) == 1
+    assert "plain torch serves instead of numba" in caplog.text and "y deviates by" in caplog.text
+    with pytest.raises(QablateError, match="backend numba cannot be used here: .* deviates"):
+        selective_scan(*tensors, backend="numba")
+
+
+def test_half_precision_is_served_by_plain_torch(caplog, fresh_verdicts):
+    tensors = [tensor.detach().bfloat16() for tensor in arguments(2, 5, 3, 2)]
+    assert selective_scan(*tensors)[0].dtype == torch.bfloat16
+    assert "only float32 and float64" in caplog.text
+
+
+WITHOUT_NUMBA = """
+import sys
+import torch
+from qablate.quantum import Circuit, ansatz, expectations
+from qablate.ssm import selective_scan
+assert "numba" not in sys.modules, "numba is imported before a kernel is needed"
+sys.modules["numba"] = None
+x = torch.rand(2, 4, 3)
+for _ in range(2):
+    y, _ = selective_scan(x, x, -x[0, :3, :2], x[..., :2], x[..., :2])
+    m = expectations(Circuit(2, ansatz(2, 1)), torch.rand(5, 10))
+assert y.shape == (2, 4, 3) and m.shape == (5, 6)
+"""
+
+
+def test_without_numba_plain_torch_serves_and_says_so_once():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_NUMBA], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "numba" in line]
+    assert len(lines) == 2, done.stderr  # one for scans, one for circuits

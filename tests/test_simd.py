@@ -1,0 +1,119 @@
+"""The vector functions against long double, odd values, and where compiled kernels are kept."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+
+from qablate import simd
+from qablate.simd import cos_sin, exp, load, pointer, store
+
+EPS = {"float32": 2e-7, "float64": 2e-15}
+
+
+@numba.njit(**simd.OPTIONS)
+def evaluate(x, results):
+    """cos, sin and exp of a whole number of vectors into the three rows of `results`."""
+    source = pointer(x)
+    for row in range(x.shape[0] // simd.lane_count(source)):
+        cosine, sine = cos_sin(load(source, row))
+        store(pointer(results[0]), row, cosine)
+        store(pointer(results[1]), row, sine)
+        store(pointer(results[2]), row, exp(load(source, row)))
+
+
+def functions_of(numbers, dtype):
+    """cos, sin, exp of any number of numbers."""
+    padded = np.zeros(-(-len(numbers) // 16) * 16, dtype)
+    padded[: len(numbers)] = numbers
+    results = np.empty((3, len(padded)), dtype)
+    evaluate(padded, results)
+    return results[:, : len(numbers)]
+
+
+@pytest.mark.parametrize("dtype", EPS)
+@pytest.mark.parametrize("limit", [1.0, 30.0, 1000.0, simd.ANGLE_LIMIT])
+def test_cos_and_sin_hold_their_bound(dtype, limit):
+    angles = np.random.default_rng(1).uniform(-limit, limit, 200_000).astype(dtype)
+    cosine, sine, _ = functions_of(angles, dtype)
+    exact = angles.astype(np.longdouble)
+    assert np.abs(cosine - np.cos(exact)).max() < EPS[dtype]
+    assert np.abs(sine - np.sin(exact)).max() < EPS[dtype]
+
+
+@pytest.mark.parametrize(("dtype", "low", "high"), [("float32", -87, 88), ("float64", -708, 709)])
+def test_exp_holds_its_bound(dtype, low, high):
+    exponents = np.random.default_rng(2).uniform(low, high, 200_000).astype(dtype)
+    got = functions_of(exponents, dtype)[2]
+    exact = np.exp(exponents.astype(np.longdouble))
+    assert (np.abs(got - exact) / exact).max() < {"float32": 2e-7, "float64": 1e-15}[dtype]
+
+
+@pytest.mark.parametrize("dtype", EPS)
+def test_nan_and_infinity_are_never_turned_into_numbers(dtype):
+    cosine, sine, power = functions_of([np.nan, np.inf, -np.inf, 0, -1e6, 1e6], dtype)
+    assert np.isnan(cosine[:3]).all() and np.isnan(sine[:3]).all()
+    assert np.isnan(power[0])
+    assert power[1:].tolist() == [np.inf, 0, 1, 0, np.inf]
+
+
+def test_lanes_fill_the_vector():
+    assert simd.lanes_of("float32") == 2 * simd.lanes_of("float64") == simd.BYTES_PER_VECTOR // 4
+
+
+def test_cache_is_where_the_user_says(monkeypatch, tmp_path):
+    monkeypatch.setattr(simd.numba_config, "CACHE_DIR", str(tmp_path / "chosen"))
+    directory = simd.cache_directory("float32")
+    assert directory is not None and directory.parent == tmp_path / "chosen" / "qablate"
+    version, lanes = simd.qablate.__version__, simd.lanes_of("float32")
+    assert directory.name.startswith(f"{version}-float32x{lanes}-")
+    assert simd.cache_directory("float64") != directory
+
+
+def test_cache_moves_on_from_places_that_cannot_be_written(monkeypatch, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setattr(simd.numba_config, "CACHE_DIR", str(blocked))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    assert simd.cache_directory("float32").parent == tmp_path / "home" / "qablate"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    assert simd.cache_directory("float32").is_relative_to(tmp_path / "temporary")
+    monkeypatch.setattr(tempfile, "tempdir", str(blocked))
+    assert simd.cache_directory("float32") is None
+
+
+USE_KERNELS = """
+import torch
+from qablate.quantum import numba_backend, numba_kernels
+from qablate.ssm import numba_scan
+for check in (numba_scan.check, numba_backend.check):
+    check(torch.float32)
+print(sum(sum(kernel("float32").stats.cache_hits.values()) for kernel in
+    (numba_kernels.forward, numba_kernels.backward, numba_scan.forward_kernel, numba_scan.backward_kernel)))
+"""
+
+
+@pytest.mark.full
+def test_processes_share_one_cold_cache_and_survive_a_damaged_one(tmp_path):
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+
+    def start():
+        command = [sys.executable, "-c", USE_KERNELS]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+    for process in [start(), start()]:
+        process.communicate()
+        assert process.returncode == 0
+    assert start().communicate()[0].strip() == "4"  # the third finds every kernel
+    kernels = list(Path(tmp_path).rglob("*.nbc"))
+    assert len(kernels) == 4
+    for kernel in kernels:
+        kernel.write_bytes(kernel.read_bytes()[:1000])
+    assert start().communicate()[0].strip() == "0"  # compiled anew
+    assert start().communicate()[0].strip() == "4"
