@@ -67,7 +67,7 @@ def record_of(study: Study, cell: Cell, rng: np.random.Generator | None = None, 
         "model_variant": None,
         "task_variant": None,
         **_data(study, cell),
-        "training": _training(study, history, status),
+        "training": _training(study, cell, history, status),
         "model_config": {
             "n_heads": study.config["model"]["n_heads"],
             "chunk": model_info(cell.model).chunk,
@@ -197,8 +197,10 @@ def _extra(cell: Cell, rng: np.random.Generator, status: str) -> dict[str, Any]:
     return extra
 
 
-def _training(study: Study, history: Mapping[str, Any], status: str) -> dict[str, Any]:
-    training, n = study.config["training"], len(history["epochs"])
+def _training(study: Study, cell: Cell, history: Mapping[str, Any], status: str) -> dict[str, Any]:
+    training, n, curve = study.config["training"], len(history["epochs"]), history["val_metric"]
+    known = [value for value in curve if value is not None]
+    best = curve.index((max if cell.task == "forrelation" else min)(known)) + 1 if known else None
     return {
         "dropout": study.config["model"]["dropout"],
         "patience": training["patience"],
@@ -206,7 +208,7 @@ def _training(study: Study, history: Mapping[str, Any], status: str) -> dict[str
         "optimizer": "AdamW",
         "scheduler": "cosine",
         "monitor": "val_mse",
-        "best_epoch": None if status == "no_improvement" else max(1, n - 1),
+        "best_epoch": None if status == "no_improvement" else best,
         "stop_reason": "non_finite" if status == "diverged" else "patience",
         "diverged_epoch": n if status == "diverged" else None,
         "nonfinite_grad_steps": 0,

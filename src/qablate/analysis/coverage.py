@@ -27,7 +27,7 @@ def progress(collection: Collection) -> Content:
     return Content(table, (
         text("task", "title"), *(number(system, f"on_{system}") for system in systems),
         number("finished", "finished"), number("planned", "planned"), number("share", "share", percent),
-    ))
+    ), n_foot=1)
 
 
 def completion(collection: Collection) -> Content:
@@ -52,7 +52,7 @@ def completion(collection: Collection) -> Content:
         text("model", "model"), text("name", "name"),
         *(text(task_info(task).title, f"{task}_text") for task in collection.tasks),
         *(number(state.replace("_", " "), f"state_{state}") for state in present),
-    ))
+    ), n_foot=1)
 
 
 def missing_cells(collection: Collection) -> Content:

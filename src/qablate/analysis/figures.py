@@ -15,7 +15,7 @@ from qablate.catalog import task_info
 SCORE_CAPTION = ("Mean test score over seeds; n where planned runs are missing. The colour is the share of the way "
                  "from the baseline (majority rate, or training mean predicted) to a perfect score; for the Adding "
                  "Problem it is logarithmic and full at a ten-thousandth of the baseline. Hatched: no score.")
-STATE_CAPTION = "One square a seed, in the order of the study's seeds; the legend counts the cells."
+STATE_CAPTION = "One square a seed, seeds ascending from left to right; the legend counts the cells."
 LEARNING_CAPTION = ("Validation of every run, mean training curve over seeds (with dropout on); the point is the epoch "
                     "whose weights were tested.")
 LENGTH_CAPTION = ("Small points are runs, large points and lines means over seeds, shifted sideways a little so that "

@@ -3,7 +3,6 @@
 No sentence about results is typed here: the text says what a table is, its cells say what was found.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,9 +129,14 @@ def _context(collection: Collection, partial: bool, facts: Mapping[str, Any], ta
             sections.append({"title": section.title, "text": section.text, "figures": shown, "tables": listed})
     return {
         "partial": partial, "facts": facts, "sections": sections, "reading": READING, "dash": DASH,
-        "folder": os.path.relpath(collection.study.result_folder, "."), "markdown_rows": MARKDOWN_ROWS,
-        "first_model": collection.models[0], "logs": os.path.relpath(collection.study.results / "logs" / "train", "."),
+        "folder": collection.study.result_folder.as_posix(), "markdown_rows": MARKDOWN_ROWS,
+        "first_model": collection.models[0], "logs": (collection.study.results / "logs" / "train").as_posix(),
     }
+
+
+def _plain(text: str) -> str:
+    """Keep text from result files and error messages from being read as Markdown."""
+    return "".join(f"\\{letter}" if letter in "|<[`\\" else letter for letter in " ".join(text.split()))
 
 
 def _environment() -> jinja2.Environment:
@@ -141,7 +145,7 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
         autoescape=lambda name: ".html" in (name or ""))
     markdown = MarkdownIt("commonmark", {"html": False})
-    environment.filters["pipe_safe"] = lambda text: text.replace("|", "\\|").replace("\n", " ")
+    environment.filters["plain"] = _plain
     environment.filters["integer"] = integer
     environment.filters["markdown"] = lambda text: jinja2.utils.markupsafe.Markup(markdown.render(text))
     return environment

@@ -7,7 +7,7 @@ from qablate.analysis.references import NAMES, baseline_by_length, model_ceiling
 from qablate.analysis.runs import Collection
 from qablate.analysis.summary import by_length, common_blocks, common_mean, wide
 from qablate.analysis.table import Column, Content, number, score, text
-from qablate.catalog import model_info, task_info
+from qablate.catalog import Parameter, model_info, task_info
 
 
 def adding_by_length(collection: Collection) -> Content:
@@ -15,7 +15,7 @@ def adding_by_length(collection: Collection) -> Content:
     table = _with_common(collection, "adding_problem", "test_mse", "test_r2")
     columns = _score_columns(collection, "adding_problem", METRIC_FORMATS["test_mse"])
     return Content(_with_baseline_row(collection, "adding_problem", table),
-                   (*_model_columns(), *columns, *_common_columns("mean R²", fixed(3))))
+                   (*_model_columns(), *columns, *_common_columns("mean R²", fixed(3))), n_foot=1)
 
 
 def selective_by_length(collection: Collection) -> Content:
@@ -86,7 +86,7 @@ def forrelation_by_length(collection: Collection) -> Content:
     task = "forrelation"
     table = _models_frame(collection).merge(wide(by_length(collection, task, "test_acc")), on="model")
     columns = _score_columns(collection, task, METRIC_FORMATS["test_acc"])
-    return Content(_with_baseline_row(collection, task, table), (*_model_columns(), *columns))
+    return Content(_with_baseline_row(collection, task, table), (*_model_columns(), *columns), n_foot=1)
 
 
 def per_seed(collection: Collection, task: str) -> Content:
@@ -109,7 +109,7 @@ def per_seed(collection: Collection, task: str) -> Content:
     return Content(rows, (text("model", "model"), number("L", "length", whole), *seeds, score("mean", "all", show)))
 
 
-def _parameters(collection: Collection, task: str) -> dict[str, object]:
+def _parameters(collection: Collection, task: str) -> dict[str, Parameter]:
     length, seed = collection.lengths(task)[0], collection.seeds[0]
     return dict(collection.study.dataset(task, length, seed).parameters)
 

@@ -39,7 +39,7 @@ NARROW = 4.0
 WIDE = 5.2
 """Widths in inches: one column, one and a half."""
 
-SETTINGS = {
+SETTINGS: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,

@@ -88,10 +88,14 @@ def score(header: str, prefix: str, show: Format) -> Column:
 
 @dataclass(frozen=True)
 class Content:
-    """What a table function returns: the frame and the columns to show."""
+    """What a table function returns: the frame and the columns to show.
+
+    The last `n_foot` rows are totals or references, which stay below when a reader sorts the table.
+    """
 
     frame: pd.DataFrame
     columns: tuple[Column, ...]
+    n_foot: int = 0
 
     @property
     def headers(self) -> list[str]:
