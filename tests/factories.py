@@ -220,7 +220,7 @@ def _training(study: Study, cell: Cell, history: Mapping[str, Any], status: str)
 
 def _provenance(study: Study, cell: Cell) -> dict[str, Any]:
     return {
-        "source": study.system, "host": "testhost", "device_name": "none", "device_type": "cpu", "cpu": "test",
+        "source": study.system, "host": "testhost", "device_name": "cpu", "device_type": "cpu", "cpu": "test",
         "job_id": None, "array_task_id": None, "git_commit": None, "git_dirty": None, "package_version": __version__,
         "config_sha256": study.settings_sha256(cell), "cell_key": study.cell_key(cell), "python": "3.11.0",
         "torch": "2.7.0", "numpy": "2.0.0", "cuda": None, "threads": 1, "deterministic": True,

@@ -5,6 +5,7 @@ Imports of a command happen when it runs, so that `qablate train --help` answers
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,19 +15,23 @@ from qablate import __version__
 from qablate.errors import QablateError
 from qablate.study import Study
 
-BAD_INPUT = 2
+INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + the signal, as shells count
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code (0 done, 2 bad input, 85 stopped for time)."""
+    """Run one command; return its exit code (0 done, 1 failed, 2 bad input, 85 stopped for time)."""
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
     except QablateError as error:
         print(f"qablate: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("qablate: interrupted", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:
-        return 0
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its exit
+        return BROKEN_PIPE
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -34,6 +34,15 @@ class ConfigError(QablateError):
     """A setting that the study cannot be run with."""
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """Safe YAML without aliases: nine lines of them can stand for a billion values."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "aliases are not read here", self.peek_event().start_mark)
+        return super().compose_node(parent, index)
+
+
 def load_config(paths: Iterable[Path | str], overrides: Mapping[str, Any] | None = None) -> Config:
     """Read YAML files, each laid over those before it, then `overrides`; return the checked settings."""
     merged: Config = {}
@@ -47,10 +56,10 @@ def read_yaml(path: Path) -> Config:
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise ConfigError(f"{path}: over {MAX_CONFIG_BYTES} bytes, no settings file is that long")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: must hold a mapping of settings, found {type(content).__name__}")
@@ -112,7 +121,9 @@ def config_schema() -> dict[str, Any]:
 def _validator() -> Any:
     import jsonschema  # costs 0.1 s, not needed by commands that read no settings
 
-    return jsonschema.Draft202012Validator(config_schema())
+    # JSON Schema takes 100.0 for an integer, but it would stand in file names and hashes as another number than 100.
+    whole = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+    return jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=whole)(config_schema())
 
 
 def _check_schema(config: Mapping[str, Any]) -> None:
@@ -155,7 +166,9 @@ def _suggestion(key: str, known: Iterable[str]) -> str:
 
 def _check_model(model: Mapping[str, Any]) -> None:
     if model["d_model"] % 8 or model["d_model"] % model["n_heads"]:
-        raise ConfigError(f"model.d_model: {model['d_model']} must be a multiple of 8 and of n_heads ({model['n_heads']})")
+        raise ConfigError(
+            f"model.d_model: {model['d_model']} must be a multiple of 8 and of n_heads ({model['n_heads']})"
+        )
 
 
 def _check_tasks(config: Mapping[str, Any]) -> None:

@@ -2,4 +2,12 @@
 
 
 class QablateError(Exception):
-    """Bad input or a state that a person has to settle; the command line prints it and exits with code 2."""
+    """Bad input or a state that a person has to settle; the command line prints it and exits with `exit_code`."""
+
+    exit_code = 2
+
+
+class MachineError(QablateError):
+    """The machine failed, not the input: no space, no memory, no permission. The same command may work later."""
+
+    exit_code = 1

@@ -1,29 +1,39 @@
 """Writing files so that a kill at any moment leaves the old file or the new one, never a part.
 
 The bytes go to a temporary name in the same folder (same file system), are forced to the disk, and take the final
-name by one rename. Temporary names end in `.tmp`, so that counting `*.json` never counts one.
+name by one rename. Temporary names begin with a dot and end in `.tmp`, so that counting `*.json` never counts one. They
+also hold host and process: what a killed process left behind is known by that, and the next write of the same file
+removes it.
 """
 
+import contextlib
 import hashlib
 import os
+import platform
+import re
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from qablate.errors import QablateError
+from qablate.errors import MachineError
+
+LEFTOVER_AGE_S = 86_400
+"""After a day nobody is still writing a temporary file, whatever host it came from."""
 
 
-def write_atomic(path: Path, write: bytes | Callable[[BinaryIO], None]) -> None:
+def write_atomic(path: Path, write: bytes | Callable[[BinaryIO], None], keep: Path | None = None) -> None:
     """Put bytes, or what `write(file)` writes, at `path`, whole or not at all.
 
-    Raises QablateError with the path and the system's reason (no space, read-only folder) and leaves an existing file
-    as it was.
+    The file that stood there goes on to exist as `keep`, if that is given. Raises MachineError with the path and the
+    system's reason (no space, read-only folder) and leaves an existing file as it was.
     """
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        remove_leftovers(path)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.{_process()}.", suffix=".tmp", dir=path.parent)
         temporary = Path(name)
         with os.fdopen(handle, "wb") as file:
             if callable(write):
@@ -33,13 +43,58 @@ def write_atomic(path: Path, write: bytes | Callable[[BinaryIO], None]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
+        if keep is not None:
+            with contextlib.suppress(FileNotFoundError):  # none yet, or another process of this cell was faster
+                path.replace(keep)
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise QablateError(f"{path}: cannot write: {error.strerror or error}") from error
+        raise MachineError(f"{path}: cannot write: {error.strerror or error}") from error
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder and a file in it, or raise MachineError: hours of training should not end at a read-only folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder / "writable")
+        with tempfile.NamedTemporaryFile(prefix=f".writable.{_process()}.", suffix=".tmp", dir=folder):
+            pass
+    except OSError as error:
+        raise MachineError(f"{folder}: cannot write: {error.strerror or error}") from error
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the temporary files of `path` that nobody is writing any more: of dead processes here, or a day old."""
+    for temporary in path.parent.glob(f".{_escaped(path.name)}.*.tmp"):
+        with contextlib.suppress(OSError):
+            if _is_leftover(temporary, path.name):
+                temporary.unlink()
+
+
+def _is_leftover(temporary: Path, name: str) -> bool:
+    found = re.match(r"(?P<host>.*)-(?P<process>[0-9]+)\.", temporary.name[len(name) + 2 :])
+    if found and found["host"] == platform.node():
+        try:
+            os.kill(int(found["process"]), 0)
+        except (ProcessLookupError, OverflowError):
+            return True
+        except PermissionError:
+            pass  # alive, another user's
+    return time.time() - temporary.stat().st_mtime > LEFTOVER_AGE_S
+
+
+def _process() -> str:
+    """Host and process, the middle of a temporary file's name."""
+    return f"{platform.node()}-{os.getpid()}"
+
+
+def _escaped(name: str) -> str:
+    """Name for a glob pattern that matches it alone."""
+    return re.sub(r"([\[*?])", r"[\1]", name)
 
 
 def _umask() -> int:

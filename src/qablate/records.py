@@ -32,6 +32,10 @@ METRICS = {
 }
 
 
+ADDED_KEYS = {"status", "dataset", "split", "seeds", "training", "model_config", "provenance"}
+"""Keys that only schema 2 has: a file that holds one of them is no published one."""
+
+
 class RecordError(QablateError):
     """A result that is not one: unreadable, incomplete, or at odds with itself."""
 
@@ -70,16 +74,35 @@ def parse_record(content: bytes, path: Path) -> Record:
     if not content.strip():
         raise RecordError(f"{path}: empty file")
     try:
-        record = json.loads(content.decode("utf-8"), parse_constant=_refuse, parse_float=_finite)
+        record = json.loads(content.decode("utf-8"), object_pairs_hook=_once, parse_constant=_refuse,
+                            parse_float=_finite, parse_int=_small)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not valid JSON: {str(error)[:120]}") from error
     if not isinstance(record, dict):
         raise RecordError(f"{path}: holds no JSON object")
+    if "schema_version" not in record and ADDED_KEYS & record.keys():
+        raise RecordError(f"{path}: schema_version is missing")
     record.setdefault("schema_version", 1)
     if record["schema_version"] == 1:
         record.setdefault("status", "ok")
     check_record(record, path)
     return record
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose keys differ; of a key that stands twice, one value would be silently lost."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _small(token: str) -> int:
+    """An integer that fits 64 bits: larger ones are no count, and fail where they meet a float."""
+    value = int(token)
+    if abs(value) >= 2**63:
+        raise ValueError(f"{token[:40]} does not fit 64 bits")
+    return value
 
 
 def _refuse(token: str) -> float:
@@ -102,10 +125,20 @@ def check_record(record: Mapping[str, Any], path: Path) -> None:
         _validator(version)(record)
     except fastjsonschema.JsonSchemaException as error:
         raise RecordError(f"{path}: {_readable(error)}") from error
-    for check in (_check_identity, _check_history, _check_best, _check_metrics):
+    checks = (identity_problem, _check_history, _check_best, metric_problem)
+    for check in checks if version == 1 else (*checks, _check_added):
         problem = check(record)
         if problem:
             raise RecordError(f"{path}: {problem}")
+
+
+def schema_problem(record: Mapping[str, Any], version: int) -> str | None:
+    """Say in one line what a record lacks or has wrong by the JSON Schema of its version; None if nothing."""
+    try:
+        _validator(version)(record)
+    except fastjsonschema.JsonSchemaException as error:
+        return _readable(error)
+    return None
 
 
 @functools.cache
@@ -119,8 +152,8 @@ def _readable(error: fastjsonschema.JsonSchemaException) -> str:
     return str(error)[:200].replace("data.", "", 1)
 
 
-def _check_identity(record: Mapping[str, Any]) -> str | None:
-    """The model's name and group, the task's kind and the shapes must be those of its ids."""
+def identity_problem(record: Mapping[str, Any]) -> str | None:
+    """Say if the model's group, the task's kind or the number of steps are not those of the record's ids."""
     model, task = MODELS[record["model_id"]], TASKS[record["task"]]
     if record["task_type"] != task.kind:
         return f"task_type {record['task_type']!r} for task {task.id!r}, which is {task.kind}"
@@ -136,8 +169,10 @@ def _check_history(record: Mapping[str, Any]) -> str | None:
     for key in ("train_loss", "train_metric", "val_loss", "val_metric", "epochs", "lr"):
         if len(history[key]) != n:
             return f"history.{key} has {len(history[key])} entries for {n} epochs"
-    if history["epochs"] != list(range(1, n + 1)):
+    if history["epochs"] != list(range(1, len(history["epochs"]) + 1)):
         return "history.epochs does not count from 1"
+    if n > record["hyperparameters"]["n_epochs"]:
+        return f"epochs_trained {n}, at most {record['hyperparameters']['n_epochs']} were asked for"
     if record["status"] == "ok" and any(None in history[key] for key in ("train_loss", "val_loss", "val_metric")):
         return "history has empty values though the status is ok"
     return None
@@ -156,7 +191,8 @@ def _check_best(record: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _check_metrics(record: Mapping[str, Any]) -> str | None:
+def metric_problem(record: Mapping[str, Any]) -> str | None:
+    """Say if a test metric is missing though the status is ok, of the other kind of task, or out of its range."""
     kind, ok = record["task_type"], record["status"] == "ok"
     other = METRICS["classification" if kind == "regression" else "regression"]
     for key in METRICS[kind]:
@@ -175,6 +211,22 @@ def _check_metrics(record: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _check_added(record: Mapping[str, Any]) -> str | None:
+    """What schema 2 says twice must be the same: status and reason, best epoch and curve, seeds, sizes, key."""
+    training, split, curve = record["training"], record["split"], record["history"]["val_metric"]
+    diverged, best = record["status"] == "diverged", training["best_epoch"]
+    if (training["stop_reason"] == "non_finite") != diverged or (training["diverged_epoch"] is not None) != diverged:
+        return f"status {record['status']!r} with stop_reason {training['stop_reason']!r}"
+    held = curve[best - 1] if best is not None and 0 < best <= len(curve) else None
+    if record["status"] == "ok" and held != record["best_val_metric"]:
+        return f"training.best_epoch {best} is not the epoch of best_val_metric"
+    if split["n_train"] + split["n_val"] + split["n_test"] != record["dataset"]["n_samples"]:
+        return "split: n_train, n_val and n_test do not add up to dataset.n_samples"
+    if not record["seed"] == record["dataset"]["data_seed"] == split["split_seed"] == record["seeds"]["data"]:
+        return f"seed {record['seed']}, but other seeds in dataset, split or seeds"
+    return None
+
+
 def _check_name(record: Mapping[str, Any], path: Path) -> None:
     found = RESULT_NAME.fullmatch(path.name)
     if found is None:
@@ -186,13 +238,17 @@ def _check_name(record: Mapping[str, Any], path: Path) -> None:
 
 
 def settings_of_record(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings a record was made with under the names of `Study.settings_of`, as far as it holds them."""
+    """Return the settings a record was made with under the names of `Study.settings_of`, as far as it holds them.
+
+    What was read from a log alone holds few.
+    """
     hyper = record["hyperparameters"]
-    settings = {
-        **{f"model.{key}": hyper[key] for key in ("n_qubits", "n_layers", "d_model", "d_state")},
-        **{f"training.{key}": hyper[key] for key in ("batch_size", "learning_rate", "weight_decay")},
-        "training.max_epochs": hyper["n_epochs"],
+    names = {
+        **{key: f"model.{key}" for key in ("n_qubits", "n_layers", "d_model", "d_state")},
+        **{key: f"training.{key}" for key in ("batch_size", "learning_rate", "weight_decay")},
+        "n_epochs": "training.max_epochs",
     }
+    settings = {name: hyper[key] for key, name in names.items() if key in hyper}
     if record["schema_version"] == 1:
         return {**settings, "training.recipe": "published", "data.variant": "published", "model_code_version": 1}
     return {

@@ -17,6 +17,7 @@ from qablate.errors import QablateError
 from qablate.records import RecordError, read_record, settings_of_record
 
 PUBLISHED_SAMPLES = 5000
+MAX_SIDECAR_BYTES = 100_000
 State = Literal["done", "missing", "stale", "unreadable"]
 
 
@@ -272,6 +273,7 @@ def known_dataset_sha256(spec: DatasetSpec, results: Path) -> str | None:
 @functools.cache
 def _sidecar_sha256(sidecar: Path) -> str | None:
     try:
-        return str(json.loads(sidecar.read_text(encoding="utf-8"))["dataset_sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
+        with sidecar.open("rb") as file:
+            return str(json.loads(file.read(MAX_SIDECAR_BYTES))["dataset_sha256"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

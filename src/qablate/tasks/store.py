@@ -23,13 +23,12 @@ import numpy as np
 from qablate import __version__
 from qablate.errors import QablateError
 from qablate.files import write_atomic
-from qablate.study import DatasetSpec, published_sha256
+from qablate.study import MAX_SIDECAR_BYTES, DatasetSpec, published_sha256
 from qablate.tasks.baselines import dataset_statistics
 from qablate.tasks.dataset import Array, Dataset, Layout, layout_of
 from qablate.tasks.generation import generate
 from qablate.tasks.splits import split_of
 
-MAX_SIDECAR_BYTES = 100_000
 MAX_HEADER_BYTES = 1_000
 """Generous bound on what the .npy and zip headers of one member take."""
 READ_BYTES = 1 << 22

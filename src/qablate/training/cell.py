@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from qablate.catalog import task_info
-from qablate.errors import QablateError
+from qablate.errors import MachineError, QablateError
+from qablate.files import check_writable
 from qablate.models import ModelSettings, build_model, parameter_counts
 from qablate.provenance import command_line, utc_now
 from qablate.records import RecordError, read_record, write_record
@@ -16,8 +17,8 @@ from qablate.tasks.store import load_dataset
 from qablate.training import log
 from qablate.training.checkpoint import CheckpointIdentity, delete_checkpoints, load_checkpoint, save_checkpoint
 from qablate.training.data import CellData, cut
-from qablate.training.interrupts import Interrupts
-from qablate.training.loop import Stopped, Training, build_seeded
+from qablate.training.interrupts import Interrupts, Stopped
+from qablate.training.loop import Training, build_seeded
 from qablate.training.result import Run, beside, build_record, test_outputs, write_predictions, write_weights
 from qablate.training.streams import Streams
 
@@ -28,34 +29,56 @@ OUT_OF_MEMORY = "out of memory"
 def train_cell(study: Study, cell: Cell, output: Path, max_seconds: float | None = None) -> int:
     """Train `cell` and write its result to `output`; return 0, or 85 when stopped for time with a checkpoint.
 
-    A result that stands is left alone. Bad input and mismatches raise QablateError; running out of memory too, with
-    that reason. The order of writes (weights, predictions, result, then the checkpoint goes) means that a kill between
-    any two leaves a state from which the next run ends right.
+    A result that stands is left alone. Whatever fails is the log's last event, with the reason; no result is written
+    then. Bad input raises QablateError, a full disk, a read-only folder and too little memory MachineError. The order
+    of writes (weights, predictions, result, then the checkpoint goes) means that a kill between any two leaves a state
+    from which the next run ends right. Two processes on one cell compute the same and need no lock: the first result
+    stays.
     """
+    try:
+        return _train(study, cell, output, max_seconds)
+    except Stopped as stop:
+        log.event("stop", reason=str(stop))
+        return STOPPED_FOR_TIME
+    except QablateError as error:
+        log.event("fail", reason=str(error))
+        raise
+    except Exception as error:
+        if _is_out_of_memory(error):
+            log.event("fail", reason=OUT_OF_MEMORY)
+            raise MachineError(f"{cell.name}: {OUT_OF_MEMORY}; what is in its checkpoint stays") from error
+        log.event("fail", reason=f"{type(error).__name__}: {error}"[:500])
+        raise
+
+
+def _train(study: Study, cell: Cell, output: Path, max_seconds: float | None) -> int:
     started, started_utc = time.monotonic(), utc_now()
+    checkpoint = checkpoint_path(output)
     if _already_done(study, cell, output):
+        delete_checkpoints(checkpoint)  # a kill after the result was written left them
         return FINISHED
+    check_writable(output.parent)
+    check_writable(checkpoint.parent)
     device = _prepare_torch(study)
     spec = study.dataset(cell.task, cell.length, cell.seed)
     dataset = load_dataset(study.dataset_path(cell), spec)
     identity = CheckpointIdentity(study.cell_key(cell), study.settings_sha256(cell), dataset.sha256)
-    checkpoint = checkpoint_path(output)
     interval, budget = (study.config["run"][key] for key in ("checkpoint_interval_s", "max_seconds"))
-    try:
-        training = _training(study, cell, spec, cut(dataset, split_of(spec), device), device)
-        log.header(cell, spec, parameter_counts(training.model)[0], command_line())
-        _resume(training, checkpoint, identity, device)
-        with Interrupts(interval, max_seconds or budget, started) as interrupts:
-            training.run(interrupts, lambda: _save(checkpoint, identity, training))
+    training = _training(study, cell, spec, cut(dataset, split_of(spec), device), device)
+    log.header(cell, spec, parameter_counts(training.model)[0], command_line())
+    _resume(training, checkpoint, identity, device)
+    with Interrupts(interval, max_seconds or budget, started) as interrupts:
+        training.run(interrupts, lambda: _save(checkpoint, identity, training))
         run = Run(study, cell, dataset, training, device, started_utc, time.monotonic() - started)
-        _finish(run, output, checkpoint)
-    except Stopped as stop:
-        log.event("stop", reason=str(stop), epoch=training.progress.epoch, batch=training.progress.batch)
-        return STOPPED_FOR_TIME
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        log.event("fail", reason=OUT_OF_MEMORY)
-        raise QablateError(f"{cell.name}: {OUT_OF_MEMORY}") from error
+        _finish(run, output, checkpoint, interrupts)
     return FINISHED
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """torch has a class of its own for the GPU only; on the CPU its allocator raises a plain RuntimeError."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
 
 
 def checkpoint_path(output: Path) -> Path:
@@ -106,7 +129,13 @@ def _resume(training: Training, path: Path, identity: CheckpointIdentity, device
     if state is None:
         log.event("start", cell=identity.cell_key)
         return
-    training.restore(state)
+    try:
+        training.restore(state)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise QablateError(
+            f"{path}: does not fit this model ({reason}); move the file away to train from the start"
+        ) from error
     log.event("resume", epoch=training.progress.epoch, batch=training.progress.batch)
 
 
@@ -115,10 +144,13 @@ def _save(path: Path, identity: CheckpointIdentity, training: Training) -> None:
     log.event("checkpoint", epoch=training.progress.epoch, batch=training.progress.batch)
 
 
-def _finish(run: Run, output: Path, checkpoint: Path) -> None:
-    """Test the best weights once and write everything, the result last."""
+def _finish(run: Run, output: Path, checkpoint: Path, interrupts: Interrupts) -> None:
+    """Test the best weights once and write everything, the result last; a result that came meanwhile stays."""
     run.training.restore_best()
-    outputs = test_outputs(run)
+    outputs = test_outputs(run, interrupts.stop_if_due)
+    if _already_done(run.study, run.cell, output):
+        delete_checkpoints(checkpoint)
+        return
     write_weights(beside(output, "model.pt"), run)
     predictions = write_predictions(beside(output, "predictions.npz"), run, outputs)
     record = write_record(output, build_record(run, outputs, predictions))

@@ -1,22 +1,27 @@
 """Checkpoints: whole or absent, checked before they are believed, two generations deep.
 
 A file is one line, `qablate-checkpoint-1 <sha256 of the rest>`, and torch's format, read by its weights-only loader
-after the checksum was found right (torch does not notice a flipped bit). A new checkpoint first moves the old one to
-`.previous`: a file damaged on disk costs one interval, not the run. Damaged files are set aside as `.damaged`, a
-checkpoint of other settings or another dataset is refused.
+after the checksum was found right (torch does not notice a flipped bit). Once a new checkpoint is whole on the disk,
+the old one becomes `.previous`: a file damaged on disk costs one interval, not the run. Damaged files are set aside as
+`.damaged`, a checkpoint of other settings or another dataset is refused.
+
+There is no lock. Two processes on one cell write checkpoints of the same run under one name, each of them whole and
+good to go on from; a file that the other has moved away in between is looked for under its next name.
 """
 
+import contextlib
 import hashlib
 import io
 import pickle
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from qablate.errors import QablateError
-from qablate.files import write_atomic
+from qablate.errors import MachineError, QablateError
+from qablate.files import remove_leftovers, write_atomic
 from qablate.training.log import event
 
 MAGIC = b"qablate-checkpoint-1 "
@@ -42,9 +47,7 @@ def save_checkpoint(path: Path, identity: CheckpointIdentity, state: dict[str, A
     torch.save({"format": 1, **vars(identity), **state}, buffer)
     body = buffer.getvalue()
     digest = hashlib.sha256(body).hexdigest().encode("ascii")
-    if path.exists():
-        path.replace(previous(path))
-    write_atomic(path, MAGIC + digest + b"\n" + body)
+    write_atomic(path, MAGIC + digest + b"\n" + body, keep=previous(path))
 
 
 def load_checkpoint(path: Path, identity: CheckpointIdentity, device: torch.device) -> dict[str, Any] | None:
@@ -53,14 +56,17 @@ def load_checkpoint(path: Path, identity: CheckpointIdentity, device: torch.devi
     Raises QablateError when it belongs to other settings or another dataset; nothing is deleted then.
     """
     for candidate in (path, previous(path)):
-        if not candidate.exists():
-            continue
         try:
             state = read_checkpoint(candidate, device)
+        except FileNotFoundError:
+            continue
         except CheckpointDamaged as error:
-            candidate.replace(candidate.with_name(candidate.name + ".damaged"))
+            with contextlib.suppress(FileNotFoundError):
+                candidate.replace(damaged(candidate))
             event("damaged", reason=str(error))
             continue
+        except OSError as error:
+            raise MachineError(f"{candidate}: cannot read: {error.strerror or error}") from error
         _check_identity(candidate, state, identity)
         return state
     return None
@@ -76,12 +82,22 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     if hashlib.sha256(body).hexdigest().encode("ascii") != head[len(MAGIC) :]:
         raise CheckpointDamaged(f"{path}: checksum does not match, the file was damaged")
     try:
+        _refuse_compression(path, body)
         state = torch.load(io.BytesIO(body), map_location=device, weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+    except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, ValueError) as error:
         raise CheckpointDamaged(f"{path}: {str(error).splitlines()[0][:120]}") from error
     if not isinstance(state, dict) or state.get("format") != 1:
         raise CheckpointDamaged(f"{path}: holds no checkpoint")
     return state
+
+
+def _refuse_compression(path: Path, body: bytes) -> None:
+    """torch stores tensors as they are; members that would grow when read are not its own."""
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        members = archive.infolist()
+    stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
+    if not stored or sum(member.file_size for member in members) > len(body):
+        raise CheckpointDamaged(f"{path}: is compressed, checkpoints are stored as they are")
 
 
 def _check_identity(path: Path, state: dict[str, Any], identity: CheckpointIdentity) -> None:
@@ -94,11 +110,18 @@ def _check_identity(path: Path, state: dict[str, Any], identity: CheckpointIdent
 
 
 def delete_checkpoints(path: Path) -> None:
-    """Remove both generations, once the result is written."""
-    path.unlink(missing_ok=True)
-    previous(path).unlink(missing_ok=True)
+    """Remove everything under this name, once the result is written; what cannot be removed does no harm."""
+    for file in (path, previous(path), damaged(path), damaged(previous(path))):
+        with contextlib.suppress(OSError):
+            file.unlink(missing_ok=True)
+    remove_leftovers(path)
 
 
 def previous(path: Path) -> Path:
     """Name of the checkpoint before the newest."""
     return path.with_name(path.name + ".previous")
+
+
+def damaged(path: Path) -> Path:
+    """Name under which a damaged checkpoint is set aside until the cell is finished."""
+    return path.with_name(path.name + ".damaged")

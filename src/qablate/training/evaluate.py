@@ -1,6 +1,7 @@
 """Outputs and validation values of a model in evaluation mode; draws no random number, changes no weight."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +13,20 @@ from qablate.training.data import Items
 EVALUATION_BATCH = 32
 
 
-def outputs_of(model: nn.Module, items: Items, batch_size: int = EVALUATION_BATCH) -> Tensor:
-    """Return the model's outputs (n, o) for all items, in order; the model is left in training mode."""
+def outputs_of(
+    model: nn.Module, items: Items, between: Callable[[], None] | None = None, batch_size: int = EVALUATION_BATCH
+) -> Tensor:
+    """Return the model's outputs (n, o) for all items, in order; the model is left in training mode.
+
+    `between()` is called after every batch; what it raises ends the pass.
+    """
     model.eval()
-    with torch.inference_mode():
-        parts = [model(inputs) for inputs in items.inputs.split(batch_size)]
+    parts = []
+    for inputs in items.inputs.split(batch_size):
+        with torch.inference_mode():
+            parts.append(model(inputs))
+        if between is not None:
+            between()
     model.train()
     return torch.cat(parts)
 

@@ -6,6 +6,10 @@ from types import FrameType, TracebackType
 from typing import Any
 
 
+class Stopped(Exception):
+    """The run stopped before its end, with a checkpoint on disk; the message is the reason."""
+
+
 class Interrupts:
     """Collects reasons to write a checkpoint or to stop; asked between two batches.
 
@@ -48,6 +52,11 @@ class Interrupts:
         if self.max_seconds is not None and time.monotonic() - self.started > self.max_seconds - self.reserve:
             return f"wall-clock budget of {self.max_seconds:g} s"
         return None
+
+    def stop_if_due(self) -> None:
+        """Raise Stopped if there is a reason; for where a checkpoint is already on disk."""
+        if reason := self.stop_reason():
+            raise Stopped(reason)
 
     def save_due(self) -> bool:
         """Whether the interval has passed or a signal asked for a checkpoint."""

@@ -7,6 +7,7 @@ its start. A run that stops between any two batches and goes on from its checkpo
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,17 +17,13 @@ from qablate.catalog import TaskKind
 from qablate.training import log
 from qablate.training.data import CellData, Items
 from qablate.training.evaluate import correct_predictions, finite, outputs_of, validation_values
-from qablate.training.interrupts import Interrupts
+from qablate.training.interrupts import Interrupts, Stopped
 from qablate.training.progress import Progress
 from qablate.training.step import TrainingStep
 from qablate.training.streams import Streams, generator_states, restore_generators, seed_everything
 
 MAX_NONFINITE_RUN = 10
 Weights = dict[str, Tensor]
-
-
-class Stopped(Exception):
-    """Training stopped before its end, with a checkpoint on disk; the message is the reason."""
 
 
 @dataclass
@@ -46,16 +43,23 @@ class Training:
         self.best_weights: Weights | None = None
 
     def run(self, interrupts: Interrupts, save: Callable[[], None]) -> None:
-        """Train to the end of the recipe; raise Stopped when interrupted, after `save()`."""
+        """Train to the end of the recipe; raise Stopped when interrupted, after `save()`.
+
+        The end is saved too: what goes wrong while the result is tested and written costs no training.
+        """
         self.model.train()
         progress = self.progress
-        while progress.stop_reason is None:
-            self._epoch(interrupts, save)
-            self._end_epoch()
-            if progress.stop_reason is None:
-                progress.begin_next_epoch()
+        if progress.stop_reason is not None:
+            return
+        while True:
+            self._epoch(partial(self._save_or_stop, interrupts, save))
+            self._end_epoch(partial(self._save_or_stop, interrupts, save))
+            if progress.stop_reason is not None:
+                break
+            progress.begin_next_epoch()
+        save()
 
-    def _epoch(self, interrupts: Interrupts, save: Callable[[], None]) -> None:
+    def _epoch(self, between: Callable[[], None]) -> None:
         """Train on the batches of the current epoch that are still to come."""
         progress, items = self.progress, self.data.train
         order = self.streams.batch_order(len(items), progress.epoch).to(items.inputs.device)
@@ -68,7 +72,7 @@ class Training:
             self._batch(items, batches[progress.batch], len(batches))
             progress.epoch_seconds = already + time.perf_counter() - began
             if progress.stop_reason is None:
-                self._save_or_stop(interrupts, save)
+                between()
 
     def _save_or_stop(self, interrupts: Interrupts, save: Callable[[], None]) -> None:
         reason = interrupts.stop_reason()
@@ -96,11 +100,11 @@ class Training:
     def _diverge(self) -> None:
         self.progress.stop_reason, self.progress.diverged_epoch = "non_finite", self.progress.epoch
 
-    def _end_epoch(self) -> None:
+    def _end_epoch(self, between: Callable[[], None]) -> None:
         """Validate, extend the curves, keep the best weights, decide whether to stop, print the line of the epoch."""
         progress = self.progress
         began = time.perf_counter()
-        row = self._row()
+        row = self._row(between)
         improved = self._improved(row["val_metric"])
         for key, value in row.items():
             progress.history[key].append(value)
@@ -118,7 +122,7 @@ class Training:
             log.early_stop(progress.epoch, patience)
         progress.epoch_seconds = 0.0
 
-    def _row(self) -> dict[str, Any]:
+    def _row(self, between: Callable[[], None]) -> dict[str, Any]:
         progress = self.progress
         row: dict[str, Any] = dict.fromkeys(("train_loss", "train_metric", "val_loss", "val_metric"))
         row |= {"epochs": progress.epoch, "lr": self.step.learning_rate(progress.epoch)}
@@ -128,16 +132,16 @@ class Training:
         row["train_loss"] = loss
         row["train_metric"] = loss if self.kind == "regression" else progress.correct / len(self.data.train)
         validation = self.data.validation
-        outputs = outputs_of(self.model, validation)
+        outputs = outputs_of(self.model, validation, between)
         row["val_loss"], row["val_metric"] = validation_values(self.kind, outputs, validation.targets)
         if self.legacy_metric:
-            self._count_legacy()
+            self._count_legacy(between)
         return row
 
-    def _count_legacy(self) -> None:
+    def _count_legacy(self, between: Callable[[], None]) -> None:
         """Count correct predictions on the test half; the number goes nowhere but into `legacy_correct`."""
         test = self.data.test
-        self.progress.legacy_correct.append(correct_predictions(outputs_of(self.model, test), test.targets))
+        self.progress.legacy_correct.append(correct_predictions(outputs_of(self.model, test, between), test.targets))
 
     def _improved(self, value: float | None) -> bool:
         progress, best = self.progress, self.progress.best_metric

@@ -6,6 +6,7 @@ Shapes: n test items, o outputs.
 import hashlib
 import io
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -70,9 +71,9 @@ def write_weights(path: Path, run: Run) -> None:
     write_atomic(path, buffer.getvalue())
 
 
-def test_outputs(run: Run) -> np.ndarray:
+def test_outputs(run: Run, between: Callable[[], None]) -> np.ndarray:
     """Return the outputs (n, o) of the test items with the best epoch's weights: the one reading of these items."""
-    return outputs_of(run.training.model, run.training.data.test).cpu().numpy()
+    return outputs_of(run.training.model, run.training.data.test, between).cpu().numpy()
 
 
 def build_record(run: Run, outputs: np.ndarray, predictions: dict[str, Any]) -> Record:
