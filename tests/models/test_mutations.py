@@ -12,7 +12,7 @@ from plain_superposition import features_one_by_one
 
 from qablate.models import ModelSettings, hydra, superposed
 from qablate.models.mamba import StatefulMixer
-from qablate.models.pooling import ChunkPool, SoftmaxPool
+from qablate.models.pooling import ChunkPool
 from qablate.quantum import Circuit, ansatz, reversed_ansatz
 from qablate.ssm import selective_scan
 
@@ -144,10 +144,7 @@ def flip_after_padding(model):
 
     def forward(reversed_steps):
         steps = reversed_steps.flip(1)
-        padded = F.pad(steps, (0, 0, 0, -steps.shape[1] % pool.chunk)).flip(1)
-        return SoftmaxPool.forward(pool, padded.reshape(-1, pool.chunk, steps.shape[2])).view(
-            steps.shape[0], -1, steps.shape[2]
-        )
+        return ChunkPool.forward(pool, F.pad(steps, (0, 0, 0, -steps.shape[1] % pool.chunk)).flip(1))
 
     pool.forward = forward
 

@@ -5,11 +5,41 @@ Shapes: b batch, t tokens, d model width, h heads.
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from qablate.models.layers import RMSNorm, sinusoidal_table
 from qablate.models.sizes import Sizes
+
+
+class GatedHalves(torch.autograd.Function):
+    """SiLU of the first half of the features times the second half: (..., 2 e) -> (..., e).
+
+    Writes both halves of the gradient into one tensor, where autograd would make and then join them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """Return SiLU(gate) * value."""
+        ctx.save_for_backward(x)
+        gate, value = x.chunk(2, dim=-1)
+        return F.silu(gate).mul_(value)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        """Derivative of SiLU: s (1 + gate (1 - s)) with s = sigma(gate)."""
+        (x,) = ctx.saved_tensors
+        gate, value = x.chunk(2, dim=-1)
+        out = torch.empty_like(x)
+        to_gate, to_value = out.chunk(2, dim=-1)
+        torch.mul(grad, F.silu(gate), out=to_value)
+        to_gate.copy_(torch.ops.aten.silu_backward(grad * value, gate))
+        return out
 
 
 class AttentionBlock(nn.Module):
@@ -32,13 +62,17 @@ class AttentionBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the tokens after both parts; dropout acts on softmax weights, attention output, gated output."""
         x = x + self.dropout(self._attend(self.attention_norm(x)))
-        gate, value = self.gate_input(self.gate_norm(x)).chunk(2, dim=-1)  # (b, t, 2d) each
-        return x + self.dropout(self.gate_output(F.silu(gate) * value))
+        gated = GatedHalves.apply(self.gate_input(self.gate_norm(x)))  # (b, t, 2d)
+        return x + self.dropout(self.gate_output(gated))
 
     def _attend(self, x: Tensor) -> Tensor:
         query, key, value = (self._heads(map_(x)) for map_ in (self.query, self.key, self.value))
-        rate = self.dropout.p if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=rate)  # (b, h, t, d / h)
+        if self.training and self.dropout.p > 0 and x.device.type == "cpu":  # PyTorch has no fused kernel for it
+            scale = query.shape[-1] ** -0.5
+            mixed = self.dropout(((query * scale) @ key.mT).softmax(dim=-1)) @ value  # (b, h, t, d / h)
+        else:
+            rate = self.dropout.p if self.training else 0.0
+            mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=rate)  # (b, h, t, d / h)
         return self.output(mixed.transpose(1, 2).flatten(2))  # (b, t, d)
 
     def _heads(self, x: Tensor) -> Tensor:

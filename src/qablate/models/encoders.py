@@ -104,4 +104,4 @@ class UnitaryCombination(ComplexParameters):
         psi = states(self.circuit, torch.sigmoid(self.to_angles(chunks)), self.backend)  # (b, k, 2**n)
         phi = combine_unitaries(self.coefficients, psi)  # (b, 2**n)
         phi = evolve(self.final_circuit, self.final_angles, phi, self.backend)
-        return self.output(measure(phi))
+        return self.output(measure(phi, self.backend))

@@ -62,7 +62,7 @@ class SuperposedCores(CircuitFeatures):
             superpose_states(coefficients(), plain_order(core))  # (..., 2**n)
             for coefficients, core in zip(self.coefficients, branches.unbind(-3), strict=True)
         ]
-        return measure(torch.stack(superposed, dim=-2)).flatten(-2)
+        return measure(torch.stack(superposed, dim=-2), self.backend).flatten(-2)
 
 
 def plain_order(branches: Tensor) -> Tensor:
