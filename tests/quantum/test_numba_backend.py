@@ -8,7 +8,18 @@ import torch
 
 from qablate import selfcheck
 from qablate.errors import QablateError
-from qablate.quantum import Circuit, Gate, ansatz, backends, embedding, evolve, expectations, numba_backend, states
+from qablate.quantum import (
+    Circuit,
+    Gate,
+    ansatz,
+    backends,
+    embedding,
+    evolve,
+    expectations,
+    measure,
+    numba_backend,
+    states,
+)
 from qablate.simd import ANGLE_LIMIT, lanes_of
 
 DTYPES = (torch.float32, torch.float64)
@@ -40,8 +51,9 @@ def outcome(circuit, backend, batch, dtype):
     measured = expectations(circuit, angles, backend)
     psi = states(circuit, angles, backend)
     evolved = evolve(circuit, angles, initial, backend)
-    loss = sum(part.cos().sum() for part in (measured, psi.real, psi.imag, evolved.real, evolved.imag))
-    return (measured, psi, evolved, *torch.autograd.grad(loss, (angles, initial)))
+    direct = measure(initial, backend)
+    loss = sum(part.cos().sum() for part in (measured, psi.real, psi.imag, evolved.real, evolved.imag, direct))
+    return (measured, psi, evolved, direct, *torch.autograd.grad(loss, (angles, initial)))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -88,6 +100,7 @@ def test_conjugated_strided_and_expanded_arguments():
     for rows in (shared, angles.t().contiguous().t()):
         got = evolve(MIXED, rows, twisted, "numba")
         torch.testing.assert_close(got, evolve(MIXED, rows, initial.conj().clone(), "reference"))
+    torch.testing.assert_close(measure(twisted, "numba"), measure(initial.conj().clone(), "reference"))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -134,6 +147,7 @@ def test_nan_gradients_and_states_stay_visible():
     psi = initial.detach().clone()
     psi[2, 5] = torch.nan
     assert evolve(MIXED, angles, psi, "numba")[2].isnan().any()
+    assert measure(psi, "numba")[2].isnan().any()
     weights = torch.ones(20, 12)
     weights[4, 0] = torch.nan
     (grad,) = torch.autograd.grad((expectations(MIXED, angles, "numba") * weights).sum(), angles)

@@ -14,8 +14,7 @@ from qablate.quantum.circuit import (
     reversed_ansatz,
     scale_rotations,
 )
-from qablate.quantum.execution import evolve, expectations, states
-from qablate.quantum.measurement import measure
+from qablate.quantum.execution import evolve, expectations, measure, states
 from qablate.quantum.program import Program, lower
 from qablate.quantum.superposition import (
     combine_unitaries,

@@ -28,7 +28,8 @@ class Backend(Protocol):
     """Simulation of one circuit for a flat batch of B angle sets, differentiable in angles and states.
 
     Angles (B, n_angles) and initial states (B, 2**n) come checked, on one device, in matching precision
-    (float32 with complex64, float64 with complex128), in any memory layout; B may be 0.
+    (float32 with complex64, float64 with complex128), in any memory layout; B may be 0. A backend may also have
+    `measure`, from states (B, 2**n) to expectations (B, 3 n); plain torch measures for those without.
     """
 
     def obstacle(self, device: torch.device) -> str | None:

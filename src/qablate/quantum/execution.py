@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor
 
+from qablate.quantum import measurement
 from qablate.quantum.backends import resolve_backend
 from qablate.quantum.circuit import Circuit
 
@@ -55,6 +56,19 @@ def evolve(circuit: Circuit, angles: Tensor, initial: Tensor, backend: str = "au
     flat_initial = initial.expand(*batch, -1).reshape(size, 2**circuit.n_qubits)
     result = resolve_backend(backend, angles.device).evolve(circuit, flat_angles, flat_initial)
     return result.reshape(*batch, 2**circuit.n_qubits)
+
+
+def measure(states: Tensor, backend: str = "auto") -> Tensor:
+    """<psi|P|psi> of states (..., 2**n) of any norm: (..., 3 n), order as in `expectations`.
+
+    Plain torch serves every backend that has no kernel of its own for this. Raises ValueError if the states are
+    not complex or their last axis is no power of two, and QablateError as above.
+    """
+    n_qubits = measurement.check_states(states)
+    batch = states.shape[:-1]
+    serve = getattr(resolve_backend(backend, states.device), "measure", measurement.measure)
+    result: Tensor = serve(states.reshape(math.prod(batch), 2**n_qubits))
+    return result.reshape(*batch, 3 * n_qubits)
 
 
 def _angle_batch(circuit: Circuit, angles: Tensor) -> torch.Size:

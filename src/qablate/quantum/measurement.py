@@ -16,17 +16,23 @@ from qablate.quantum.circuit import qubits_of_states
 
 
 def measure(states: Tensor) -> Tensor:
-    """<psi|P|psi> of states (..., 2**n) of any norm: (..., 3 n), blocks X, Y, Z, wires ascending.
+    """<psi|P|psi> of states (..., 2**n) of any norm, in plain torch: (..., 3 n), blocks X, Y, Z, wires ascending.
 
-    Raises ValueError if the states are not complex or their last axis is no power of two.
+    Raises as `check_states` does.
     """
-    n_qubits = qubits_of_states(states)
-    if not states.is_complex():
-        raise ValueError(f"states must be complex64 or complex128, not {states.dtype}")
+    n_qubits = check_states(states)
     batch = states.shape[:-1]
     flat = states.reshape(math.prod(batch), 2**n_qubits)
     expectations: Tensor = PauliExpectations.apply(batch_last(flat), n_qubits)
     return expectations.reshape(*batch, 3 * n_qubits)
+
+
+def check_states(states: Tensor) -> int:
+    """n of states (..., 2**n); ValueError if they are not complex or their last axis is no power of two."""
+    n_qubits = qubits_of_states(states)
+    if not states.is_complex():
+        raise ValueError(f"states must be complex64 or complex128, not {states.dtype}")
+    return n_qubits
 
 
 def batch_last(states: Tensor) -> Tensor:

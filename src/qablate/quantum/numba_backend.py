@@ -19,7 +19,8 @@ from torch.autograd.function import once_differentiable
 
 from qablate import selfcheck
 from qablate.quantum import numba_kernels as kernels
-from qablate.quantum.circuit import Circuit, Gate, ansatz, embedding
+from qablate.quantum.circuit import Circuit, Gate, ansatz, embedding, qubits_of_states
+from qablate.quantum.measurement import measure as measure_plainly
 from qablate.quantum.program import CRX, RX, RY, RZ, U3, Program, lower
 from qablate.quantum.reference_backend import ReferenceBackend
 from qablate.quantum.torch_backend import TorchBackend
@@ -53,6 +54,10 @@ class NumbaBackend:
             return _PLAIN.evolve(circuit, angles, initial)
         return _evolve(circuit, angles, initial)
 
+    def measure(self, states: Tensor) -> Tensor:
+        """Expectations (B, 3 n) of states (B, 2**n)."""
+        return _measure(states) if _serves(states.real.dtype) else measure_plainly(states)
+
 
 _PLAIN = TorchBackend()
 
@@ -77,9 +82,22 @@ def _states(circuit: Circuit, angles: Tensor) -> Tensor:
 
 
 def _evolve(circuit: Circuit, angles: Tensor, initial: Tensor) -> Tensor:
-    real = torch.view_as_real(initial.resolve_conj()).flatten(1)  # (B, 2 * 2**n)
-    parts = _Simulation.apply(angles, real, _plan(lower(circuit, from_zero=False)), False)
+    parts = _Simulation.apply(angles, _real(initial), _plan(lower(circuit, from_zero=False)), False)
     return torch.view_as_complex(parts.unflatten(1, (-1, 2)))
+
+
+def _measure(states: Tensor) -> Tensor:
+    """A circuit without gates on the given states, measured."""
+    parts = _real(states)
+    circuit = Circuit(qubits_of_states(states), ())
+    angles = parts.new_empty(len(parts), 0)
+    result: Tensor = _Simulation.apply(angles, parts, _plan(lower(circuit, from_zero=False)), True)
+    return result
+
+
+def _real(states: Tensor) -> Tensor:
+    """Complex states (B, 2**n) as numbers (B, 2 * 2**n)."""
+    return torch.view_as_real(states.resolve_conj()).flatten(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,18 +195,21 @@ def check(dtype: torch.dtype) -> None:
         real = [torch.view_as_real(output) if output.is_complex() else output for output in outputs]
         loss = sum((output.cos().sum() for output in real), torch.zeros((), dtype=dtype))
         results.append((*real, *torch.autograd.grad(loss, leaves)))
-    names = ("expectations", "states", "evolved states", "gradient of angles", "gradient of initial states")
+    values = ("expectations", "states", "evolved states", "measured states")
+    names = (*values, "gradient of angles", "gradient of initial states")
     selfcheck.require_agreement(names, *results)
 
 
 def _run_compiled(circuit: Circuit, angles: Tensor, initial: Tensor) -> tuple[Tensor, ...]:
-    return _expectations(circuit, angles), _states(circuit, angles), _evolve(circuit, angles, initial)
+    evolved = _evolve(circuit, angles, initial)
+    return _expectations(circuit, angles), _states(circuit, angles), evolved, _measure(evolved)
 
 
 def _run_reference(circuit: Circuit, angles: Tensor, initial: Tensor) -> tuple[Tensor, ...]:
     plain = ReferenceBackend()
     evolved = plain.evolve(circuit, angles, initial)
-    return plain.expectations(circuit, angles), plain.states(circuit, angles), evolved
+    measured = measure_plainly(evolved)
+    return plain.expectations(circuit, angles), plain.states(circuit, angles), evolved, measured
 
 
 BACKEND = NumbaBackend()
