@@ -107,6 +107,7 @@ def check_config(config: Mapping[str, Any]) -> Config:
     _check_model(config["model"])
     _check_tasks(config)
     _check_recipe(config)
+    _check_assign(config)
     return dict(config)
 
 
@@ -199,3 +200,14 @@ def _check_recipe(config: Mapping[str, Any]) -> None:
                 "the recipe 'published' is frozen, give training.recipe another name"
             )
 
+
+
+def _check_assign(config: Mapping[str, Any]) -> None:
+    """Refuse a system that nothing else names: a misspelt one would leave its cells to nobody."""
+    known = dict.fromkeys([*config["import"]["source_order"], *(config["systems"] or {}), config["system"]])
+    assign = config["assign"]
+    named = [(f"assign.{key}", value) for key, value in assign.items() if key != "overrides"]
+    named += [(f"assign.overrides.{at}.system", rule["system"]) for at, rule in enumerate(assign.get("overrides", []))]
+    for where, system in named:
+        if system not in known:
+            raise ConfigError(f"{where}: unknown system '{system}', {_suggestion(system, known)}")

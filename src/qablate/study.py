@@ -212,8 +212,20 @@ class Study:
         """Hash of `settings_of`, kept in checkpoints and provenance."""
         return hashlib.sha256(canonical_json(self.settings_of(cell)).encode("ascii")).hexdigest()
 
+    def assigned_to(self, cell: Cell) -> str | None:
+        """Return the only system that is to train a cell, or None if any may; the last override that fits decides."""
+        assign = self.config["assign"]
+        system = assign.get(cell.task)
+        for rule in assign.get("overrides", []):
+            if all(value in rule[key] for key, value in _as_lists(cell).items() if key in rule):
+                system = rule["system"]
+        return system
+
     def state_of(self, cell: Cell) -> CellState:
-        """Judge the result file of one cell by what it says, never by its age or its place."""
+        """Judge the result file of one cell by what it says, never by its age or its place.
+
+        Knows this study's results folder only; with the other systems' results: `qablate.importing.merge`.
+        """
         path = self.result_path(cell)
         if not path.exists():
             return CellState("missing")
@@ -225,17 +237,21 @@ class Study:
         return CellState("stale", "; ".join(differing)) if differing else CellState("done")
 
     def differences(self, cell: Cell, record: Mapping[str, Any]) -> list[str]:
-        """Say which settings of this study a record was not made with; an empty list means that it stands."""
+        """Say why a record does not stand: settings of this study it was not made with, or no honest score."""
+        lines = self.setting_differences(cell, record)
+        if selected_on_test(record) and not self.config["import"]["accept_selected_on_test"]:
+            lines.append("selected on its test items (published Forrelation files have no validation set of their own)")
+        return lines
+
+    def setting_differences(self, cell: Cell, record: Mapping[str, Any]) -> list[str]:
+        """Say which settings of this study a record was not made with, as far as it holds them."""
         found = settings_of_record(record)
         lines = [
             f"{key} is {found[key]!r}, the study has {wanted!r}"
             for key, wanted in self.settings_of(cell).items()
             if key in found and found[key] != wanted
         ]
-        lines += self._dataset_differences(cell, record)
-        if record["schema_version"] == 1 and cell.task == "forrelation":
-            lines.append("selected on its test items (published Forrelation files have no validation set of their own)")
-        return lines
+        return lines + self._dataset_differences(cell, record)
 
     def _dataset_differences(self, cell: Cell, record: Mapping[str, Any]) -> list[str]:
         if "dataset" not in record:
@@ -245,6 +261,16 @@ class Study:
         if wanted is None or found == wanted:
             return []
         return [f"dataset {found[:12]} is not the study's {wanted[:12]}"]
+
+
+def selected_on_test(record: Mapping[str, Any]) -> bool:
+    """Whether the epoch of a record was chosen on its test items: all published Forrelation files."""
+    return record["schema_version"] == 1 and record["task"] == "forrelation"
+
+
+def _as_lists(cell: Cell) -> dict[str, Any]:
+    """A cell in the words of an override of `assign`."""
+    return {"tasks": cell.task, "models": cell.model, "lengths": cell.length, "seeds": cell.seed}
 
 
 def canonical_json(value: object) -> str:
