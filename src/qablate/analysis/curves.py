@@ -1,5 +1,6 @@
 """Figures with lines: scores against length, validation curves against epochs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from numpy.typing import NDArray
 
 from qablate.analysis import style
 from qablate.analysis.figure import Drawing
@@ -19,9 +21,13 @@ from qablate.analysis.runs import Collection
 from qablate.catalog import model_info, task_info
 
 Shades = dict[int, Any]
+Floats = NDArray[np.float64]
 ARCHITECTURES = ("transformer", "mamba", "hydra")
 DODGE = 0.03
 """Shift between groups along log2 L, so that seed points of two models do not cover each other."""
+
+MARGIN = 0.25
+"""Room on both sides of the lengths, in log2 L."""
 
 
 def length_curves(collection: Collection, task: str) -> Drawing:
@@ -52,7 +58,7 @@ def _length_panel(axis: Axes, collection: Collection, task: str, frame: pd.DataF
     handles = [_model_line(axis, model, frame[frame["model"] == model], info.metric) for model in models]
     handles += _reference_lines(axis, collection, task, models)
     lengths = collection.lengths(task)
-    axis.set_xlim(np.log2(lengths[0]) - 0.25, np.log2(lengths[-1]) + 0.25)
+    axis.set_xlim(np.log2(lengths[0]) - MARGIN, np.log2(lengths[-1]) + MARGIN)
     axis.set_xticks(np.log2(lengths), [str(length) for length in lengths])
     axis.text(0.0, 1.02, architecture, transform=axis.transAxes, fontsize=7.5, color="#333333", va="bottom")
     if frame.empty:
@@ -75,15 +81,20 @@ def _model_line(axis: Axes, model: str, runs: pd.DataFrame, metric: str) -> Line
 def _reference_lines(axis: Axes, collection: Collection, task: str, models: list[str]) -> list[Line2D]:
     """Draw the measured baseline and, for Selective Copy, every chunk ceiling that binds one of the models."""
     lengths = collection.lengths(task)
-    x = np.log2(lengths)
     if task == "selective_copy":
         axis.axhline(0, color=style.REFERENCE, linewidth=0.8)
         return [_baseline_entry("baseline"), *_ceiling_lines(axis, collection, models)]
     baseline = baseline_by_length(collection, task)["mean"].to_numpy(dtype=float)
     if np.isnan(baseline).all():
         return []
-    axis.plot(x, baseline, color=style.REFERENCE, linewidth=0.8)
+    axis.plot(*_beyond_ends(lengths, baseline), color=style.REFERENCE, linewidth=0.8)
     return [_baseline_entry("majority" if task == "forrelation" else "baseline")]
+
+
+def _beyond_ends(lengths: list[int], values: Sequence[float]) -> tuple[Floats, Floats]:
+    """Return log2 L and values of a reference line, drawn on at both ends, so that one length gives a line too."""
+    x = np.log2(lengths)
+    return np.array([x[0] - MARGIN, *x, x[-1] + MARGIN]), np.array([values[0], *values, values[-1]])
 
 
 def _baseline_entry(label: str) -> Line2D:
@@ -103,7 +114,7 @@ def _ceiling_lines(axis: Axes, collection: Collection, models: list[str]) -> lis
     handles = []
     for dashes, (curve, bound) in zip(((2, 1.5), (6, 1.5), (1, 2)), groups.items(), strict=False):
         look: dict[str, Any] = {"color": style.COLOURS[bound[0]], "linewidth": 0.9, "linestyle": (0, dashes)}
-        axis.plot(np.log2(lengths), curve, alpha=0.8, **look)
+        axis.plot(*_beyond_ends(lengths, curve), alpha=0.8, **look)
         handles.append(Line2D([], [], label=f"ceiling {', '.join(bound)}", **look))
     return handles
 
@@ -148,7 +159,8 @@ def _curve_panel(axis: Axes, model: str, curves: pd.DataFrame, runs: pd.DataFram
 def _finish_curves(canvas: Canvas, axes: list[Axes], title: str, key: str, shades: Shades, has_values: bool) -> None:
     if key == "loss" and has_values:
         axes[0].set_yscale("log")
-        axes[0].yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=7))
+        low, high = axes[0].get_ylim()
+        axes[0].yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 30 * low else (1.0,)))
         axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes[0].yaxis.set_minor_locator(NullLocator())
     canvas.supxlabel("epoch", fontsize=8, y=0.01)

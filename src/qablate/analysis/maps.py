@@ -136,7 +136,7 @@ def _score_panel(axis: Axes, collection: Collection, task: str, rows: pd.DataFra
 
 
 def _write_score(axis: Axes, x: float, y: float, row: dict[str, Any], label: str) -> None:
-    ink = "white" if row["share"] < 0.55 else "black"
+    ink = "black" if row["share"] < 0.55 else "white"
     few = row["n"] < row["planned"]
     axis.text(x, y - (0.14 if few else 0), label, ha="center", va="center", color=ink, fontsize=7.5)
     if few:

@@ -45,7 +45,7 @@ SECTIONS = (
             "transform. The score is the accuracy on the test split.", ("length_forrelation", "learning_forrelation"),
             ("forrelation_overview", "forrelation_by_length", "per_seed_forrelation")),
     Section("Adding Problem", "Add the two marked values of a sequence. The score is the mean squared error on the "
-            "test split; R² is at its upper end for every model that learns the task and tells them apart badly.",
+            "test split; the error, not R², tells models apart that have learned the task.",
             ("length_adding_problem", "learning_adding_problem"), ("adding_by_length", "per_seed_adding_problem")),
     Section("Selective Copy", "Return the marked values of a sequence in their order. The score is R² on the test "
             "split over all outputs together.", ("length_selective_copy", "learning_selective_copy"),

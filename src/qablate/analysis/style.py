@@ -33,7 +33,7 @@ STATES = {
 """Words, colour and hatch of each state of a cell."""
 
 REFERENCE = "#555555"
-SHARE_MAP = "cividis"
+SHARE_MAP = "YlGnBu"
 LENGTH_MAP = "viridis"
 NARROW = 4.0
 WIDE = 5.2
