@@ -2,10 +2,10 @@
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +36,7 @@ class Run:
     code: int
     text: str
     errors: str
-    seconds: float
+    cpu_seconds: float
     cells: dict[Cell, str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,12 +71,14 @@ class Workspace:
 
     def snakemake(self, *arguments: str, **environment: str) -> Run:
         """Run Snakemake here, standard output and errors taken together."""
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
             [sys.executable, "-m", "snakemake", *arguments], cwd=self.folder, text=True, capture_output=True,
             env={**self.environment, **environment}, timeout=200, check=False,
         )
-        return Run(done.returncode, done.stdout + done.stderr, done.stderr, time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return Run(done.returncode, done.stdout + done.stderr, done.stderr, seconds)
 
     def cell(self, model: str, seed: int) -> Cell:
         """A cell of the tiny study."""
