@@ -1,6 +1,7 @@
 """A stand-in for the command line: takes the same options, writes valid results at once instead of training.
 
-QABLATE_FAKE_FAIL: name of a cell that fails; QABLATE_FAKE_STOP: name of a cell that stops for time once.
+Environment variables name the cell that something happens to: QABLATE_FAKE_FAIL (it fails), QABLATE_FAKE_STOP (it
+stops for time, once), QABLATE_FAKE_KILL (Snakemake is killed as soon as its result is written).
 """
 
 import argparse
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import factories
+import psutil
 
 from qablate.records import write_record
 from qablate.study import Study
@@ -49,6 +51,8 @@ def train(study: Study, options: argparse.Namespace) -> int:
         print("the dataset is not there", file=sys.stderr)
         return 2
     write_record(options.output, factories.record_of(study, cell))
+    if cell.name == os.environ.get("QABLATE_FAKE_KILL"):
+        next(process for process in psutil.Process().parents() if "snakemake" in process.cmdline()).kill()
     return 0
 
 

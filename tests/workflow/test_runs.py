@@ -1,6 +1,7 @@
 """Real runs of a tiny study with a stand-in for the trainer: what is trained, kept, moved and reported."""
 
 import os
+import signal
 import time
 
 from conftest import Workspace
@@ -85,6 +86,18 @@ def test_results_that_no_longer_stand_are_moved_and_trained(tiny: Workspace) -> 
     assert log.count("training ") == 3  # failed, stopped, resumed: the log was appended to
     assert tiny.report.read_text() == "4 cells"
     assert DONE in tiny.snakemake("-n").text
+
+
+def test_result_that_outlived_snakemake_is_kept(tiny: Workspace) -> None:
+    *others, last = tiny.study.cells
+    write_results(tiny.study, others)
+    assert tiny.snakemake("--cores", "1", QABLATE_FAKE_KILL=last.name).code == -signal.SIGKILL
+    assert tiny.study.state_of(last).state == "done"
+    assert tiny.snakemake("--unlock").code == 0
+    run = tiny.snakemake("-n")
+    assert run.code == 0, run.text
+    assert not run.cells
+    assert "report on all cells" in run.text
 
 
 def test_progress_trains_nothing(tiny: Workspace) -> None:
