@@ -2,6 +2,7 @@
 #   make demo        12 models x 3 tasks, small: trains 72 cells and writes results/demo/combined_report.md
 #   make test        ruff, mypy and the tests (EXTRAS=gpu also installs what the GPU tests need)
 #   make test-full   the same with the long tests
+#   make bench       gates on speed: ratios, a minute; `qablate bench` measures the machine
 #   make lint        ruff and mypy
 
 PYTHON ?= python3
@@ -13,10 +14,10 @@ STAMP := .venv/installed$(addprefix -,$(EXTRAS))
 # One thread a process: cells and tests run side by side, one a core.
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test test-full lint setup
+.PHONY: help demo test test-full bench lint setup
 
 help:
-	@sed -n '2,5s/^# *//p' Makefile
+	@sed -n '2,6s/^# *//p' Makefile
 
 demo: $(STAMP)
 	$(BIN)/snakemake --profile profiles/local --configfile workflow/studies/demo.yaml --quiet host reason
@@ -27,9 +28,13 @@ test: lint
 
 test-full: lint
 	$(BIN)/pytest -n 2 -q
+	$(BIN)/pytest -q benchmarks
+
+bench: $(STAMP)
+	$(BIN)/pytest -q benchmarks
 
 lint: $(STAMP)
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy src
 
 setup: $(STAMP)

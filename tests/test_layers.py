@@ -9,11 +9,13 @@ import qablate
 
 ROOT = Path(qablate.__file__).parent
 LAYERS = {
-    **dict.fromkeys(("errors", "catalog", "files", "config", "study", "records", "provenance", "plan", "__init__"), 0),
+    **dict.fromkeys(("errors", "catalog", "files", "config", "study", "records", "provenance", "plan", "costs"), 0),
+    "__init__": 0,
     **dict.fromkeys(("simd", "selfcheck"), 0.5),    # what compiled kernels of layer 1 share
     **dict.fromkeys(("tasks", "quantum", "ssm", "importing"), 1),
     **dict.fromkeys(("models", "analysis"), 2),
-    **dict.fromkeys(("training", "bench"), 3),
+    "training": 3,
+    "bench": 3.5,
     "cli": 4,
 }
 HEAVY = {"torch", "pennylane", "numba", "triton"}

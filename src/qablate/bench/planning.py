@@ -1,0 +1,133 @@
+"""Hours that the missing cells of a study need on this machine, and the cost table that says so."""
+
+import os
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from qablate.bench.presentation import COLUMNS
+from qablate.bench.steps import measure_step
+from qablate.catalog import MODELS
+from qablate.costs import CostRow, CostTable, Estimate, to_csv, with_rows
+from qablate.errors import QablateError
+from qablate.files import write_atomic
+from qablate.provenance import provenance_of_process, utc_now
+from qablate.records import RecordError, read_record
+from qablate.study import Cell, Study
+from qablate.training.cell import prepare_torch
+
+COST_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """Missing cells of one model: how many, their hours, of how many no cost is known, and what the hours rest on."""
+
+    model: str
+    n_missing: int
+    hours: float
+    n_unknown: int
+    sources: tuple[str, ...]
+
+
+def plan_hours(study: Study, table: CostTable, device: str) -> list[ModelPlan]:
+    """Sum up the missing cells of a study, model by model; hours are of one core or one GPU."""
+    missing = [cell for cell in study.cells if study.state_of(cell).state != "done"]
+    used = epochs_used(study)
+    plans = []
+    for model in study.config["models"]:
+        cells = [cell for cell in missing if cell.model == model]
+        found = [estimate for cell in cells if (estimate := _estimate(study, table, device, cell, used))]
+        sources = tuple(sorted({estimate.source for estimate in found}))
+        plans.append(ModelPlan(model, len(cells), sum(e.seconds for e in found) / 3600, len(cells) - len(found),
+                               sources))
+    return plans
+
+
+def epochs_used(study: Study) -> dict[tuple[str, str], float]:
+    """Median number of epochs of the results at hand, for each model and task that has any."""
+    found: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for cell in study.cells:
+        path = study.result_path(cell)
+        if not path.exists():
+            continue
+        try:
+            record = read_record(path)
+        except RecordError:
+            continue  # the state of the cell says so; here it is only one number less
+        found[cell.model, cell.task].append(record["epochs_trained"])
+    return {key: statistics.median(epochs) for key, epochs in found.items()}
+
+
+def _estimate(
+    study: Study, table: CostTable, device: str, cell: Cell, used: dict[tuple[str, str], float]
+) -> Estimate | None:
+    limit, n_items = study.config["training"]["max_epochs"], study.config["data"]["n_samples"]
+    epochs = used.get((cell.model, cell.task))
+    return table.estimate(device, cell.model, cell.task, cell.length, limit, n_items, epochs)
+
+
+def device_name() -> str:
+    """`cpu`, or the name of the GPU at hand, as the cost table has it."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def print_plan(study: Study, plans: Sequence[ModelPlan], device: str) -> None:
+    """Print the hours, model by model and in all, in 80 columns."""
+    cores = os.cpu_count() or 1
+    unit = "core hours" if device == "cpu" else "GPU hours"
+    table = Table(title=f"study {study.name} on {device}: missing cells", title_justify="left")
+    for column in ("model", "cells", unit):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for plan in plans:
+        table.add_row(plan.model, str(plan.n_missing), _hours(plan))
+    total = sum(plan.hours for plan in plans)
+    table.add_row("all", str(sum(plan.n_missing for plan in plans)), f"{total:.2f}", style="bold")
+    console = Console(width=COLUMNS)
+    console.print(table)
+    if device == "cpu":
+        console.print(f"{cores} cores, one cell a core: {total / cores:.2f} h", highlight=False)
+    for source in sorted({_kind(source) for plan in plans for source in plan.sources}):
+        console.print(f"from: {source}", highlight=False)
+
+
+def _hours(plan: ModelPlan) -> str:
+    return f"{plan.hours:.2f}" + (f" + {plan.n_unknown} cells unknown" if plan.n_unknown else "")
+
+
+def _kind(source: str) -> str:
+    """A source without the words that differ from length to length."""
+    return source.replace("from adding_problem ", "from ").partition(" L=")[0] if source.startswith("from") else source
+
+
+def measure_costs(study: Study, path: Path, models: Iterable[str], rounds: int = COST_ROUNDS) -> list[CostRow]:
+    """Measure the epochs of a study's models, tasks and lengths; write them into the cost table at `path`.
+
+    CPU time on a CPU (what one free core would take), wall time on a GPU. Raises QablateError for a study whose
+    models are not of the published size, because the table is of these.
+    """
+    published = {"n_qubits": 6, "n_layers": 2, "d_model": 128, "d_state": 16, "n_heads": 4, "dropout": 0.1}
+    if study.config["model"] != published or study.config["data"]["n_samples"] != 5000:
+        raise QablateError(f"bench --costs: study '{study.name}' has other sizes than the published; use config.yaml")
+    device = prepare_torch(study)
+    name = device_name() if device.type == "cuda" else "cpu"
+    clock = "epoch_wall_s" if device.type == "cuda" else "epoch_cpu_s"
+    used, processor = epochs_used(study), provenance_of_process()["cpu"]
+    source = f"qablate bench --costs, {utc_now()[:10]}" + (f", {processor}, 1 core" if name == "cpu" else "")
+    rows = []
+    table = CostTable.read(path) if path.exists() else CostTable([])
+    for model in models:
+        for task, settings in study.config["tasks"].items():
+            for length in settings["lengths"]:
+                spec = study.dataset(task, length, study.config["seeds"][0])
+                row = measure_step(study, spec, MODELS[model].id, rounds, device, compare=False, share=False)
+                rows.append(CostRow(name, model, task, length, row[clock], used.get((model, task)), source))
+                print(f"{model} {task} L={length}: {row[clock]:.2f} s an epoch", flush=True)
+        write_atomic(path, to_csv(with_rows(table, rows)))  # after each model: hours may pass before the last
+    return rows

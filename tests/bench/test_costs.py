@@ -1,0 +1,105 @@
+"""The cost table: what it says of a cell it holds, of one it does not, and of a file that is wrong."""
+
+import subprocess
+import sys
+
+import pytest
+
+from qablate.costs import COLUMNS, CostRow, CostTable, to_csv, with_rows
+from qablate.errors import QablateError
+
+
+def row(model="1b", task="adding_problem", length=100, seconds=2.0, epochs=None, device="cpu"):
+    return CostRow(device, model, task, length, seconds, epochs, "measured")
+
+
+TABLE = CostTable(
+    [row(), row(length=400, seconds=5.0), row(task="selective_copy", length=1000, seconds=9.0, epochs=30)]
+)
+
+
+@pytest.mark.parametrize(
+    ("task", "length", "seconds_per_epoch", "words"),
+    [
+        ("adding_problem", 100, 2.0, "measured"),
+        ("adding_problem", 150, 3.0, "from adding_problem L=100, in proportion to length"),
+        ("adding_problem", 300, 5.0, "from adding_problem L=400, taken as just as slow"),
+        ("adding_problem", 50, 2.0, "from adding_problem L=100, taken as just as slow"),
+        ("adding_problem", 1000, 12.5, "from adding_problem L=400, in proportion to length"),
+        ("forrelation", 200, 4.0, "from adding_problem L=100, in proportion to length"),
+    ],
+)
+def test_the_nearest_length_stands_in(task, length, seconds_per_epoch, words):
+    estimate = TABLE.estimate("cpu", "1b", task, length, max_epochs=100)
+    assert estimate is not None
+    assert estimate.seconds_per_epoch == pytest.approx(seconds_per_epoch)
+    assert estimate.seconds == pytest.approx(seconds_per_epoch * estimate.epochs)
+    assert words in estimate.source
+
+
+@pytest.mark.parametrize(
+    ("task", "used", "limit", "epochs", "words"),
+    [
+        ("adding_problem", 12, 100, 12, "results at hand"),
+        ("selective_copy", None, 100, 30, "earlier results"),
+        ("adding_problem", None, 100, 47, "published logs"),
+        ("forrelation", None, 100, 100, "all epochs"),
+        ("adding_problem", None, 6, 6, "published logs"),
+    ],
+)
+def test_epochs_come_from_the_best_source(task, used, limit, epochs, words):
+    estimate = TABLE.estimate("cpu", "1b", task, 1000, limit, epochs_used=used)
+    assert estimate is not None
+    assert estimate.epochs == epochs
+    assert words in estimate.source
+
+
+def test_fewer_items_cost_less():
+    whole, half = (TABLE.estimate("cpu", "1b", "adding_problem", 100, 100, n_items=n) for n in (5000, 2500))
+    assert whole is not None and half is not None
+    assert half.seconds == pytest.approx(whole.seconds / 2)
+
+
+def test_what_the_table_does_not_hold_has_no_estimate():
+    assert TABLE.estimate("cpu", "2a", "adding_problem", 100, 100) is None
+    assert TABLE.estimate("NVIDIA H200", "1b", "adding_problem", 100, 100) is None
+
+
+def test_the_file_gives_back_the_rows(tmp_path):
+    path = tmp_path / "costs.csv"
+    path.write_bytes(to_csv(with_rows(TABLE, [row(seconds=3.0)])))
+    table = CostTable.read(path)
+    assert len(table.rows) == len(TABLE.rows)
+    assert table.rows[0] == row(seconds=3.0)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("cpu,1b,adding_problem,100,-1,,x", "line 2"),
+        ("cpu,1b,adding_problem,100,nan,,x", "line 2"),
+        ("cpu,1b,adding_problem,long,1,,x", "line 2"),
+        ("cpu,9z,adding_problem,100,1,,x", "unknown model '9z'"),
+        ("cpu,1b,adding_problem", "line 2"),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path, line, words):
+    path = tmp_path / "costs.csv"
+    path.write_text(",".join(COLUMNS) + f"\n{line}\n")
+    with pytest.raises(QablateError, match=words) as error:
+        CostTable.read(path)
+    assert "costs.csv" in str(error.value)
+
+
+def test_a_missing_file_or_column_is_named(tmp_path):
+    with pytest.raises(QablateError, match=r"none\.csv: cannot read costs"):
+        CostTable.read(tmp_path / "none.csv")
+    (tmp_path / "some.csv").write_text("device,model\n")
+    with pytest.raises(QablateError, match="no column task"):
+        CostTable.read(tmp_path / "some.csv")
+
+
+def test_reading_costs_needs_nothing_heavy():
+    code = "import sys, qablate.costs; print(sorted({'torch', 'pandas', 'numpy', 'rich'} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert run.stdout.strip() == "[]"
