@@ -6,6 +6,10 @@ class QablateError(Exception):
 
     exit_code = 2
 
+    def __str__(self) -> str:
+        """The message in one line that any terminal can show, whatever a file put into it."""
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in super().__str__())
+
 
 class MachineError(QablateError):
     """The machine failed, not the input: no space, no memory, no permission. The same command may work later."""

@@ -1,0 +1,259 @@
+"""What else goes wrong: memory, damaged and forged checkpoints, a missing GPU, a bug, a closed pipe, a hostile path."""
+
+import hashlib
+import io
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tracemalloc
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from factories import write_results
+from harness import KillAtStep, Workplace, copy_of, workplace
+
+from qablate.errors import QablateError
+from qablate.records import read_record
+from qablate.training.checkpoint import (
+    CheckpointDamaged,
+    CheckpointIdentity,
+    load_checkpoint,
+    previous,
+    read_checkpoint,
+)
+
+TWO_EPOCHS = {"max_epochs": 2, "batch_size": 48}
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory) -> Workplace:
+    return workplace(tmp_path_factory.mktemp("faults") / "fresh", training=TWO_EPOCHS)
+
+
+@pytest.fixture(scope="module")
+def whole(fresh) -> Workplace:
+    place = copy_of(fresh, fresh.folder.with_name("whole"))
+    assert place.run() == 0
+    return place
+
+
+@pytest.fixture
+def halfway(fresh, tmp_path) -> Workplace:
+    """A cell that was killed and has checkpoints of two generations."""
+    place = copy_of(fresh, tmp_path / "halfway")
+    assert place.run(KillAtStep(16)) == -signal.SIGKILL
+    assert len(place.checkpoints()) == 2
+    return place
+
+
+def flip_a_bit(path: Path, place: float = 0.7) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 4
+    path.write_bytes(bytes(content))
+
+
+def last_event(place: Workplace) -> dict:
+    return place.events()[-1]
+
+
+@pytest.mark.parametrize("place_of_bit", [0.0, 0.3, 0.999])
+def test_a_flipped_bit_in_a_checkpoint_costs_one_interval(halfway, whole, place_of_bit):
+    flip_a_bit(halfway.checkpoint, place_of_bit)
+    older = read_checkpoint(previous(halfway.checkpoint))["progress"]
+    assert halfway.run() == 0
+    events = halfway.events()
+    assert "damaged" in [event["event"] for event in events]
+    (resumed,) = (event for event in events if event["event"] == "resume")
+    assert (resumed["epoch"], resumed["batch"]) == (older["epoch"], older["batch"])
+    assert halfway.files() == whole.files()
+    assert halfway.leftovers() == []
+
+
+def test_both_checkpoints_damaged_means_from_the_start(halfway, whole):
+    for checkpoint in halfway.checkpoints():
+        flip_a_bit(checkpoint)
+    assert halfway.run() == 0
+    names = [event["event"] for event in halfway.events()]
+    assert (names.count("damaged"), names.count("start"), names.count("resume")) == (2, 2, 0)
+    assert halfway.files() == whole.files()
+    assert halfway.leftovers() == []
+
+
+def test_a_checkpoint_that_does_not_fit_the_model_is_one_line(halfway):
+    body = torch.load(io.BytesIO(halfway.checkpoint.read_bytes().partition(b"\n")[2]), weights_only=True)
+    body["progress"]["surplus"] = 1
+    write_checkpoint(halfway.checkpoint, body)
+    assert halfway.run() == 2
+    (line,) = halfway.messages()
+    assert "does not fit this model" in line
+    assert "Traceback" not in halfway.log.read_text()
+    assert last_event(halfway)["event"] == "fail"
+    assert halfway.checkpoint.exists()
+
+
+def write_checkpoint(path: Path, state: dict) -> None:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    seal(path, buffer.getvalue())
+
+
+def seal(path: Path, body: bytes) -> None:
+    """A file with the right checksum: what somebody who knows the format could forge."""
+    path.write_bytes(b"qablate-checkpoint-1 " + hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+
+
+def test_a_checkpoint_that_would_grow_is_refused_before_memory_is_taken(tmp_path):
+    buffer = io.BytesIO()
+    torch.save({"format": 1, "weights": torch.zeros(25_000_000)}, buffer)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(buffer) as genuine, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as bomb:
+        for member in genuine.infolist():
+            bomb.writestr(member.filename, genuine.read(member))
+    path = tmp_path / "c.pt"
+    seal(path, packed.getvalue())
+    assert path.stat().st_size < 1_000_000
+    tracemalloc.start()
+    with pytest.raises(CheckpointDamaged, match="is compressed"):
+        read_checkpoint(path)
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"qablate-checkpoint-1 \n", b"PK\x03\x04" + bytes(50)])
+def test_sealed_nonsense_is_damaged(tmp_path, content):
+    path = tmp_path / "c.pt"
+    for write in (path.write_bytes, lambda body: seal(path, body)):
+        write(content)
+        with pytest.raises(CheckpointDamaged) as caught:
+            read_checkpoint(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_folder_in_place_of_a_checkpoint_is_one_line(tmp_path):
+    (tmp_path / "c.pt").mkdir()
+    with pytest.raises(QablateError, match="cannot read"):
+        load_checkpoint(tmp_path / "c.pt", CheckpointIdentity("a", "b", "c"), torch.device("cpu"))
+
+
+@dataclass(frozen=True)
+class LittleMemory:
+    """Leaves the process `megabytes` more than it has."""
+
+    megabytes: int
+
+    def __call__(self) -> None:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + self.megabytes * 1_000_000
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
+def test_out_of_memory_then_enough(tmp_path):
+    place = workplace(tmp_path / "cell", training={"max_epochs": 1, "batch_size": 4096}, model={"d_model": 128},
+                      data={"n_samples": 5000})
+    whole = copy_of(place, tmp_path / "whole")
+    assert whole.run() == 0
+    assert place.run(LittleMemory(60)) == 1
+    assert last_event(place) == {"event": "fail", "reason": "out of memory"}
+    (line,) = place.messages()
+    assert "1b_adding_problem_L16_seed2024: out of memory" in line
+    assert "Traceback" not in place.log.read_text()
+    assert not place.output.exists()
+    assert place.run() == 0
+    assert place.files() == whole.files()
+
+
+class NoModel:
+    """A bug: building the model divides by zero."""
+
+    def __call__(self) -> None:
+        from qablate.training import cell
+
+        cell.build_seeded = lambda *_: 1 / 0
+
+
+def test_a_bug_is_logged_with_its_trace_and_its_reason(fresh, whole, tmp_path):
+    place = copy_of(fresh, tmp_path / "cell")
+    assert place.run(NoModel()) == 1
+    assert last_event(place) == {"event": "fail", "reason": "ZeroDivisionError: division by zero"}
+    assert "Traceback" in place.log.read_text()
+    assert not place.output.exists()
+    assert place.run() == 0
+    assert place.files() == whole.files()
+
+
+def test_a_missing_gpu_is_the_last_event(fresh, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    place = copy_of(fresh, tmp_path / "cell")
+    assert place.run(command=[*place.command(), "--device", "cuda"]) == 2
+    assert last_event(place)["event"] == "fail"
+    assert "torch sees no GPU" in last_event(place)["reason"]
+    (line,) = place.messages()
+    assert "torch sees no GPU" in line
+
+
+def test_a_missing_dataset_is_the_last_event(fresh, tmp_path):
+    place = copy_of(fresh, tmp_path / "cell")
+    next(place.folder.rglob("*.npz")).unlink()
+    assert place.run() == 2
+    assert last_event(place)["event"] == "fail"
+    assert "makes it" in last_event(place)["reason"]
+
+
+def test_a_closed_pipe_is_no_success(fresh, tmp_path):
+    """`qablate train ... | head -1` kills the training when head has gone; that must not look like a finished cell."""
+    place = copy_of(fresh, tmp_path / "cell")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "qablate.cli", *place.command()], cwd=place.folder, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    process.stdout.close()
+    assert process.wait(120) == 141
+    assert process.stderr.read() == b""
+    assert not place.output.exists()
+
+
+class OpensNothing:
+    """Ends the process with 99 when it opens a file of this name."""
+
+    def __call__(self) -> None:
+        sys.addaudithook(lambda event, arguments: os._exit(99)
+                         if event == "open" and "secret" in str(arguments[0]) else None)
+
+
+@pytest.mark.parametrize("command", [None, pytest.param(["report", "--partial"], marks=pytest.mark.full)])
+def test_no_path_inside_a_record_is_followed(fresh, tmp_path, command):
+    place = copy_of(fresh, tmp_path / "cell")
+    secret = tmp_path / "secret.npz"
+    np.savez(secret, outputs=np.zeros((12, 1)))
+    predictions = {"file": str(secret), "sha256": hashlib.sha256(secret.read_bytes()).hexdigest(), "n": 12}
+    write_results(place.study, [place.cell], predictions=predictions)
+    assert read_record(place.output)["predictions"]["file"] == str(secret)
+    assert place.study.state_of(place.cell).state == "done"
+    assert place.run(OpensNothing(), command) == 0
+
+
+def test_the_hook_of_the_test_above_bites(fresh, tmp_path):
+    place = copy_of(fresh, tmp_path / "cell")
+    (place.folder / "secret.yaml").write_text("{}")
+    assert place.run(OpensNothing(), [*place.command(), "--config", "config.yaml", "secret.yaml"]) == 99
+
+
+def test_a_result_made_with_a_key_twice_is_refused(whole, tmp_path):
+    place = copy_of(whole, tmp_path / "cell")
+    record = json.loads(place.output.read_text())
+    text = json.dumps(record)[:-1] + f', "test_mse": {record["test_mse"] / 2}}}'
+    place.output.write_text(text)
+    assert place.study.state_of(place.cell).state == "unreadable"
+    assert place.run() == 2
+    (line,) = place.messages()
+    assert "a key stands twice" in line
+    assert place.output.read_text() == text

@@ -1,0 +1,267 @@
+"""Result files and settings damaged at random: refused in one line, or sound; never an exception of another kind.
+
+What is mutated are real files: results of trainings done here, in both schemas, and the settings that come with the
+project. `make test` tries 1,000 inputs of each kind, `make test-full` 10,000.
+"""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+from factories import CONFIG, schema1_of
+from harness import workplace
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from qablate.catalog import MODELS, TASKS
+from qablate.config import ConfigError, load_config
+from qablate.records import METRICS, RecordError, parse_record, settings_of_record
+from qablate.study import Cell, Study
+from qablate.training.cell import train_cell
+from qablate.training.progress import HISTORY
+
+TOKENS = [
+    b"null", b"true", b"-1", b"0", b"1e999", b"NaN", b"-Infinity", b"9" * 30, b"9" * 5000, b"1.0", b'"ok"', b'""',
+    b'"\\ud800"', b"[]", b"{}", b"[" * 2000, b'{"a":' * 500, b"\x00", b"\xff", b"\n", b", ", b": ", b"- ",
+    b"&a ", b"*a", b"!!int ''", b"!!python/object:os.system x", b"!!timestamp x", b"<<: ", b"'", b"#", b"2001-99-99", b".inf",
+    b"0x" + b"f" * 9000,
+]
+PLACES = st.integers(0, 2**20)
+CHANGES = st.lists(
+    st.tuples(st.sampled_from(["flip", "cut", "drop", "insert", "copy", "replace"]), PLACES, PLACES,
+              st.sampled_from(TOKENS) | st.binary(min_size=1, max_size=6)),
+    min_size=1, max_size=4,
+)
+N_INPUTS = [1000, pytest.param(10_000, marks=[pytest.mark.full, pytest.mark.timeout(3600)])]
+KINDS = (*METRICS["regression"], *METRICS["classification"])
+
+
+def mutated(content: bytes, changes) -> bytes:
+    """Apply changes one after another; `place` and `more` say where and how long."""
+    for kind, place, more, token in changes:
+        at = place % (len(content) + 1)
+        length = more % 40 + 1
+        middle = {
+            "flip": bytes(byte ^ (1 << more % 8) for byte in content[at : at + 1]),
+            "cut": None,
+            "drop": b"",
+            "insert": token + content[at : at + length],
+            "copy": content[more % (len(content) + 1) :][: 3 * length],
+            "replace": token,
+        }[kind]
+        end = at + (1 if kind == "flip" else length)
+        content = content[:at] if middle is None else content[:at] + middle + content[end:]
+    return content
+
+
+def given_times(n: int, **strategies):
+    """Run a test on `n` inputs."""
+    def decorate(test):
+        options = settings(max_examples=n, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+        return options(given(**strategies)(test))
+
+    return decorate
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory) -> list[tuple[bytes, Study, Cell]]:
+    """Results of three trainings, each also as the published code would have written it."""
+    found = []
+    for task in TASKS:
+        place = workplace(tmp_path_factory.mktemp(task), "1b", task, training={"max_epochs": 2, "batch_size": 48})
+        place.study.config["run"] |= {"checkpoint_interval_s": 1e9}
+        assert train_cell(place.study, place.cell, place.output) == 0
+        content = place.output.read_bytes()
+        published = json.dumps(schema1_of(json.loads(content)), indent=2).encode()
+        found += [(version, place.study, place.cell) for version in (content, published)]
+    return found
+
+
+def assert_sound(record: dict) -> None:
+    """What a finished cell must be, said without the code that decides it."""
+    assert record["model_id"] in MODELS
+    kind = TASKS[record["task"]].kind
+    assert record["task_type"] == kind
+    assert record["data_info"]["n_timesteps"] == record["seq_len"] > 0
+    assert record["status"] in ("ok", "diverged", "no_improvement")
+    curves, n = record["history"], record["epochs_trained"]
+    assert all(len(curves[key]) == n for key in HISTORY)
+    assert curves["epochs"] == list(range(1, len(curves["epochs"]) + 1))
+    assert all(record.get(key) is None for key in KINDS if key not in METRICS[kind])
+    if record["status"] == "ok":
+        assert all(math.isfinite(v) for key in ("train_loss", "val_loss", "val_metric") for v in curves[key])
+        best = (min if kind == "regression" else max)(curves["val_metric"])
+        assert abs(record["best_val_metric"] - best) <= 1e-9
+        assert all(math.isfinite(record[key]) for key in METRICS[kind] if key != "test_auc")
+
+
+def judge(content: bytes, study: Study, cell: Cell) -> bool:
+    """Read a result file; return whether it was taken for one."""
+    try:
+        record = parse_record(content, Path(cell.result_name))
+    except RecordError as error:
+        assert "\n" not in str(error)
+        str(error).encode("utf-8")
+        return False
+    assert_sound(record)
+    settings_of_record(record)
+    assert all("\n" not in line for line in study.differences(cell, record))
+    return True
+
+
+@pytest.mark.parametrize("n_inputs", N_INPUTS)
+def test_result_files_damaged_in_their_bytes(real, n_inputs):
+    taken = []
+
+    @given_times(n_inputs, which=st.sampled_from(real), changes=CHANGES)
+    def damage(which, changes):
+        content, study, cell = which
+        taken.append(judge(mutated(content, changes), study, cell))
+
+    assert all(judge(*one) for one in real)
+    damage()
+    print(f"{len(taken)} inputs, {sum(taken)} taken for results (digits changed, or nothing that counts)")
+    assert len(taken) >= n_inputs
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(
+    ["ok", "diverged", "no_improvement", "patience", "non_finite", 1, 2, 2**63, 10**30, -1, 0.0, 1.0, 1e308])
+VALUES = LEAVES | st.lists(LEAVES, max_size=4) | st.dictionaries(st.text(max_size=4), LEAVES, max_size=3)
+
+
+def paths_of(value, prefix=()):
+    """Every place in nested mappings and lists."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield (*prefix, key)
+        yield from paths_of(item, (*prefix, key))
+
+
+def with_changes(value, changes):
+    """A deep copy with values replaced or (value Ellipsis) removed; places that are gone meanwhile are skipped."""
+    value = json.loads(json.dumps(value))
+    for (*parents, last), new in changes:
+        target = value
+        try:
+            for key in parents:
+                target = target[key]
+            if new is ...:
+                del target[last]
+            else:
+                target[last] = new
+        except (KeyError, IndexError, TypeError):
+            continue
+    return value
+
+
+def value_changes(base):
+    places = st.sampled_from(list(paths_of(base)))
+    return st.lists(st.tuples(places, VALUES | st.just(...)), min_size=1, max_size=3)
+
+
+@pytest.mark.parametrize("n_inputs", N_INPUTS)
+def test_result_files_damaged_in_their_values(real, n_inputs):
+    taken = []
+    choices = st.sampled_from(real).flatmap(lambda one: st.tuples(st.just(one), value_changes(json.loads(one[0]))))
+
+    @given_times(n_inputs, choice=choices)
+    def damage(choice):
+        (content, study, cell), changes = choice
+        taken.append(judge(json.dumps(with_changes(json.loads(content), changes)).encode(), study, cell))
+
+    damage()
+    print(f"{len(taken)} inputs, {sum(taken)} taken for results")
+    assert len(taken) >= n_inputs
+
+
+DEMO = Path(__file__).parents[2] / "workflow/studies/demo.yaml"
+
+
+def judge_settings(files: list[Path], laid_over: dict) -> bool:
+    """Read a study's settings; return whether they were taken, and were all that a study needs."""
+    try:
+        study = Study(load_config(files, laid_over))
+    except ConfigError as error:
+        assert "\n" not in str(error)
+        str(error).encode("utf-8")
+        return False
+    for cell in study.cells[:3]:
+        study.settings_sha256(cell)
+        assert type(cell.length) is type(cell.seed) is int
+        assert study.result_path(cell).name == cell.result_name
+        assert all(size > 0 for size in study.dataset(cell.task, cell.length, cell.seed).split_sizes)
+    training = study.config["training"]
+    assert type(training["max_epochs"]) is int
+    assert 0 < training["learning_rate"] < math.inf
+    return True
+
+
+@pytest.mark.parametrize("n_inputs", N_INPUTS)
+def test_settings_damaged_in_their_bytes(tmp_path, n_inputs):
+    taken, base, over = [], tmp_path / "base.yaml", tmp_path / "over.yaml"
+    published, demo = (compact(path) for path in (CONFIG, DEMO))
+
+    @given_times(n_inputs, changes=CHANGES, which=st.booleans())
+    def damage(changes, which):
+        base.write_bytes(published if which else mutated(published, changes))
+        over.write_bytes(mutated(demo, changes) if which else b"{}")
+        taken.append(judge_settings([base, over], {}))
+
+    damage()
+    print(f"{len(taken)} inputs, {sum(taken)} taken for settings")
+    assert len(taken) >= n_inputs
+
+
+def compact(path: Path) -> bytes:
+    """A settings file without its comments, so that most damage hits something."""
+    lines = [line.split(" #")[0].rstrip() for line in path.read_text().splitlines() if not line.startswith("#")]
+    return "\n".join(line for line in lines if line).encode()
+
+
+@pytest.mark.parametrize("n_inputs", N_INPUTS)
+def test_settings_damaged_in_their_values(n_inputs):
+    taken = []
+    published = yaml.safe_load(CONFIG.read_text())
+
+    @given_times(n_inputs, changes=value_changes(published))
+    def damage(changes):
+        taken.append(judge_settings([], with_changes(published, changes)))
+
+    damage()
+    print(f"{len(taken)} inputs, {sum(taken)} taken for settings")
+    assert len(taken) >= n_inputs
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [x]\nb: &b [*a, *a]\nc: [*b, *b]\n",
+        "a: &a {b: *a}",
+        "seeds: [!!int '']",
+        "name: !!timestamp x",
+        "name: !!bool maybe",
+        "seeds: 0x" + "f" * 9000,
+        "seeds: " + "9" * 9000,
+        "name: !!python/object/apply:os.system [x]",
+        "[" * 5000,
+        "? [a, b]\n: c",
+    ],
+)
+def test_hostile_yaml_is_one_line(tmp_path, text):
+    path = tmp_path / "over.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config([CONFIG, path])
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "change", [{"seeds": [2024.0]}, {"model": {"d_model": 128.0}}, {"training": {"patience": True}}]
+)
+def test_a_whole_number_is_written_as_one(change):
+    """100.0 would stand in file names and hashes as another number than 100."""
+    with pytest.raises(ConfigError, match="is not of type integer"):
+        load_config([CONFIG], change)

@@ -1,0 +1,156 @@
+"""Killed anywhere, a cell goes on and ends equal: the same numbers, predictions and weights, bit for bit."""
+
+import os
+import signal
+import time
+from itertools import cycle
+
+import numpy as np
+import pytest
+from harness import KillAtStep, Workplace, copy_of, workplace
+from warmed import CELLS
+
+KILLED = -signal.SIGKILL
+
+
+def undisturbed(tmp_path, name: str, *cell: str, **changes) -> tuple[Workplace, Workplace, float]:
+    """A cell before its training, the same cell trained in one go, and the seconds that took."""
+    fresh = workplace(tmp_path / f"{name}-fresh", *cell, **changes)
+    whole = copy_of(fresh, tmp_path / f"{name}-whole")
+    began = time.monotonic()
+    assert whole.run() == 0
+    return fresh, whole, time.monotonic() - began
+
+
+@pytest.mark.parametrize("n_kills", [4, pytest.param(30, marks=[pytest.mark.full, pytest.mark.timeout(900)])])
+def test_killed_at_random_moments(tmp_path, n_kills):
+    rng, kills, in_a_write = np.random.default_rng(2024), 0, 0
+    for turn, cell in enumerate(cycle(CELLS)):
+        fresh, whole, seconds = undisturbed(tmp_path, str(turn), *cell)
+        place = copy_of(fresh, tmp_path / str(turn))
+        code = None
+        while code != 0:
+            process = place.start()
+            if kills < n_kills:
+                process.join(rng.uniform(0.02, 0.5 * seconds))
+                process.kill()
+            process.join()
+            code = process.exitcode
+            assert code in (0, KILLED)
+            if code == KILLED:
+                kills += 1
+                in_a_write += any(place.folder.rglob("*.tmp"))
+                assert not place.output.exists() or place.files() == whole.files()
+        assert place.files() == whole.files()
+        assert place.leftovers() == []
+        if kills >= n_kills:
+            break
+    print(f"{kills} kills in {turn + 1} cells, {in_a_write} of them during a write")
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory) -> tuple[Workplace, Workplace, int]:
+    """One epoch of two batches, a checkpoint after each: fresh, trained, and how often files are changed by it."""
+    fresh, whole, _ = undisturbed(
+        tmp_path_factory.mktemp("steps"), "short", training={"max_epochs": 1, "batch_size": 48}
+    )
+    counted = copy_of(fresh, fresh.folder.with_name("counted"))
+    assert counted.run(KillAtStep(0)) == 0
+    assert counted.files() == whole.files()
+    return fresh, whole, int((counted.folder / "steps").read_text())
+
+
+@pytest.mark.parametrize("part", [8, pytest.param(1, marks=[pytest.mark.full, pytest.mark.timeout(900)])])
+def test_killed_between_any_two_changes_of_a_file(short, tmp_path, part):
+    """Every write (cut in its middle), sync, rename and removal of checkpoints, weights, predictions and result."""
+    fresh, whole, n_steps = short
+    assert n_steps > 25
+    for step in range(n_steps, 0, -part):
+        place = copy_of(fresh, tmp_path / str(step))
+        assert place.run(KillAtStep(step)) == KILLED
+        if place.output.exists():
+            assert place.files() == whole.files()  # never a part of a result
+        assert place.run() == 0
+        assert place.files() == whole.files(), step
+        assert place.leftovers() == [], step
+    print(f"{n_steps // part} of {n_steps} steps")
+
+
+def test_a_whole_training_is_not_repeated_when_writing_its_result_was_killed(short, tmp_path):
+    fresh, whole, n_steps = short
+    place = copy_of(fresh, tmp_path / "late")
+    assert place.run(KillAtStep(n_steps - 8)) == KILLED  # the end of training is saved before anything else is written
+    epochs = place.log.read_text().count("Epoch ")
+    assert place.run() == 0
+    assert place.log.read_text().count("Epoch ") == epochs == 1
+    assert place.files() == whole.files()
+
+
+def test_leftovers_of_living_processes_stay(short, tmp_path):
+    fresh, _, _ = short
+    place = copy_of(fresh, tmp_path / "alive")
+    alive = place.output.with_name(f".{place.output.name}.{os.uname().nodename}-{os.getpid()}.abc.tmp")
+    old = place.output.with_name(f".{place.output.name}.elsewhere-1.abc.tmp")
+    alive.parent.mkdir(parents=True)
+    for file in (alive, old):
+        file.write_text("half of a res")
+    os.utime(old, (0, 0))
+    assert place.run() == 0
+    assert alive.exists()
+    assert not old.exists()
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(6, marks=pytest.mark.full)])
+def test_two_processes_on_one_cell(tmp_path, rounds):
+    """They share checkpoint and result names and need no lock: both end well, and the result is that of one."""
+    fresh, whole, seconds = undisturbed(tmp_path, "two")
+    for turn in range(rounds):
+        place = copy_of(fresh, tmp_path / f"{turn}")
+        first = place.start()
+        first.join(turn * seconds / 6)
+        second = place.start()
+        for process in (first, second):
+            process.join(120)
+        assert (first.exitcode, second.exitcode) == (0, 0), place.log.read_text()
+        assert place.files() == whole.files()
+        assert place.leftovers() == []
+
+
+def test_one_of_two_processes_killed(tmp_path):
+    fresh, whole, seconds = undisturbed(tmp_path, "one")
+    place = copy_of(fresh, tmp_path / "both")
+    first, second = place.start(), place.start()
+    first.join(0.5 * seconds)
+    first.kill()
+    second.join(120)
+    first.join()
+    assert second.exitcode == 0
+    assert place.files() == whole.files()
+
+
+def test_a_result_that_came_meanwhile_stays(tmp_path):
+    """The slower of two processes finds the standing result and leaves it, to the byte."""
+    fresh, whole, _ = undisturbed(tmp_path, "mean")
+    place = copy_of(fresh, tmp_path / "slow")
+    assert place.run(ResultAppears(whole.output)) == 0
+    assert place.output.read_bytes() == whole.output.read_bytes()
+    assert place.leftovers() == []
+
+
+class ResultAppears:
+    """Puts a result of another process where this one is about to write its own."""
+
+    def __init__(self, result) -> None:
+        self.result = result
+
+    def __call__(self) -> None:
+        from qablate.training import cell
+
+        test = cell.test_outputs
+
+        def late(run, between):
+            outputs = test(run, between)
+            run.study.result_path(run.cell).write_bytes(self.result.read_bytes())
+            return outputs
+
+        cell.test_outputs = late
