@@ -58,6 +58,7 @@ def test_cells_without_a_cost_are_counted_not_hidden(tmp_path, capsys):
     print_plan(study, plans, "cpu")
     printed = capsys.readouterr().out
     assert f"0.00 + {CELLS} cells unknown" in printed
+    assert f"{plans[0].hours:.2f} + {CELLS} cells unknown" in printed  # also in the sum
     assert max(map(len, printed.splitlines())) <= 80
 
 

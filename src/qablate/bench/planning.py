@@ -1,6 +1,7 @@
 """Hours that the missing cells of a study need on this machine, and the cost table that says so."""
 
 import os
+import re
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -86,9 +87,10 @@ def print_plan(study: Study, plans: Sequence[ModelPlan], device: str) -> None:
     for column in ("model", "cells", unit):
         table.add_column(column, justify="left" if column == "model" else "right")
     for plan in plans:
-        table.add_row(plan.model, str(plan.n_missing), _hours(plan))
+        table.add_row(plan.model, str(plan.n_missing), _hours(plan.hours, plan.n_unknown))
     total = sum(plan.hours for plan in plans)
-    table.add_row("all", str(sum(plan.n_missing for plan in plans)), f"{total:.2f}", style="bold")
+    n_missing, n_unknown = sum(plan.n_missing for plan in plans), sum(plan.n_unknown for plan in plans)
+    table.add_row("all", str(n_missing), _hours(total, n_unknown), style="bold")
     console = Console(width=COLUMNS)
     console.print(table)
     if device == "cpu":
@@ -97,13 +99,13 @@ def print_plan(study: Study, plans: Sequence[ModelPlan], device: str) -> None:
         console.print(f"from: {source}", highlight=False)
 
 
-def _hours(plan: ModelPlan) -> str:
-    return f"{plan.hours:.2f}" + (f" + {plan.n_unknown} cells unknown" if plan.n_unknown else "")
+def _hours(hours: float, n_unknown: int) -> str:
+    return f"{hours:.2f}" + (f" + {n_unknown} cells unknown" if n_unknown else "")
 
 
 def _kind(source: str) -> str:
     """A source without the words that differ from length to length."""
-    return source.replace("from adding_problem ", "from ").partition(" L=")[0] if source.startswith("from") else source
+    return re.sub(r" L=\d+, (in proportion to length|taken as just as slow)", " at the nearest length", source)
 
 
 def measure_costs(study: Study, path: Path, models: Iterable[str], rounds: int = COST_ROUNDS) -> list[CostRow]:
