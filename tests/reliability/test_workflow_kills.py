@@ -1,0 +1,162 @@
+"""Snakemake killed in the middle of a study: the next run goes on, and no cell is trained twice without need."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from harness import Workplace
+from tiny import tiny_study
+
+from qablate.config import load_config
+from qablate.study import Study
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 200
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """A working folder with the workflow, its config and the real trainer."""
+
+    folder: Path
+
+    @property
+    def cells(self) -> list[Workplace]:
+        study = Study(load_config([self.folder / "config.yaml"]))
+        study.results = self.folder / study.results
+        return [Workplace(self.folder, study, cell) for cell in study.cells]
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        targets = [str(place.output.relative_to(self.folder)) for place in self.cells]
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--", *targets]
+        with (self.folder / "log").open("ab") as log:
+            return subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True,
+                                    env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+    def run(self, *arguments: str) -> int:
+        return self.start(*arguments).wait(PATIENCE_S)
+
+    def events(self, place: Workplace, name: str) -> int:
+        log = self.folder / f"results/logs/train/{place.cell.name}.log"
+        return log.read_text().count(f'"event": "{name}"') if log.exists() else 0
+
+
+def study_folder(folder: Path, epochs: int, **changes) -> StudyFolder:
+    folder.mkdir()
+    shutil.copy(ROOT / "Snakefile", folder)
+    for name in ("workflow", "profiles"):
+        shutil.copytree(ROOT / name, folder / name)
+    config = {**tiny_study(folder / "results").config, "results": "results", "seeds": [2024],
+              "tasks": {"adding_problem": {"lengths": [16], "placement": "extremes"}}, "models": ["1b"], **changes}
+    config["training"] |= {"max_epochs": epochs, "patience": epochs, "batch_size": 32}
+    config["run"] |= {"checkpoint_interval_s": 0.2}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return StudyFolder(folder)
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.05)
+
+
+def identity(path: Path) -> tuple[int, int, bytes]:
+    return path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes()
+
+
+def test_killed_with_all_its_jobs(tmp_path):
+    """The machine goes down: cells resume from their checkpoints."""
+    place = study_folder(tmp_path / "study", epochs=120)
+    (cell,) = place.cells
+    process = place.start()
+    wait_for(cell.checkpoint.exists)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not cell.output.exists()
+    assert place.run("--unlock") == 0
+    assert place.run("--rerun-incomplete") == 0, cell.log.read_text()
+    assert (place.events(cell, "start"), place.events(cell, "resume"), place.events(cell, "result")) == (1, 1, 1)
+    assert cell.leftovers() == []
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+def test_killed_alone_while_its_jobs_go_on(tmp_path):
+    """The jobs finish without Snakemake; the next run takes their results as they are."""
+    place = study_folder(tmp_path / "study", epochs=120, models=["1b", "2a"])
+    process = place.start()
+    wait_for(lambda: all(cell.checkpoint.exists() for cell in place.cells))
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not any(cell.output.exists() for cell in place.cells)
+    wait_for(lambda: all(cell.output.exists() and not cell.checkpoints() for cell in place.cells))
+    before = [identity(cell.output) for cell in place.cells]
+    assert place.run("--unlock") == 0
+    for arguments in (("-n",), ("--rerun-incomplete",), ()):
+        assert place.run(*arguments) == 0, (place.folder / "log").read_text()
+    assert [identity(cell.output) for cell in place.cells] == before
+    assert [place.events(cell, "start") + place.events(cell, "resume") for cell in place.cells] == [1, 1]
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+def test_killed_again_and_again(tmp_path):
+    """Every two seconds of work, until it is done; the results equal those of an undisturbed study."""
+    whole = study_folder(tmp_path / "whole", epochs=60, models=["1b", "2a"])
+    assert whole.run() == 0
+    place = study_folder(tmp_path / "study", epochs=60, models=["1b", "2a"])
+    kills = 0
+    while True:
+        process = place.start("--rerun-incomplete", "--nolock")
+        done = events_of(place)
+        try:
+            wait_for(lambda done=done, process=process: events_of(place) > done or process.poll() is not None)
+            process.wait(0.7)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+            continue
+        assert process.returncode == 0, (place.folder / "log").read_text()
+        break
+    assert kills > 1
+    assert [cell.files() for cell in place.cells] == [cell.files() for cell in whole.cells]
+    assert [place.events(cell, "result") for cell in place.cells] == [1, 1]
+    print(f"Snakemake killed {kills} times")
+
+
+def events_of(place: StudyFolder) -> int:
+    return sum(place.events(cell, "start") + place.events(cell, "resume") for cell in place.cells)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+def test_a_job_killed_for_memory_is_tried_again_and_goes_on(tmp_path):
+    """The kernel kills the trainer: Snakemake says so, and its next try resumes from the checkpoint."""
+    place = study_folder(tmp_path / "study", epochs=120)
+    (cell,) = place.cells
+    process = place.start("--retries", "1")
+    wait_for(cell.checkpoint.exists)
+    trainers = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline")
+                if b"qablate\0train" in read(path) and Path(os.readlink(path.parent / "cwd")) == place.folder]
+    os.kill(min(trainers), signal.SIGKILL)
+    assert process.wait(PATIENCE_S) == 0
+    said = (place.folder / "log").read_text()
+    assert "Killed" in said
+    assert "exited with non-zero exit code" in said or "137" in said
+    assert (place.events(cell, "start"), place.events(cell, "resume"), place.events(cell, "result")) == (1, 1, 1)
+
+
+def read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
