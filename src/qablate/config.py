@@ -130,7 +130,7 @@ def _validator() -> Any:
 def _check_schema(config: Mapping[str, Any]) -> None:
     try:
         errors = sorted(_validator().iter_errors(config), key=lambda error: [str(part) for part in error.absolute_path])
-    except (RecursionError, TypeError) as error:
+    except (RecursionError, TypeError, ValueError) as error:
         raise ConfigError(f"settings cannot be checked: {error}") from error
     if errors:
         raise ConfigError(_explain(errors[0]))

@@ -7,6 +7,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from snakemake.io import IOFile
+
 from qablate.config import difference, merge, read_yaml, with_yaml_types
 from qablate.errors import QablateError
 from qablate.plan import Plan
@@ -44,6 +46,15 @@ SETTINGS = shlex.join(["--config", *CONFIG_FILES, *(["--set", canonical_json(OVE
 
 def cell_of(wildcards):
     return STUDY.cell(wildcards.model, wildcards.task, int(wildcards.length), int(wildcards.seed))
+
+
+def inputs_of(wildcards):
+    """What a cell waits for. A result that stands is whole, even if Snakemake was killed before it could note that."""
+    cell = cell_of(wildcards)
+    waits_for = PLAN.inputs(cell)
+    if not waits_for and any(Path(".snakemake/incomplete").glob("*")):
+        workflow.persistence.cleanup_metadata(IOFile(str(STUDY.result_path(cell))))
+    return waits_for
 
 
 # A job finds the qablate of the environment that runs this workflow, activated or not.

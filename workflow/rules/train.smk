@@ -1,7 +1,7 @@
 rule train:
     """Train one cell: one model on one task at one length with one seed."""
     input:
-        lambda wildcards: PLAN.inputs(cell_of(wildcards)),
+        inputs_of,
     output:
         STUDY.result_folder / "synthetic_{model}_{task}_L{length}_seed{seed}_results.json",
     params:
