@@ -69,6 +69,7 @@ def test_writing_turns_numpy_into_plain_numbers(tmp_path):
         ("status", "finished", "status must be one of"),
         ("schema_version", 3, "known are 1 and 2"),
         ("schema_version", True, "known are 1 and 2"),
+        ("schema_version", 1.0, "known are 1 and 2"),
         ("dataset.dataset_sha256", "abc", "dataset_sha256"),
         ("test_mse", -1.0, "is negative"),
     ],

@@ -119,7 +119,7 @@ def _finite(token: str) -> float:
 def check_record(record: Mapping[str, Any], path: Path) -> None:
     """Raise RecordError unless the record satisfies its schema and its parts agree with each other."""
     version = record.get("schema_version", 1)
-    if isinstance(version, bool) or version not in (1, 2):
+    if type(version) is not int or version not in (1, 2):
         raise RecordError(f"{path}: schema_version {str(version)[:40]!r}, known are 1 and 2")
     try:
         _validator(version)(record)
