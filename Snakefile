@@ -24,7 +24,7 @@ include: "workflow/rules/analysis.smk"
 rule all:
     default_target: True
     input:
-        cells=RESULTS,
-        report=REPORT,
+        cells=lambda wildcards: PLAN.targets,
+        report=lambda wildcards: [REPORT] if PLAN.complete_here else [],
     message:
-        "the study is complete: {input.report}"
+        "what this system is to have is there"

@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_dataset(commands)
     _add_train(commands)
     _add_report(commands)
+    _add_import(commands)
     _add_bench(commands)
     return parser
 
@@ -128,6 +129,28 @@ def _report(options: argparse.Namespace) -> int:
 
     print(make_report(_study(options), partial=options.partial))
     return 0
+
+
+def _add_import(commands: Any) -> None:
+    parser = _command(commands, "import", _import, "Judge and merge the results of other systems (systems: in config).")
+    parser.add_argument("--adopt", action="store_true",
+                        help="also copy the sound ones, unchanged, to where the study looks for its own")
+
+
+def _import(options: argparse.Namespace) -> int:
+    from qablate.importing.merging import merge
+    from qablate.importing.outputs import adopt, summary, write_tables
+
+    merged = merge(_study(options))
+    if options.adopt:
+        adopted = adopt(merged)
+        merged = merge(merged.study)
+        print(f"{len(adopted)} results copied to {merged.study.result_folder}")
+    index, runs = write_tables(merged)
+    print("\n".join([*summary(merged), f"each file: {index}", f"each run: {runs}"]))
+    for line in merged.unreadable:
+        print(f"qablate: {line}", file=sys.stderr)
+    return QablateError.exit_code if merged.unreadable else 0
 
 
 def _add_bench(commands: Any) -> None:

@@ -1,9 +1,11 @@
-"""What the workflow asks about its cells: which are to be trained, why, and what each one needs first.
+"""What the workflow asks about its cells: which are to be trained here, why, and what each one needs first.
 
-Layer 0: the Snakefile imports this module and nothing heavier. A finished cell must not depend on a dataset: were the
-dataset of one missing cell made anew, Snakemake would train every finished cell of that dataset again.
+The Snakefile imports this module and nothing heavier. A finished cell must not depend on a dataset: were the dataset of
+one missing cell made anew, Snakemake would train every finished cell of that dataset again. A cell that another system
+has finished, or is to train, is no target here.
 """
 
+import functools
 import os
 import shutil
 import textwrap
@@ -13,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from qablate.errors import QablateError
+from qablate.importing import Merged, merge, require_readable
 from qablate.study import Cell, CellState, Study
 
 TERMINAL_COLUMNS = 80
@@ -20,18 +23,61 @@ SHOWN_DIFFERENCES = 3
 
 
 class Plan:
-    """The cells of a study, each judged once by its result file."""
+    """The cells of a study, each judged once by what its own results folder and the other systems hold."""
 
     def __init__(self, study: Study) -> None:
         self.study = study
         self.copies: list[Path] = []
         self._states: dict[Cell, CellState] = {}
 
+    @functools.cached_property
+    def merged(self) -> Merged:
+        """Everything known about the study; a folder that cannot be listed is an error, its cells would be trained."""
+        merged = merge(self.study)
+        require_readable(merged)
+        return merged
+
     def state(self, cell: Cell) -> CellState:
         """Judge a cell; later calls return the same answer, whatever happened to the file since."""
         if cell not in self._states:
-            self._states[cell] = self.study.state_of(cell)
+            self._states[cell] = self._judge(cell)
         return self._states[cell]
+
+    def _judge(self, cell: Cell) -> CellState:
+        state, system = self.merged.state_of(cell), self.study.assigned_to(cell)
+        if state.state == "done" or system in (None, self.study.system):
+            return state
+        return CellState("assigned", "; ".join(filter(None, [f"assigned to {system}", state.reason])))
+
+    @property
+    def targets(self) -> list[str]:
+        """Result files that this system's workflow is to have: not those finished or to be trained elsewhere."""
+        return [str(self.study.result_path(cell)) for cell in self.study.cells if self._is_target(cell)]
+
+    def _is_target(self, cell: Cell) -> bool:
+        state = self.state(cell).state
+        return state not in ("done", "assigned") or (state == "done" and self._is_here(cell))
+
+    def _is_here(self, cell: Cell) -> bool:
+        """Whether a finished cell has a sound file of its own, chosen or not."""
+        return any(self.merged.is_own(verdict) and (verdict.finishes or verdict.judged)
+                   for verdict in self.merged.verdicts_of(cell))
+
+    @property
+    def imported(self) -> list[str]:
+        """Files of other systems that finish cells: what a report is made from beside the targets."""
+        sources = (self.merged.source_of(cell) for cell in self.study.cells)
+        return [str(source.file.path) for source in sources if source is not None and not self.merged.is_own(source)]
+
+    @property
+    def folders(self) -> list[str]:
+        """Folders of result files, of every source."""
+        return [str(folder) for folder in self.merged.folders]
+
+    @property
+    def complete_here(self) -> bool:
+        """Whether training the targets completes the study: no missing cell is assigned to another system."""
+        return all(self.state(cell).state != "assigned" for cell in self.study.cells)
 
     def inputs(self, cell: Cell) -> list[str]:
         """Return the files that training a cell waits for; none if its result stands.
@@ -42,8 +88,9 @@ class Plan:
         state = self.state(cell).state
         if state == "done":
             return []
-        dataset = str(self.study.dataset_path(cell))
-        return [dataset] if state == "missing" else [dataset, str(self._keep(self.study.result_path(cell)))]
+        dataset, result = str(self.study.dataset_path(cell)), self.study.result_path(cell)
+        nothing_to_keep = state == "missing" or (state == "assigned" and not result.exists())
+        return [dataset] if nothing_to_keep else [dataset, str(self._keep(result))]
 
     def describe(self, cell: Cell) -> str:
         """Say what is trained and why, in lines that fit a terminal of 80 columns."""
@@ -58,10 +105,17 @@ class Plan:
     def summary(self) -> str:
         """Count the cells: `study published: 396 cells, 395 to train (394 missing, 1 stale)`."""
         counts = Counter(self.state(cell).state for cell in self.study.cells)
-        total, done = len(self.study.cells), counts.pop("done", 0)
-        head = f"study {self.study.name}: {total} cells, {done} done, {total - done} to train"
+        total, done, assigned = len(self.study.cells), counts.pop("done", 0), counts.pop("assigned", 0)
+        made = f" ({imported} of them imported)" if (imported := len(self.imported)) else ""
+        head = f"study {self.study.name}: {total} cells, {done} done{made}, {total - done - assigned} to train"
         kinds = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-        return f"{head} ({kinds})" if kinds else head
+        return "\n".join([f"{head} ({kinds})" if kinds else head, *self._elsewhere()])
+
+    def _elsewhere(self) -> list[str]:
+        """One line a system that has missing cells to train: `12 cells are assigned to dgx`."""
+        waiting = (cell for cell in self.study.cells if self.state(cell).state == "assigned")
+        counts = Counter(self.study.assigned_to(cell) for cell in waiting)
+        return [f"  {count} cells are assigned to {system}" for system, count in sorted(counts.items(), key=str)]
 
     def discard_copies(self) -> None:
         """Remove the superseded copies that this plan made; for a dry run, which must leave nothing behind."""

@@ -18,7 +18,7 @@ from qablate.records import RecordError, read_record, settings_of_record
 
 PUBLISHED_SAMPLES = 5000
 MAX_SIDECAR_BYTES = 100_000
-State = Literal["done", "missing", "stale", "unreadable"]
+State = Literal["done", "missing", "stale", "unreadable", "assigned"]
 
 
 @dataclass(frozen=True, order=True)

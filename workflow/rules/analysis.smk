@@ -7,10 +7,11 @@ localrules:
 rule report:
     """Tables, figures and the combined report of the whole study."""
     input:
-        cells=RESULTS,
+        cells=lambda wildcards: PLAN.targets,
+        imported=lambda wildcards: PLAN.imported,
         config=CONFIG_FILES,
-        # Its time changes when a cell is deleted, which a report that is up to date would hide otherwise.
-        folder=[folder for folder in [STUDY.result_folder] if folder.exists()],
+        # Their time changes when a cell is deleted, which a report that is up to date would hide otherwise.
+        folders=lambda wildcards: PLAN.folders,
     output:
         REPORT,
         str(STUDY.results / "combined_report.html"),

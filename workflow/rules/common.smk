@@ -36,7 +36,6 @@ def changed_settings():
 OVERRIDES = in_one_line(changed_settings)
 STUDY = in_one_line(lambda: Study.load(CONFIG_FILES, OVERRIDES))
 PLAN = Plan(STUDY)
-RESULTS = [str(STUDY.result_path(cell)) for cell in STUDY.cells]
 REPORT = str(STUDY.results / "combined_report.md")
 LOGS = STUDY.results / "logs"
 
@@ -79,7 +78,7 @@ def without_file_lists(record):
 logger.addFilter(without_file_lists)
 
 if workflow.is_main_process:
-    logger.info(PLAN.summary())
+    logger.info(in_one_line(PLAN.summary))
     # Only a real run keeps the copies of results that no longer stand; -n, --summary and their like leave none.
     atexit.register(PLAN.discard_copies)
 

@@ -1,0 +1,238 @@
+"""From all files of all sources to one result a cell: the one place that says what counts.
+
+Of several results of a cell one is used by declared rules, never an average; the others are kept for comparison. A
+result whose epoch was chosen on its test items never competes with an honest one.
+"""
+
+import functools
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from qablate.errors import QablateError
+from qablate.importing.judging import Judge
+from qablate.importing.sources import Listing, list_sources
+from qablate.importing.verdicts import FINISHED, LOCAL, Found, Pair, Run, Verdict, same_run
+from qablate.study import Cell, CellState, Study
+
+LOST_IN_WRITING = ("empty", "truncated", "not_json", "encoding", "unreadable", "not_a_file", "too_large")
+"""Reasons that say nothing about the training itself, so that its log still counts."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """All that the results folder and the declared systems know about a study.
+
+    `runs`: the result used for each cell, honest ones only. `legacy`: for each Forrelation cell the result used for the
+    table of published scores, which were selected on their test items. `verdicts`: one a file, in a fixed order.
+    `folders`: what was listed; `unreadable`: a line for each folder that could not be.
+    """
+
+    study: Study
+    runs: Mapping[Cell, Run]
+    legacy: Mapping[Cell, Run]
+    verdicts: tuple[Verdict, ...]
+    folders: tuple[Path, ...] = ()
+    unreadable: tuple[str, ...] = ()
+
+    def finished(self, cell: Cell) -> bool:
+        """Whether a cell need not be trained: a run that ended, or a selected score where the study accepts those."""
+        run = self.runs.get(cell)
+        if run is not None and run.finished:
+            return True
+        accepted = self.study.config["import"]["accept_selected_on_test"]
+        return accepted and cell in self.legacy and self.legacy[cell].finished
+
+    def source_of(self, cell: Cell) -> Verdict | None:
+        """The file that finishes a cell, None for one that is not finished."""
+        if not self.finished(cell):
+            return None
+        run = self.runs.get(cell)
+        return run.verdict if run is not None and run.finished else self.legacy[cell].verdict
+
+    def is_own(self, verdict: Verdict) -> bool:
+        """Whether a file lies in the study's own results folder."""
+        return verdict.file.path.parent.resolve() == self.study.result_folder.resolve()
+
+    def state_of(self, cell: Cell) -> CellState:
+        """Judge one cell with everything that is known: done, else the state of its own file, else why it is missing.
+
+        The reason lists, split by `; `, what there is and why it does not count.
+        """
+        if self.finished(cell):
+            return CellState("done")
+        own = self.study.state_of(cell)
+        if own.state in ("stale", "unreadable"):
+            return own
+        return CellState("missing", "; ".join(_why_not(verdict) for verdict in self.verdicts_of(cell)))
+
+    def verdicts_of(self, cell: Cell) -> list[Verdict]:
+        """Everything found under the name of one cell."""
+        return self._by_cell.get(cell, [])
+
+    @functools.cached_property
+    def _by_cell(self) -> dict[Cell, list[Verdict]]:
+        found: dict[Cell, list[Verdict]] = {}
+        for verdict in self.verdicts:
+            if verdict.cell is not None:
+                found.setdefault(verdict.cell, []).append(verdict)
+        return found
+
+    def pairs(self) -> list[Pair]:
+        """Every two results of one cell with different numbers, by cell."""
+        found = []
+        for run in (*self.runs.values(), *self.legacy.values()):
+            found += [Pair(run.cell, *two) for two in combinations((run.verdict, *run.duplicates), 2)]
+        return sorted(found, key=lambda pair: pair.cell)
+
+    @property
+    def systems(self) -> list[str]:
+        """Every system that a file comes from, in the declared order, others by name."""
+        order = self.study.config["import"]["source_order"]
+        return sorted({verdict.system for verdict in self.verdicts}, key=lambda name: _rank(order, name))
+
+
+def merge(study: Study) -> Merged:
+    """Read and judge every file of every source, and choose one result a cell. Nothing is written."""
+    listing = list_sources(study)
+    judge = Judge(study, adopted_from(study))
+    verdicts = [judge.result(file, _logs_of(listing, file, judge)) for file in listing.results]
+    verdicts += _without_result(listing, judge, verdicts)
+    runs, legacy, verdicts = choose(study, verdicts)
+    return Merged(study, runs, legacy, tuple(verdicts), tuple(listing.folders), tuple(listing.unreadable))
+
+
+def merged_runs(study: Study) -> list[Run]:
+    """Return the result used for each cell, honest ones only, by cell; raise QablateError for an unreadable folder."""
+    merged = merge(study)
+    require_readable(merged)
+    return list(merged.runs.values())
+
+
+def require_readable(merged: Merged) -> None:
+    """Raise QablateError if a declared folder could not be listed: its cells would be trained again."""
+    if merged.unreadable:
+        raise QablateError(merged.unreadable[0])
+
+
+def adoption_note(study: Study, cell: Cell) -> Path:
+    """File that says where an adopted result came from; outside the results folder, where only results may stand."""
+    return study.results / "imported" / "adopted" / f"{cell.name}.json"
+
+
+def adopted_from(study: Study) -> dict[str, str]:
+    """Map the sha256 of adopted files to the system they came from; notes that cannot be read are passed over."""
+    found = {}
+    for note in sorted(adoption_note(study, study.cells[0]).parent.glob("*.json")):
+        try:
+            content = json.loads(note.read_text(encoding="utf-8"))
+            found[str(content["sha256"])] = str(content["system"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue
+    return found
+
+
+def choose(study: Study, verdicts: Iterable[Verdict]) -> tuple[dict[Cell, Run], dict[Cell, Run], list[Verdict]]:
+    """Return the run of each cell, the run of each cell for the legacy table, and all verdicts with losers marked."""
+    order = study.config["import"]["source_order"]
+    groups: dict[tuple[Cell, bool], list[Verdict]] = {}
+    final: list[Verdict] = []
+    for verdict in verdicts:
+        if verdict.competes and verdict.cell is not None:
+            groups.setdefault((verdict.cell, verdict.selected_on_test), []).append(verdict)
+        else:
+            final.append(verdict)
+    chosen: dict[bool, dict[Cell, Run]] = {False: {}, True: {}}
+    for (cell, selected), group in sorted(groups.items()):
+        run, judged = _choose_one(cell, sorted(group, key=lambda verdict: _preference(order, verdict)))
+        chosen[selected][cell] = run
+        final += judged
+    final.sort(key=lambda verdict: (_rank(order, verdict.file.source), str(verdict.file.path)))
+    return chosen[False], chosen[True], final
+
+
+def _choose_one(cell: Cell, ranked: list[Verdict]) -> tuple[Run, list[Verdict]]:
+    """The first is used; what holds the numbers of one before it is a copy, what does not is a duplicate."""
+    distinct: list[Verdict] = []
+    judged: list[Verdict] = []
+    for verdict in ranked:
+        twin = next((other for other in distinct if same_run(other, verdict)), None)
+        if twin is not None:
+            judged.append(replace(verdict, status="duplicate", reason="identical_copy", judged=verdict.status,
+                                  detail=f"the same run as {twin.file.path}"))
+            continue
+        if distinct:
+            verdict = replace(verdict, status="duplicate", reason="duplicate_cell", judged=verdict.status,
+                              detail=f"other numbers than {distinct[0].file.path}, which is used")
+        else:
+            verdict = replace(verdict, chosen=True)
+        distinct.append(verdict)
+        judged.append(verdict)
+    return Run(cell, distinct[0], tuple(distinct[1:])), judged
+
+
+def _preference(order: list[str], verdict: Verdict) -> tuple[Any, ...]:
+    """The declared rule, best first. Whether a run diverged plays no part: that would choose by outcome."""
+    record = verdict.record or {}
+    timestamp = str(record.get("timestamp") or "")
+    verified = record.get("schema_version") == 2 and "dataset_verified" in verdict.flags
+    return (
+        not verdict.finishes,
+        verdict.status not in FINISHED,
+        not verified,
+        _rank(order, verdict.system),
+        not timestamp,
+        [-ord(sign) for sign in timestamp],    # later before earlier
+        verdict.file.source != LOCAL,
+        _rank(order, verdict.file.source),
+        verdict.sha256,
+        str(verdict.file.path),
+    )
+
+
+def _rank(order: list[str], name: str) -> tuple[int, str]:
+    return (order.index(name) if name in order else len(order), name)
+
+
+def _logs_of(listing: Listing, file: Found, judge: Judge) -> list[Any]:
+    cell = judge.cell_if_any(file)
+    return listing.logs.get((file.source, cell), []) if cell is not None else []
+
+
+def _without_result(listing: Listing, judge: Judge, verdicts: list[Verdict]) -> list[Verdict]:
+    """Judge the logs and checkpoints of cells that their own source has no usable result of.
+
+    A run that was refused for what it is (wrong settings, leaky data) is not let in again by its log. A checkpoint
+    beside a finished result is what a stopped clean-up left, and no file to judge.
+    """
+    told = {(verdict.file.source, verdict.cell) for verdict in verdicts
+            if verdict.competes or verdict.reason not in LOST_IN_WRITING}
+    finished = {(verdict.file.source, verdict.cell) for verdict in verdicts if verdict.finishes}
+    found = []
+    for key, logs in sorted(listing.logs.items()):
+        if key in told:
+            continue
+        file = Found(key[0], logs[0].path, modified=logs[0].modified)
+        if logs[0].complete:
+            found.append(judge.log_alone(file, logs[0]))
+            finished |= {key} if found[-1].finishes else set()
+        elif key not in listing.checkpoints:
+            found.append(judge.unfinished(file, key[1], "log_without_result", logs[0].last_epoch))
+    for key, file in sorted(listing.checkpoints.items()):
+        if key not in finished:
+            epoch = listing.logs[key][0].last_epoch if key in listing.logs else 0
+            found.append(judge.unfinished(file, key[1], "checkpoint_without_result", epoch))
+    return found
+
+
+def _why_not(verdict: Verdict) -> str:
+    """`nersc: known only without a test score (name.json)`: why a file does not finish its cell."""
+    reason = {
+        "selected_on_test": "known only with a score selected on its test items",
+        "truncated": "known only without a test score (the file was cut off)" if verdict.status == "partial" else "",
+    }.get(verdict.reason, "")
+    told = reason or f"{verdict.status}, {verdict.reason}" + (f": {verdict.detail}" if verdict.detail else "")
+    return f"{verdict.system}: {told}".replace("; ", ", ")

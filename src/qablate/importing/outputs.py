@@ -1,0 +1,122 @@
+"""What `qablate import` writes: the index of all files, the merged runs, and adopted copies."""
+
+import csv
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from qablate.errors import QablateError
+from qablate.files import write_atomic
+from qablate.importing.merging import Merged, adoption_note
+from qablate.importing.verdicts import FINISHED, Run, Verdict
+from qablate.records import METRICS
+from qablate.study import Cell, Study
+
+CELL = ("model", "task", "length", "seed")
+INDEX = ("source", "path", *CELL, "status", "reason", "detail", "chosen", "judged", "flags", "warnings", "system",
+         "sha256", "modified_utc", "bytes")
+SCORES = tuple(dict.fromkeys(key for names in METRICS.values() for key in names))
+RUNS = (*CELL, "status", "finished", "enters_means", "enters_claims", "system", "source", "path", "sha256",
+        "schema_version", "flags", "n_duplicates", "n_params", "epochs_trained", "best_val_metric", *SCORES,
+        "training_time", "timestamp", "dataset_sha256")
+
+
+def write_tables(merged: Merged) -> tuple[Path, Path]:
+    """Write `imported/index.csv`, one row a file, and `imported/runs.csv`, one row a run; return both paths.
+
+    Runs of the legacy table stand below the others, with `selected_on_test` among their flags.
+    """
+    folder = merged.study.results / "imported"
+    runs = (*merged.runs.values(), *merged.legacy.values())
+    index_path, runs_path = folder / "index.csv", folder / "runs.csv"
+    _write_csv(index_path, INDEX, map(index_row, merged.verdicts))
+    _write_csv(runs_path, RUNS, map(run_row, runs))
+    return index_path, runs_path
+
+
+def index_row(verdict: Verdict) -> dict[str, Any]:
+    """One row of the index: the file, its verdict, and why."""
+    modified = datetime.fromtimestamp(verdict.file.modified, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "source": verdict.file.source, "path": str(verdict.file.path), **_cell(verdict.cell), "status": verdict.status,
+        "reason": verdict.reason, "detail": verdict.detail, "chosen": verdict.chosen, "judged": verdict.judged,
+        "flags": " ".join(verdict.flags), "warnings": "; ".join(verdict.warnings), "system": verdict.system,
+        "sha256": verdict.sha256_of_file(), "modified_utc": modified, "bytes": verdict.file.size,
+    }
+
+
+def run_row(run: Run) -> dict[str, Any]:
+    """One row of the merged runs; a value that is not known stays empty."""
+    record, verdict = run.record, run.verdict
+    picked = ("schema_version", "n_params", "epochs_trained", "best_val_metric", *SCORES, "training_time", "timestamp")
+    return {
+        **_cell(run.cell), "status": run.status, "finished": run.finished, "enters_means": run.enters_means,
+        "enters_claims": run.enters_claims, "system": run.system, "source": verdict.file.source,
+        "path": str(verdict.file.path), "sha256": verdict.sha256, "flags": " ".join(run.flags),
+        "n_duplicates": len(run.duplicates), **{key: record.get(key) for key in picked},
+        "dataset_sha256": record.get("dataset", {}).get("dataset_sha256"),
+    }
+
+
+def _cell(cell: Cell | None) -> Mapping[str, Any]:
+    return vars(cell) if cell is not None else dict.fromkeys(CELL)
+
+
+def _write_csv(path: Path, columns: tuple[str, ...], rows: Iterable[Mapping[str, Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue().encode("utf-8", errors="backslashreplace"))
+
+
+def summary(merged: Merged) -> list[str]:
+    """One line a status and reason with the number of files, then what the study has and lacks."""
+    counts = Counter((verdict.status, verdict.reason) for verdict in merged.verdicts)
+    lines = [f"{count:6d}  {status}{f': {reason}' if reason else ''}" for (status, reason), count
+             in sorted(counts.items(), key=lambda item: item[0])]
+    study = merged.study
+    done = sum(map(merged.finished, study.cells))
+    return [*lines, f"study {study.name}: {len(study.cells)} cells, {done} finished, {len(study.cells) - done} missing"]
+
+
+def adopt(merged: Merged) -> list[Path]:
+    """Copy the chosen whole results of other folders, unchanged, to where the study looks for them; return the copies.
+
+    A cell with a whole result of its own is left alone. Results that were cut off stay where they are, since only
+    whole files may stand in the results folder; so do those selected on their test items. A file of the results folder
+    that does not stand is kept in `superseded/` first.
+    """
+    own = {verdict.cell for verdict in merged.verdicts
+           if merged.is_own(verdict) and {verdict.status, verdict.judged} & set(FINISHED)}
+    return [_adopt_one(merged.study, run) for cell, run in merged.runs.items()
+            if run.status in FINISHED and cell not in own]
+
+
+def _adopt_one(study: Study, run: Run) -> Path:
+    file, target = run.verdict.file, study.result_path(run.cell)
+    try:
+        content = file.path.read_bytes()
+        if target.exists():
+            _supersede(study, target)
+    except OSError as error:
+        raise QablateError(f"{file.path}: cannot be adopted: {error.strerror or error}") from error
+    note = {"system": run.system, "source": file.source, "path": str(file.path), "sha256": run.verdict.sha256,
+            "modified": file.modified, "status": run.status, "flags": list(run.flags)}
+    write_atomic(adoption_note(study, run.cell), (json.dumps(note, indent=2) + "\n").encode("utf-8"))
+    write_atomic(target, content)
+    os.utime(target, (file.modified, file.modified))
+    return target
+
+
+def _supersede(study: Study, result: Path) -> None:
+    """Move a file out of the results folder under a name that no earlier one has."""
+    stamp = datetime.fromtimestamp(result.stat().st_mtime, UTC).strftime("%Y%m%dT%H%M%S_%f")
+    kept = study.results / "superseded" / f"{result.stem}.{stamp}.json"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    result.rename(kept)

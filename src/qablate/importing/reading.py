@@ -1,0 +1,167 @@
+"""Reading result files that somebody else wrote: leniently, in bounded time and memory, never following a content.
+
+Accepted beside plain JSON: the tokens NaN, Infinity and -Infinity, a byte order mark, and a text that is cut off
+anywhere (also one whose lost end reads as zero bytes), of which the complete top-level keys are kept.
+"""
+
+import functools
+import hashlib
+import json
+import math
+import os
+import re
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qablate.importing.verdicts import Found
+from qablate.records import MAX_RECORD_BYTES
+
+SPACE = re.compile(r"[ \t\n\r]*")
+LITERALS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
+NUMBER_STUBS = (".", "e", "E", "e-", "e+", "E-", "E+")
+ESCAPE_LENGTH = 6
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a file holds: `values` by top-level key, numbers that are not finite as None.
+
+    `whole` is False for a text that was cut off. With a `problem` (a reason code) nothing of the file can be used.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    whole: bool = True
+    problem: str = ""
+    detail: str = ""
+    sha256: str = ""
+
+
+def read_result(file: Found) -> Reading:
+    """Read one file; one that did not change since is not read twice in a process."""
+    try:
+        status = os.stat(file.path)
+    except OSError as error:
+        return Reading(problem="unreadable", detail=error.strerror or str(error))
+    if not stat.S_ISREG(status.st_mode):
+        return Reading(problem="not_a_file", detail="a folder, pipe or device under the name of a result")
+    if status.st_size > MAX_RECORD_BYTES:
+        return Reading(problem="too_large", detail=f"{status.st_size} bytes, a result has at most {MAX_RECORD_BYTES}")
+    return _read(file.path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@functools.lru_cache(maxsize=2048)
+def _read(path: Path, size: int, modified_ns: int, changed_ns: int) -> Reading:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_RECORD_BYTES + 1)
+    except OSError as error:
+        return Reading(problem="unreadable", detail=error.strerror or str(error))
+    return parse(content)
+
+
+def parse(content: bytes) -> Reading:
+    """Turn the bytes of a result file into what can be used of them; never raises, whatever they are."""
+    digest = hashlib.sha256(content).hexdigest()
+    kept = content.rstrip(b"\0 \t\r\n")
+    if not kept:
+        return Reading(problem="empty", detail=f"{len(content)} bytes, none of them text", sha256=digest)
+    try:
+        text = _decode(kept)
+        values, whole = _parse_text(text)
+    except UnicodeDecodeError as error:
+        return Reading(problem="encoding", detail=f"not UTF-8 at byte {error.start}", sha256=digest)
+    except (ValueError, RecursionError) as error:
+        return Reading(problem="not_json", detail=str(error)[:120], sha256=digest)
+    named = {key: value for key, value in values.items() if not key.startswith("_")}
+    return Reading(named, whole, sha256=digest)
+
+
+def _decode(content: bytes) -> str:
+    """UTF-8 text, with or without a byte order mark; a last character that was cut in two is dropped."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if error.reason != "unexpected end of data":
+            raise
+        return content[: error.start].decode("utf-8-sig")
+
+
+def _parse_text(text: str) -> tuple[dict[str, Any], bool]:
+    try:
+        values = _DECODER.decode(text)
+    except json.JSONDecodeError:
+        return _complete_keys(text), False
+    if not isinstance(values, dict):
+        raise ValueError("holds no JSON object")
+    return values, True
+
+
+def _complete_keys(text: str) -> dict[str, Any]:
+    """Return the top-level keys before the point where the text is cut off.
+
+    A value counts as complete if a comma or brace follows: `0.00` may be what is left of `0.0033`. Raises ValueError
+    if the text does not end where it breaks, which is no cut but damage.
+    """
+    if not text.startswith("{"):
+        raise ValueError("does not begin with a JSON object")
+    pairs: list[tuple[str, Any]] = []
+    at = 1
+    try:
+        while True:
+            key, at = _DECODER.raw_decode(text, _skip(text, at))
+            at = _expect(text, _skip(text, at), ":")
+            value, at = _DECODER.raw_decode(text, _skip(text, at))
+            at = _expect(text, _skip(text, at), ",")
+            if not isinstance(key, str):
+                raise ValueError("a key that is no string")
+            pairs.append((key, value))
+    except json.JSONDecodeError as error:
+        if not _cut_at(text, error):
+            raise
+    return _once(pairs)
+
+
+def _skip(text: str, at: int) -> int:
+    found = SPACE.match(text, at)
+    return found.end() if found else at
+
+
+def _expect(text: str, at: int, sign: str) -> int:
+    if text[at : at + 1] != sign:
+        raise json.JSONDecodeError(f"Expecting '{sign}'", text, at)
+    return at + 1
+
+
+def _cut_at(text: str, error: json.JSONDecodeError) -> bool:
+    """Whether a parser's error is that the text ends: nothing follows, or one token that was cut in two."""
+    rest = text[error.pos : error.pos + 16]
+    if error.msg.startswith("Unterminated string"):
+        return True
+    if error.msg.startswith("Invalid \\"):
+        return len(text) - error.pos <= ESCAPE_LENGTH
+    return not rest or rest in NUMBER_STUBS or any(word.startswith(rest) for word in LITERALS)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys differ: of a key that stands twice nobody knows which value was meant."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _finite(token: str) -> float | None:
+    value = float(token)
+    return value if math.isfinite(value) else None
+
+
+def _integer(token: str) -> int | None:
+    """Integers of 64 bits; larger ones are no count and no score."""
+    return int(token) if len(token) < 20 and abs(int(token)) < 2**63 else None
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_once, parse_constant=lambda _: None, parse_float=_finite, parse_int=_integer
+)

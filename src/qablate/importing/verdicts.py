@@ -1,0 +1,170 @@
+"""Words of the import: what a file turned out to be, and what is known about a cell."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from qablate.catalog import task_info
+from qablate.files import sha256_of
+from qablate.records import METRICS, Record
+from qablate.study import Cell
+
+Status = Literal["ok", "diverged", "no_improvement", "partial", "quarantined", "rejected", "duplicate", "unfinished"]
+FINISHED = ("ok", "diverged", "no_improvement")
+"""Statuses of a whole result."""
+USABLE = (*FINISHED, "partial")
+"""Statuses of what competes for a cell."""
+LOG_DIGITS = {"regression": 1e-6, "classification": 1e-4}
+"""Last printed digit of the first test metric in a log."""
+LOCAL = "local"
+"""Label of the study's own results folder among the sources."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file of a source, as the file system describes it; `modified` in seconds since 1970."""
+
+    source: str
+    path: Path
+    size: int = 0
+    modified: float = 0.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one file is worth.
+
+    `reason` is a code, `detail` a line for people. `flags`: `salvaged` (from a text cut off), `from_log` (completed
+    from a log or read from one alone), `derived` (R2 computed from the MSE), `selected_on_test`, `dataset_verified` or
+    `dataset_unverified`. `warnings` change nothing. `record` has the shape of schema 2, with the keys that schema 1
+    lacks left out and unknown values None. `judged` keeps the status that a duplicate had by itself.
+    """
+
+    file: Found
+    status: Status
+    reason: str = ""
+    detail: str = ""
+    cell: Cell | None = None
+    record: Record | None = None
+    flags: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    sha256: str = ""
+    system: str = ""
+    judged: str = ""
+    chosen: bool = False
+
+    @property
+    def selected_on_test(self) -> bool:
+        """Whether the score is that of the best epoch on the test items themselves."""
+        return "selected_on_test" in self.flags
+
+    @property
+    def competes(self) -> bool:
+        """Whether the file may be the one used for its cell."""
+        return self.status in USABLE
+
+    @property
+    def has_score(self) -> bool:
+        """Whether the primary test metric of the task is known."""
+        return self.record is not None and self.record.get(task_info(self.record["task"]).metric) is not None
+
+    @property
+    def finishes(self) -> bool:
+        """Whether the file is a finished cell: whole, or cut off with its primary test metric recovered."""
+        return self.status in FINISHED or (self.status == "partial" and self.has_score)
+
+    def sha256_of_file(self) -> str:
+        """The hash of the file, computed now if reading did not need it (checkpoints, logs)."""
+        return self.sha256 or _sha256(self.file.path)
+
+
+def _sha256(path: Path) -> str:
+    """Empty for what is no regular file: opening a pipe would wait for ever, a device has no end."""
+    try:
+        return sha256_of(path) if path.is_file() else ""
+    except OSError:
+        return ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The one result used for a cell, and the others there are of it.
+
+    `duplicates` hold other numbers for the same cell; copies of the same run are not among them.
+    """
+
+    cell: Cell
+    verdict: Verdict
+    duplicates: tuple[Verdict, ...] = field(default=())
+
+    @property
+    def record(self) -> Record:
+        """The result in the shape of schema 2; a key that its file did not have is left out or None."""
+        assert self.verdict.record is not None
+        return self.verdict.record
+
+    @property
+    def status(self) -> str:
+        """`ok`, `no_improvement`, `diverged` or `partial`."""
+        return self.verdict.status
+
+    @property
+    def system(self) -> str:
+        """Where it was trained: what the record says, else the name of the folder it was found in."""
+        return self.verdict.system
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The flags of its file (see `Verdict`)."""
+        return self.verdict.flags
+
+    @property
+    def finished(self) -> bool:
+        """Whether the cell has an end: a whole result, or a cut one whose primary test metric was recovered."""
+        return self.verdict.finishes
+
+    @property
+    def enters_means(self) -> bool:
+        """Whether its score may enter a mean: finished, not diverged, not selected on its test items."""
+        return self.finished and self.status != "diverged" and not self.verdict.selected_on_test
+
+    @property
+    def enters_claims(self) -> bool:
+        """Whether a verdict may rest on it: as for means or diverged, and made with a dataset that was verified."""
+        return self.finished and not self.verdict.selected_on_test and "dataset_verified" in self.flags
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two results of one cell with different numbers, trained apart: the evidence that systems agree."""
+
+    cell: Cell
+    first: Verdict
+    second: Verdict
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a test metric that both hold: cell, metric, systems, values, `difference` = second - first."""
+        one, two = self.first.record or {}, self.second.record or {}
+        return [
+            {**vars(self.cell), "metric": key, "system_a": self.first.system, "value_a": one[key],
+             "system_b": self.second.system, "value_b": two[key], "difference": two[key] - one[key],
+             "path_a": str(self.first.file.path), "path_b": str(self.second.file.path)}
+            for key in METRICS[task_info(self.cell.task).kind]
+            if one.get(key) is not None and two.get(key) is not None
+        ]
+
+
+def same_run(one: Verdict, two: Verdict) -> bool:
+    """Whether two files are copies of one training: curves and metrics equal to the last bit.
+
+    Of a file that was cut off, metrics beside the first may come from a log and only the first is compared, to the
+    digits of a log. Two trainings never share a whole curve.
+    """
+    a, b = one.record or {}, two.record or {}
+    if not a or not b or a["history"] != b["history"]:
+        return False
+    names = METRICS[a["task_type"]]
+    if "salvaged" not in (*one.flags, *two.flags):
+        return all(a[key] == b[key] for key in ("best_val_metric", *names))
+    known = a[names[0]] is not None and b[names[0]] is not None
+    return not known or abs(a[names[0]] - b[names[0]]) <= LOG_DIGITS[a["task_type"]]

@@ -1,0 +1,67 @@
+"""Files as the published code left them on two systems, sound ones and every kind of broken one."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import factories
+
+from qablate.study import Cell, Study
+
+FIXTURES = Path(__file__).parents[1] / "data" / "import_fixtures"
+LOG = """\
+Model ID: {model} (AnyName)
+Task: {task} (regression)
+Sequence Length: {length}
+Seed: {seed}
+Model parameters: 35,836
+
+Epoch   1/100 (1.1s) * | Train MSE: 0.160000 | Val MSE: 0.150000
+Epoch  10/100 (1.2s) * | Train MSE: 0.001222 | Val MSE: {best:.6f}
+Epoch  30/100 (1.2s) | Train MSE: 0.001467 | Val MSE: 0.009000
+Early stopping at epoch 30 (no improvement for 20 epochs)
+"""
+LOG_RESULTS = """\
+Total Time: 33.30s (0.56 min)
+Best Val MSE: {best:.6f}
+Test Results:
+  MSE: {mse:.6f}
+  MAE: 0.027700
+  R²: 0.9922
+Results saved to: results/somewhere.json
+"""
+
+
+def study_with(folder: Path, **changes: Any) -> Study:
+    """The published study with sources nersc (results and logs) and dgx below `folder`."""
+    for name in ("nersc/logs", "dgx"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    systems = {"nersc": {"results": str(folder / "nersc"), "logs": str(folder / "nersc/logs")},
+               "dgx": {"results": [str(folder / "dgx")]}}
+    return factories.published_study(folder / "results", **{"systems": systems, **changes})
+
+
+def text_of(study: Study, cell: Cell, changes: Mapping[str, Any] | None = None, version: int = 1) -> str:
+    """A sound result of a cell as text, with top-level keys replaced; NaN is written as the published code did."""
+    record = factories.record_of(study, cell)
+    if version == 1:
+        record = factories.schema1_of(record)
+    if version == 1 and cell.task == "forrelation":
+        record["test_acc"] = record["best_val_metric"]
+    return json.dumps({**record, **(changes or {})}, indent=2)
+
+
+def put(folder: Path, cell: Cell, content: str | bytes) -> Path:
+    """Write a result file of a cell into a source."""
+    path = folder / cell.result_name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def put_log(folder: Path, cell: Cell, best: float = 0.0011, mse: float | None = 0.0012, name: str = "") -> Path:
+    """Write the log of a regression cell; without `mse` it ends before the results."""
+    text = LOG.format(**vars(cell), best=best) + (LOG_RESULTS.format(best=best, mse=mse) if mse is not None else "")
+    path = folder / (name or f"syn_{cell.name}.out")
+    path.write_text(text)
+    return path

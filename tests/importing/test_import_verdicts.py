@@ -1,0 +1,348 @@
+"""Each file one verdict: the fixtures, and every kind of file a folder may hold."""
+
+import csv
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from factories import record_of, schema1_of
+from import_builders import FIXTURES, put, put_log, study_with, text_of
+
+from qablate.importing import merge
+from qablate.importing.goldens import target_variances
+from qablate.importing.judging import Judge
+from qablate.importing.reading import parse
+from qablate.importing.verdicts import Found
+from qablate.study import Cell
+
+ADDING = Cell("1b", "adding_problem", 100, 2024)
+COPY = Cell("2a", "selective_copy", 200, 2025)
+FORRELATION = Cell("3a", "forrelation", 50, 2026)
+
+
+def snapshot(folder: Path) -> dict[Path, tuple[bytes, int]]:
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
+def only(study):
+    """The verdict of the only file there is."""
+    (verdict,) = merge(study).verdicts
+    return verdict
+
+
+def short_curve(study, cell):
+    """Changes that leave two epochs of a record: short enough to be cut at every byte."""
+    history = {key: values[:2] for key, values in record_of(study, cell)["history"].items()}
+    best = (min if cell.task != "forrelation" else max)(history["val_metric"])
+    return {"history": history, "epochs_trained": 2, "best_val_metric": best, "test_acc": best} if (
+        cell.task == "forrelation") else {"history": history, "epochs_trained": 2, "best_val_metric": best}
+
+
+@pytest.fixture
+def fixtures(tmp_path):
+    shutil.copytree(FIXTURES, tmp_path, dirs_exist_ok=True)
+    return study_with(tmp_path)
+
+
+def test_the_fixtures_are_judged_as_expected_and_left_alone(fixtures, tmp_path):
+    before = snapshot(tmp_path)
+    found = {str(v.file.path.relative_to(tmp_path)): (v.status, v.reason) for v in merge(fixtures).verdicts}
+    with (FIXTURES / "expected.csv").open() as file:
+        assert found == {row["path"]: (row["status"], row["reason"]) for row in csv.DictReader(file)}
+    assert snapshot(tmp_path) == before
+
+
+def test_what_the_fixtures_say_about_their_cells(fixtures):
+    merged = merge(fixtures)
+    done = {cell.name for cell in fixtures.cells if merged.finished(cell)}
+    assert done == {"1b_adding_problem_L100_seed2024", "1c_selective_copy_L200_seed2025",
+                    "1a_selective_copy_L1000_seed2025", "2a_adding_problem_L500_seed2026",
+                    "2d_adding_problem_L100_seed2024"}
+    means = {cell.name for cell, run in merged.runs.items() if run.enters_means}
+    assert means == done - {"1a_selective_copy_L1000_seed2025"}
+    assert not [run for run in merged.runs.values() if run.enters_claims]     # invented numbers fit no dataset
+    assert [cell.name for cell in merged.legacy] == ["3a_forrelation_L50_seed2025"]
+    salvaged = merged.runs[Cell("2a", "adding_problem", 500, 2026)]
+    assert {key: salvaged.record[key] for key in ("test_mse", "test_mae", "test_r2", "training_time")} == {
+        "test_mse": 0.0012, "test_mae": 0.0277, "test_r2": 0.9922, "training_time": 33.3}
+    (pair,) = merged.pairs()
+    assert {row["metric"]: row["difference"] for row in pair.rows()}["test_mse"] == pytest.approx(
+        pair.second.record["test_mse"] - pair.first.record["test_mse"])
+    assert (pair.first.system, pair.second.system) == ("nersc", "dgx")
+
+
+@pytest.mark.parametrize("cell", [ADDING, FORRELATION], ids=str)
+def test_a_file_cut_at_any_byte_is_never_ok_and_never_crashes(tmp_path, cell):
+    study = study_with(tmp_path)
+    judge, content = Judge(study), text_of(study, cell, short_curve(study, cell)).encode()
+    path = tmp_path / "dgx" / cell.result_name
+    metric = content.index(b",", content.index(b'"test_mse"' if cell == ADDING else b'"test_acc"'))
+    for end in range(len(content)):
+        reading = parse(content[:end])
+        assert not reading.whole or reading.problem == "empty", end
+        path.write_bytes(content[:end])
+        os.utime(path, ns=(end, end))
+        verdict = judge.result(Found("dgx", path))
+        assert (verdict.status, verdict.reason) in {("partial", "truncated"), ("rejected", "truncated"),
+                                                    ("rejected", "empty")}, end
+        assert verdict.finishes == (end > metric), end
+        if verdict.finishes and cell == ADDING:
+            assert verdict.record["test_mse"] == json.loads(content)["test_mse"]
+    path.write_bytes(content)
+    assert judge.result(Found("dgx", path)).status == "ok"
+
+
+def test_zero_bytes_at_the_end_are_a_cut_too(tmp_path):
+    study = study_with(tmp_path)
+    text = text_of(study, ADDING)
+    put(tmp_path / "dgx", ADDING, text[: text.index('"test_mae"') + 14].encode() + b"\0" * 500)
+    verdict = only(study)
+    assert (verdict.status, verdict.finishes) == ("partial", True)
+    variance = target_variances()[("adding_problem", 100, 2024)]
+    assert verdict.record["test_r2"] == 1 - verdict.record["test_mse"] / variance
+    assert {"derived", "salvaged", "dataset_unverified"} == set(verdict.flags)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty"), (b" \n\0\0", "empty"), (b"\xff\xfe{\0", "encoding"), ("{}".encode("utf-16"), "encoding"),
+        (b'{"a": "\xe9"}', "encoding"), (b"[" * 7_000_000, "not_json"), (b'{"a":' * 1_000_000, "not_json"),
+        (b"[" * 10_000_000, "too_large"), (b"null", "not_json"), (b"[1]", "not_json"), (b"no JSON", "not_json"),
+        (b"{}", "schema"), (b'{"seed": 1, "seed": 2}', "not_json"), (b'{"seed": 2024} {}', "not_json"),
+        (b'{"model_id": "1b", x', "not_json"), (b"{", "truncated"), (b'{"seed": 1' + b"0" * 5000 + b"}", "schema"),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, bytes) else value,
+)
+def test_what_is_no_result_is_rejected_with_its_reason(tmp_path, content, reason):
+    study = study_with(tmp_path)
+    put(tmp_path / "nersc", ADDING, content)
+    verdict = only(study)
+    assert (verdict.status, verdict.reason) == ("rejected", reason)
+    assert len(verdict.detail) < 300
+    assert merge(study).state_of(ADDING).reason.startswith(f"nersc: rejected, {reason}")
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "broken link", "loop", "device", "forbidden"])
+def test_what_is_no_file_is_rejected(tmp_path, kind):
+    study = study_with(tmp_path)
+    path = tmp_path / "dgx" / ADDING.result_name
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "forbidden":
+        put(path.parent, ADDING, text_of(study, ADDING)).chmod(0)
+        if os.access(path, os.R_OK):
+            pytest.skip("this user reads everything")
+    else:
+        path.symlink_to({"broken link": "nowhere", "loop": path.name, "device": "/dev/zero"}[kind])
+    verdict = only(study)
+    assert (verdict.status, verdict.reason in ("not_a_file", "unreadable")) == ("rejected", True)
+    assert verdict.sha256_of_file() == ""
+
+
+def test_a_link_to_a_sound_file_is_that_file(tmp_path):
+    study = study_with(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "dgx" / ADDING.result_name).symlink_to(put(tmp_path / "elsewhere", ADDING, text_of(study, ADDING)))
+    assert only(study).status == "ok"
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path):
+    study = study_with(tmp_path)
+    put(tmp_path / "dgx", ADDING, b"\xef\xbb\xbf" + text_of(study, ADDING).encode())
+    assert only(study).status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "reason"),
+    [
+        ({"test_mse": float("nan")}, "diverged", "non_finite"),
+        ({"test_r2": float("-inf")}, "diverged", "non_finite"),
+        ({"best_val_metric": float("inf")}, "diverged", "non_finite"),
+        ({"model_name": "Another name", "_note": "ignored", "more": [1]}, "ok", ""),
+        ({"n_params": 1}, "ok", ""),
+        ({"seed": 2025}, "rejected", "name_mismatch"),
+        ({"task": "selective_copy"}, "rejected", "name_mismatch"),
+        ({"seq_len": "100"}, "rejected", "name_mismatch"),
+        ({"test_mse": "0.1"}, "rejected", "schema"),
+        ({"test_mse": -0.1}, "rejected", "metric_range"),
+        ({"n_params": float("nan")}, "rejected", "schema"),
+        ({"history": None}, "rejected", "schema"),
+        ({"history": {}}, "rejected", "schema"),
+        ({"epochs_trained": 3}, "rejected", "history_lengths"),
+        ({"epochs_trained": [3]}, "rejected", "schema"),
+        ({"model_info": {"name": "", "group": 3, "feat": "quantum", "mix": "classical", "type": "mamba"}},
+         "rejected", "schema"),
+        ({"schema_version": 3}, "rejected", "schema_version"),
+        ({"schema_version": True}, "rejected", "schema_version"),
+        ({"status": "ok"}, "rejected", "schema_version"),
+        ({"schema_version": 2}, "rejected", "schema"),
+    ],
+    ids=str,
+)
+def test_rules_for_published_files(tmp_path, changes, status, reason):
+    study = study_with(tmp_path)
+    put(tmp_path / "nersc", ADDING, text_of(study, ADDING, changes))
+    verdict = only(study)
+    assert (verdict.status, verdict.reason) == (status, reason), verdict.detail
+
+
+@pytest.mark.parametrize(("key", "value"), [("learning_rate", 0.01), ("n_epochs", 50), ("d_model", 64)])
+def test_other_hyperparameters_are_named(tmp_path, key, value):
+    study = study_with(tmp_path)
+    hyper = {**record_of(study, ADDING)["hyperparameters"], key: value}
+    put(tmp_path / "nersc", ADDING, text_of(study, ADDING, {"hyperparameters": hyper}))
+    verdict = only(study)
+    assert (verdict.status, verdict.reason) == ("rejected", "hyperparameters")
+    assert str(value) in verdict.detail and verdict.detail.count(";") == 0
+
+
+def test_odd_curves_are_warnings(tmp_path):
+    study = study_with(tmp_path)
+    history = record_of(study, ADDING)["history"]
+    history = {**history, "epochs": [9, *history["epochs"][1:]], "lr": [1.0, *history["lr"][1:]]}
+    put(tmp_path / "dgx", ADDING, text_of(study, ADDING, {"history": history, "best_val_metric": 1.0}))
+    verdict = only(study)
+    assert verdict.status == "ok"
+    for word in ("count from 1", "cosine", "best of its curve", "n_params"):
+        assert any(word in warning for warning in verdict.warnings), word
+
+
+def test_r2_that_follows_from_the_genuine_targets_verifies_a_dataset(tmp_path):
+    study = study_with(tmp_path)
+    variance = target_variances()[("selective_copy", 200, 2025)]
+    for mse, r2, flag in ((0.04, 1 - 0.04 / variance, "dataset_verified"), (0.04, 0.5, "dataset_unverified")):
+        put(tmp_path / "dgx", COPY, text_of(study, COPY, {"test_mse": mse, "test_r2": r2}))
+        run = merge(study).runs[COPY]
+        assert flag in run.flags
+        assert run.enters_means
+        assert run.enters_claims == (flag == "dataset_verified")
+
+
+LEAKY = {"test_acc": 1.0, "test_auc": 1.0, "best_val_metric": 1.0, "epochs_trained": 21,
+         "history": {**{key: [0.5] * 21 for key in ("train_loss", "train_metric", "val_loss", "lr")},
+                     "val_metric": [1.0] * 21, "epochs": list(range(1, 22))}}
+
+
+@pytest.mark.parametrize(
+    ("source", "changes", "status", "reason"),
+    [("dgx", {}, "ok", "selected_on_test"), ("nersc", {}, "quarantined", "forrelation_v1"),
+     ("dgx", LEAKY, "quarantined", "forrelation_v1"), ("dgx", {"test_auc": 0.0}, "ok", "selected_on_test")],
+)
+def test_published_forrelation(tmp_path, source, changes, status, reason):
+    study = study_with(tmp_path)
+    put(tmp_path / source, FORRELATION, text_of(study, FORRELATION, changes))
+    verdict = only(study)
+    assert (verdict.status, verdict.reason) == (status, reason)
+    merged = merge(study)
+    assert not merged.finished(FORRELATION)
+    assert FORRELATION not in merged.runs
+    if status == "ok":
+        assert merged.legacy[FORRELATION].record["test_auc"] is None or "test_auc" not in changes
+        assert merged.state_of(FORRELATION).reason == f"{source}: known only with a score selected on its test items"
+
+
+def test_a_true_score_of_one_with_a_known_dataset_is_believed(tmp_path):
+    study = study_with(tmp_path)
+    for folder in ("nersc", "dgx"):
+        text = text_of(study, FORRELATION, {"test_acc": 1.0, "test_auc": 1.0}, version=2)
+        put(tmp_path / folder, FORRELATION, text)
+    merged = merge(study)
+    assert [v.status for v in merged.verdicts] == ["ok", "duplicate"]
+    assert merged.runs[FORRELATION].enters_claims
+
+
+def test_accepting_selected_scores_saves_the_hours_and_no_more(tmp_path):
+    study = study_with(tmp_path)
+    study.config["import"] = {**study.config["import"], "accept_selected_on_test": True}
+    put(tmp_path / "dgx", FORRELATION, text_of(study, FORRELATION))
+    merged = merge(study)
+    assert merged.finished(FORRELATION)
+    assert merged.runs == {}
+    assert not merged.legacy[FORRELATION].enters_means
+
+
+def test_own_files_with_another_dataset_or_code_do_not_count(tmp_path):
+    study = study_with(tmp_path)
+    record = record_of(study, ADDING)
+    for section, key, value, verdict in (("dataset", "dataset_sha256", "0" * 64, ("quarantined", "dataset_mismatch")),
+                                         ("model_config", "model_code_version", 7, ("rejected", "code_version")),
+                                         ("training", "patience", 3, ("rejected", "hyperparameters"))):
+        put(tmp_path / "dgx", ADDING, json.dumps({**record, section: {**record[section], key: value}}))
+        assert (only(study).status, only(study).reason) == verdict
+    text = json.dumps(record, indent=2)
+    put(tmp_path / "dgx", ADDING, text[: text.index('"predictions"')])
+    assert (only(study).status, only(study).reason) == ("rejected", "truncated")
+
+
+def test_names_and_cells_that_are_none_of_the_study(tmp_path):
+    study = study_with(tmp_path)
+    other = Cell("1b", "adding_problem", 100, 7)
+    put(tmp_path / "dgx", other, text_of(study, ADDING, {"seed": 7}))
+    (tmp_path / "dgx" / "summary.json").write_text("{}")
+    (tmp_path / "dgx" / "notes.txt").write_text("no result")
+    assert {v.reason for v in merge(study).verdicts} == {"not_in_study", "file_name"}
+
+
+def test_a_checkpoint_without_result_is_unfinished_and_one_beside_a_result_is_nothing(tmp_path):
+    study = study_with(tmp_path)
+    folder = tmp_path / "nersc/checkpoints"
+    folder.mkdir()
+    checkpoint = folder / f"checkpoint_{ADDING.name}.pt"
+    checkpoint.write_bytes(b"weights")
+    put_log(tmp_path / "nersc/logs", ADDING, mse=None)
+    verdict = only(study)
+    assert (verdict.status, verdict.reason) == ("unfinished", "checkpoint_without_result")
+    assert verdict.file.path == checkpoint
+    assert "epoch 30" in verdict.detail
+    assert not merge(study).finished(ADDING)
+    put(tmp_path / "nersc", ADDING, text_of(study, ADDING))
+    assert only(study).status == "ok"
+
+
+def test_a_log_alone_is_a_partial_result_and_an_unfinished_one_is_not(tmp_path):
+    study = study_with(tmp_path)
+    log = put_log(tmp_path / "nersc/logs", ADDING, mse=None)
+    assert (only(study).status, only(study).reason) == ("unfinished", "log_without_result")
+    put_log(tmp_path / "nersc/logs", ADDING, name="again.out")
+    merged = merge(study)
+    (verdict,) = merged.verdicts
+    assert (verdict.status, verdict.reason, verdict.file.path.name) == ("partial", "from_log", "again.out")
+    run = merged.runs[ADDING]
+    assert run.finished and run.enters_means and not run.enters_claims
+    assert (run.record["test_mse"], run.record["n_params"]) == (0.0012, 35836)
+    assert run.record["history"]["epochs"] == [1, 10, 30]
+    log.write_text(log.read_text().replace("/100 ", "/50 "))
+    (tmp_path / "nersc/logs/again.out").unlink()
+    put_log(tmp_path / "nersc/logs", ADDING, name="again.out")
+    again = tmp_path / "nersc/logs/again.out"
+    again.write_text(again.read_text().replace("/100 ", "/50 "))
+    assert only(study).reason == "hyperparameters"
+
+
+def test_a_log_completes_a_cut_file_only_if_they_agree(tmp_path):
+    study = study_with(tmp_path)
+    record = schema1_of(record_of(study, ADDING))
+    text = json.dumps(record, indent=2)
+    put(tmp_path / "nersc", ADDING, text[: text.index('"test_mse"')])
+    put_log(tmp_path / "nersc/logs", ADDING, best=record["best_val_metric"] + 0.001)
+    assert (only(study).finishes, only(study).flags[0]) == (False, "salvaged")
+    assert merge(study).state_of(ADDING).reason == "nersc: known only without a test score (the file was cut off)"
+    put_log(tmp_path / "nersc/logs", ADDING, best=record["best_val_metric"], mse=0.0012)
+    verdict = only(study)
+    assert verdict.finishes and "from_log" in verdict.flags
+    assert (verdict.record["test_mse"], verdict.record["best_val_metric"]) == (0.0012, record["best_val_metric"])
+
+
+def test_the_log_of_a_refused_run_does_not_let_it_in_again(tmp_path):
+    study = study_with(tmp_path)
+    put_log(tmp_path / "nersc/logs", ADDING)
+    put(tmp_path / "nersc", ADDING, text_of(study, ADDING, {"seed": 2025}))
+    assert [v.reason for v in merge(study).verdicts] == ["name_mismatch"]
+    put(tmp_path / "nersc", ADDING, b"")
+    assert {v.reason for v in merge(study).verdicts} == {"empty", "from_log"}
+    assert merge(study).finished(ADDING)
