@@ -133,10 +133,10 @@ def _check_schema(config: Mapping[str, Any]) -> None:
     except (RecursionError, TypeError, ValueError) as error:
         raise ConfigError(f"settings cannot be checked: {error}") from error
     if errors:
-        raise ConfigError(_explain(errors[0]))
+        raise ConfigError(explain(errors[0]))
 
 
-def _explain(error: Any) -> str:
+def explain(error: Any) -> str:
     """Say one schema error as `key: found, allowed`."""
     where = ".".join(str(part) for part in error.absolute_path)
     prefix = f"{where}." if where else ""

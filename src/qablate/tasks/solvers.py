@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qablate.tasks.dataset import Dataset
 from qablate.tasks.forrelation import phi_numerators
+from qablate.tasks.splits import Split, split_of
 
 Floats = NDArray[np.float64]
 RIDGE_STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
@@ -102,3 +104,77 @@ def ridge(
     fits = [np.linalg.solve(gram + strength * penalties, moments) for strength in RIDGE_STRENGTHS]
     losses = [np.mean((val_features @ fit + offset - val[1]) ** 2) for fit in fits]
     return wanted @ fits[int(np.argmin(losses))] + offset
+
+
+def table_products(sequences: NDArray[np.float32], n_bits: int) -> NDArray[np.float32]:
+    """Return f(x) g(y) for every pair of table entries (n, N * N); 0 where an entry was not seen."""
+    seen = seen_tables(sequences, n_bits).astype(np.float32)
+    return (seen[:, 0, :, None] * seen[:, 1, None, :]).reshape(len(seen), -1)
+
+
+def solver_accuracies(dataset: Dataset) -> dict[str, float]:
+    """Return the test accuracies of the Forrelation solvers on the dataset's own split.
+
+    `plug_in`: threshold on the plug-in Phi fitted on the training items. `table_ridge`: ridge on the products of table
+    entries, the penalty chosen on the validation items. `linear`: the same on the tables alone, the negative control.
+    """
+    split, n_bits = split_of(dataset.spec), int(dataset.spec.parameters["n_bits"])
+    labels = dataset.targets
+    phi = plug_in_phi(dataset.sequences, n_bits)
+    cut = best_threshold(phi[split.train], labels[split.train])
+    tables = seen_tables(dataset.sequences, n_bits).reshape(len(labels), -1)
+    products = table_products(dataset.sequences, n_bits)
+    return {
+        "plug_in": float(np.mean((phi[split.test] > cut) == labels[split.test])),
+        "table_ridge": _ridge_accuracy(products, labels, split),
+        "linear": _ridge_accuracy(tables, labels, split),
+    }
+
+
+def _ridge_accuracy(features: NDArray[Any], labels: NDArray[np.int64], split: Split) -> float:
+    """Test accuracy of the sign of a ridge fit to labels -1 and +1."""
+    signs = (2.0 * labels - 1)[:, None]
+    fitted = ridge((features[split.train], signs[split.train]), (features[split.val], signs[split.val]),
+                   features[split.test])
+    return float(np.mean((fitted[:, 0] > 0) == labels[split.test]))
+
+
+def sort_and_read(sequences: NDArray[np.float32], n_markers: int) -> NDArray[np.float32]:
+    """Solve Selective Copy: the values (n, m) of the marked steps of inputs (n, l, 2), in the order of the steps."""
+    marked = sequences[..., 1] > 0.5
+    positions = np.argsort(~marked, axis=1, kind="stable")[:, :n_markers]
+    return np.take_along_axis(sequences[..., 0], positions, axis=1)
+
+
+def cell_means(sequences: NDArray[np.float32], chunk: int, n_markers: int) -> Floats:
+    """Predict Selective Copy (n, m) as the best model does that knows no order inside a chunk: by its cell's mean."""
+    marked = sequences[..., 1] > 0.5
+    positions = np.argsort(~marked, axis=1, kind="stable")[:, :n_markers]
+    values = np.take_along_axis(sequences[..., 0], positions, axis=1)     # (n, m)
+    cells = positions // chunk
+    same = cells[:, :, None] == cells[:, None, :]
+    return (same * values[:, None, :].astype(np.float64)).sum(axis=2) / same.sum(axis=2)
+
+
+def window_ceiling(length: int, chunk: int, window: int = 100, n_markers: int = 8) -> float:
+    """Return the chunk ceiling when all markers lie in one window at a uniform offset, averaged over the offsets."""
+    ceilings = []
+    for start in range(length - window + 1):
+        bounds = sorted({start, start + window, *range((start // chunk + 1) * chunk, start + window, chunk)})
+        ceilings.append(occupied_cells_ceiling(
+            (b - a for a, b in zip(bounds, bounds[1:], strict=False)), n_markers))
+    return sum(ceilings) / len(ceilings)
+
+
+def density_ceiling(length: int, chunk: int, density: float = 0.08) -> float:
+    """Return the chunk ceiling with a marker on this share of the steps."""
+    return chunk_ceiling(length, chunk, max(1, round(density * length)))
+
+
+def position_readout_limit(n_markers: int = 8) -> float:
+    """Return the R2 on Selective Copy of the best additive read-out by position, for long sequences.
+
+    With m markers: sum over j of C(m-1, j)^2 / ((2m - 1) C(2m - 2, 2j)).
+    """
+    m = n_markers
+    return sum(comb(m - 1, j) ** 2 / ((2 * m - 1) * comb(2 * m - 2, 2 * j)) for j in range(m))

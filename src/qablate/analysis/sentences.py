@@ -1,0 +1,192 @@
+"""Sentences of the claims: one template for each (kind, verdict), filled with numbers that stand in the claims table.
+
+There is no free text about results. `forbidden_wording` says which phrases a rendered report may not hold.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from qablate.analysis.formats import Format, fixed, signed, significant, whole
+from qablate.errors import QablateError
+
+if TYPE_CHECKING:
+    from qablate.analysis.evaluation import ClaimResult
+
+TESTED = ("mean_difference", "slope", "any_beats_all", "best_arm")
+COUNTED = ("threshold", "reference", "bookkeeping")
+REASON_WORDS = {
+    "few_blocks": "too few matched blocks", "few_replicates": "too few replicates", "few_lengths": "too few lengths",
+    "missing_arm": "an arm or value is not observed", "selected_on_test": "scores were selected on the test set",
+    "dataset_mismatch": "datasets differ or are unverified", "config_mismatch": "settings differ",
+    "confounded_system": "arms ran on different systems",
+    "confounded_params": "parameter counts differ more than twofold",
+    "confounded_chunking": "chunking differs", "confounded_other_factor": "a second factor differs",
+    "not_estimable": "no contrast of the models at hand answers it",
+}
+FLAG_WORDS = {
+    "provisional": "provisional: planned cells are missing",
+    "depends_on_failed_cells": "depends on failed cells: at the baseline they change the result",
+    "detectable_below_margin": "a difference is detectable but below the margin",
+    "seed_dependent": "not of one sign in every replicate",
+    "member_unadjusted": "member of a joint claim, p not adjusted",
+}
+
+_EFFECT = "{effect} (95% interval {low} to {high}, n = {n} {units}); p = {p}, after Holm {p_holm} in a family of {size}"
+_EQUAL = "{effect} (90% interval {low90} to {high90}, margin {margin}, n = {n} {units}); equivalence p = {p_tost}, " \
+         "after Holm {p_tost_holm} in a family of {size}"
+_NOT_ENOUGH = "Not enough data: {reason}. {used} of {planned} {units} usable."
+_CHANCE = "accuracy {accuracy} against {null} for a constant prediction ({hits} of {n} test items, 95% interval " \
+          "{low_accuracy} to {high_accuracy}); p = {p}, after Holm {p_holm} in a family of {size}"
+_OBSERVED = "{k} of {m} observed, {unobserved} unobserved"
+
+TEMPLATES: Mapping[tuple[str, str], str] = {
+    **{(kind, verdict): f"{verdict.capitalize()}: {_EFFECT}." for kind in TESTED[:2]
+       for verdict in ("supported", "contradicted")},
+    **{(kind, "equivalent"): f"Equivalent within the margin: {_EQUAL}." for kind in TESTED},
+    ("equivalence", "supported"): f"Supported: {_EQUAL}.",
+    **{(kind, "undecided"): f"Undecided: {_EFFECT}; {{needed}}." for kind in TESTED[:2]},
+    **{(kind, "supported"): f"Supported by {{best}}, whose smallest lead is over {{rival}}: {_EFFECT}."
+       for kind in TESTED[2:]},
+    **{(kind, "contradicted"): f"Contradicted: none leads by the margin; the closest is {{best}} against {{rival}}: "
+       f"{_EFFECT}." for kind in TESTED[2:]},
+    **{(kind, "undecided"): f"Undecided: leader and those not separable from it: {{ties}}; {{best}} against {{rival}}: "
+       f"{_EFFECT}; {{needed}}."
+       for kind in TESTED[2:]},
+    **{(kind, "not enough data"): _NOT_ENOUGH for kind in (*TESTED, "chance")},
+    ("chance", "supported"): f"Supported: {_CHANCE}.",
+    ("chance", "equivalent"): f"Equivalent to chance within the margin {{margin}}: {_CHANCE}.",
+    ("chance", "undecided"): f"Undecided: {_CHANCE}.",
+    **{(kind, "supported"): f"Supported: {_OBSERVED}, none on the wrong side." for kind in COUNTED},
+    **{(kind, "contradicted"): f"Contradicted: {{wrong}} on the wrong side; {_OBSERVED}." for kind in COUNTED},
+    **{(kind, "not enough data"): f"Not enough data: {_OBSERVED}." for kind in (*COUNTED, "descriptive")},
+    ("descriptive", "descriptive"): f"Values only: {_OBSERVED}.",
+    ("not_estimable", "not enough data"): "Not enough data: {reason}; needed are the models {needs}.",
+    **{("all_of", verdict): f"{verdict.capitalize()}: {{counts}}; p = {{p}}, after Holm {{p_holm}}."
+       for verdict in ("supported", "contradicted", "undecided", "equivalent")},
+    ("all_of", "not enough data"): "Not enough data: {reason}; {counts}.",
+    ("any_of", "supported"): "Supported by {best}: {counts}; p = {p}, after Holm {p_holm}.",
+    **{("any_of", verdict): f"{verdict.capitalize()}: {{counts}}; p = {{p}}, after Holm {{p_holm}}."
+       for verdict in ("undecided", "equivalent")},
+    ("any_of", "not enough data"): "Not enough data: {reason}; {counts}.",
+}
+"""Sentence by (kind, verdict). Numbers are those of the claims table after the rounding of `fields`."""
+
+SCALE_FORMATS: Mapping[str, Format] = {"neg_ln_mse": signed(3), "r2": signed(3), "accuracy": signed(4), "": signed(3)}
+PER_DOUBLING = {"neg_ln_mse": "-ln MSE per doubling", "r2": "R² per doubling", "accuracy": "accuracy per doubling"}
+UNITS = {"neg_ln_mse": "-ln MSE", "r2": "R²", "accuracy": "accuracy"}
+
+
+def sentence(result: "ClaimResult") -> str:
+    """Return verdict and numbers of a claim in words, flags after them."""
+    shows_equivalence = result.claim.hypothesis == "equivalent" and result.verdict == "supported"
+    kind = "equivalence" if shows_equivalence else result.claim.kind
+    text = TEMPLATES[kind, result.verdict].format_map(fields(result))
+    notes = [FLAG_WORDS[flag] for flag in result.flags]
+    return text if not notes else f"{text} [{'; '.join(notes)}]"
+
+
+def fields(result: "ClaimResult") -> dict[str, str]:
+    """Return every placeholder's text; numbers that are not there are a dash."""
+    outcome, adjusted, values = result.outcome, result.adjusted, result.outcome.values
+    show = SCALE_FORMATS[result.scale]
+    verdicts = list(result.member_verdicts.values())
+    return {
+        "effect": _effect(result), "low": _shown(show, outcome.ci95.low), "high": _shown(show, outcome.ci95.high),
+        "low90": _shown(show, outcome.ci90.low), "high90": _shown(show, outcome.ci90.high),
+        "margin": _shown(fixed(3), outcome.margin), "n": whole(outcome.n), "units": outcome.units,
+        "p": _p(outcome.p), "p_holm": _p(min(adjusted.p_for, adjusted.p_against)), "p_tost": _p(outcome.tost),
+        "p_tost_holm": _p(adjusted.tost), "size": whole(result.family_size or 1),
+        "reason": REASON_WORDS.get(result.reason, ""), "used": whole(outcome.n_used),
+        "planned": whole(outcome.n_planned), "best": outcome.best, "rival": str(values.get("closest_rival", "")),
+        "ties": str(values.get("not_separable", "")), "needs": str(values.get("needs", "")),
+        "hits": whole(values.get("hits", 0)), "accuracy": _value(values, "accuracy", fixed(4)),
+        "null": _value(values, "null", fixed(4)), "low_accuracy": _value(values, "low95_accuracy", fixed(4)),
+        "high_accuracy": _value(values, "high95_accuracy", fixed(4)), "k": _value(values, "observed", whole),
+        "m": _value(values, "of", whole), "unobserved": _value(values, "unobserved", whole),
+        "wrong": _value(values, "wrong", whole), "counts": _counts(verdicts), "needed": _needed(result),
+    }
+
+
+def _shown(show: Format, value: float) -> str:
+    return show(value) if math.isfinite(value) else "–"
+
+
+def _value(values: Mapping[str, Any], key: str, show: Format) -> str:
+    return _shown(show, values.get(key, math.nan))
+
+
+def _p(value: float) -> str:
+    return significant(value, 2)
+
+
+def _effect(result: "ClaimResult") -> str:
+    """The estimate with its scale; errors also as a factor."""
+    value = result.outcome.value
+    names = PER_DOUBLING if result.claim.kind == "slope" else UNITS
+    text = f"{_shown(SCALE_FORMATS[result.scale], value)} in {names.get(result.scale, 'benefit')}"
+    if result.scale == "neg_ln_mse" and math.isfinite(value):
+        text += f", a factor x{significant(math.exp(value))} in MSE"
+    return text
+
+
+def _needed(result: "ClaimResult") -> str:
+    if result.blocks_for_power is None:
+        return "the number of blocks for a power of .8 at the margin is not known"
+    return f"a power of .8 at the margin needs {whole(result.blocks_for_power)} blocks"
+
+
+def _counts(verdicts: list[str]) -> str:
+    """`3 of 8 supported, 5 not enough data`."""
+    words = [verdict for verdict in ("supported", "contradicted", "equivalent", "undecided", "not enough data")
+             if verdict in verdicts]
+    first, *rest = [f"{verdicts.count(word)} {word}" for word in words] or ["0 supported"]
+    return ", ".join([f"{first.split(' ', 1)[0]} of {len(verdicts)} {first.split(' ', 1)[1]}", *rest])
+
+
+ADVANTAGE = re.compile(r"quantum (advantage|benefit)|advantage of quantum|"
+                       r"quantum (models? |parts? |features? )?helps?\b", re.IGNORECASE)
+FORBIDDEN: Mapping[str, re.Pattern[str]] = {
+    "significant without test and p": re.compile(r"\b(?:in)?significant(?:ly)?\b(?! digits)", re.IGNORECASE),
+    "proves": re.compile(r"\bprove[sdn]?\b", re.IGNORECASE),
+    "inverse scaling": re.compile(r"\binverse[ -]scaling\b", re.IGNORECASE),
+    "medal": re.compile(r"[\U0001F947\U0001F948\U0001F949]|\b(?:gold|silver|bronze) medal", re.IGNORECASE),
+    "bold best": re.compile(r"\*\*best\*\*", re.IGNORECASE),
+    "classically hard": re.compile(r"\bclassically hard\b", re.IGNORECASE),
+}
+OUTPERFORMS = re.compile(r"\boutperform(?:s|ed|ing)?\b", re.IGNORECASE)
+TWINS = ("P9", "P10")
+
+
+def forbidden_wording(text: str, results: Iterable["ClaimResult"] = ()) -> list[str]:
+    """Return the rule that each forbidden phrase of a rendered text breaks, with the phrase; empty if none.
+
+    Words of advantage need, on one task, twins (P9, P10) and a general claim (G1 or G2) that are supported;
+    "outperforms" needs any supported claim.
+    """
+    results = list(results)
+    found = [f"{rule}: '{match.group()}'" for rule, pattern in FORBIDDEN.items() for match in pattern.finditer(text)]
+    if not any(result.verdict == "supported" for result in results):
+        found += [f"outperforms without a supported claim: '{match.group()}'" for match in OUTPERFORMS.finditer(text)]
+    if not advantage_allowed(results):
+        found += [f"advantage without supported twins and general claim: '{match.group()}'"
+                  for match in ADVANTAGE.finditer(text)]
+    return found
+
+
+def advantage_allowed(results: Iterable["ClaimResult"]) -> bool:
+    """Whether twins and a general claim are supported on one task, none of them provisional."""
+    supported = {result.claim.id for result in results if result.verdict == "supported" and not result.provisional}
+    return any({f"{twin}-{task}" for twin in TWINS} <= supported and {f"G1-{task}", f"G2-{task}"} & supported
+               for task in ("adding", "copy", "forr"))
+
+
+def require_wording(text: str, results: Iterable["ClaimResult"] = ()) -> str:
+    """Return the text, or raise a QablateError that names the first forbidden phrase."""
+    found = forbidden_wording(text, results)
+    if found:
+        raise QablateError(f"report: {found[0]}")
+    return text
+
+
