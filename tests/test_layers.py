@@ -9,18 +9,19 @@ import qablate
 
 ROOT = Path(qablate.__file__).parent
 LAYERS = {
-    **dict.fromkeys(("errors", "catalog", "files", "config", "study", "records", "provenance", "costs"), 0),
+    **dict.fromkeys(("errors", "catalog", "files", "config", "study", "records", "provenance", "costs", "logtail",
+                     "jobs"), 0),
     "__init__": 0,
     **dict.fromkeys(("simd", "selfcheck"), 0.5),    # what compiled kernels of layer 1 share
     **dict.fromkeys(("tasks", "quantum", "ssm", "importing"), 1),
     "plan": 1.5,    # the workflow's questions, answered with what every system has made
-    **dict.fromkeys(("models", "analysis"), 2),
+    **dict.fromkeys(("models", "analysis", "status"), 2),
     "training": 3,
     "bench": 3.5,
     "cli": 4,
 }
 HEAVY = {"torch", "pennylane", "numba", "triton"}
-WITHOUT_TORCH = ("tasks", "analysis", "importing", "plan")
+WITHOUT_TORCH = ("tasks", "analysis", "importing", "plan", "status")
 MODULES = sorted(ROOT.rglob("*.py"))
 
 

@@ -66,6 +66,15 @@ def read_yaml(path: Path) -> Config:
     return content
 
 
+def profile_settings(profile: Path) -> Config:
+    """Return what a Snakemake profile (a folder with a config.yaml) lays over the settings of a study."""
+    path = profile / "config.yaml"
+    settings = read_yaml(path).get("config") or {}
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path}: config must be a mapping of settings, found {type(settings).__name__}")
+    return settings
+
+
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Config:
     """Lay `over` over `base`: mappings are merged key by key, everything else is replaced (Snakemake's rule)."""
     merged = dict(base)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from factories import published_study, record_of, schema1_of, small_study, write_results
 
-from qablate.analysis.runs import collect, last_event
+from qablate.analysis.runs import collect
 from qablate.analysis.tables import make_tables
 from qablate.records import write_record
 
@@ -252,10 +252,6 @@ def test_state_of_a_cell_without_result(tmp_path, log, checkpoint, state, reason
         path.touch()
     row = collect(study).cells.iloc[0]
     assert row["state"] == state and reason in row["reason"]
-
-
-def test_last_event_of_a_missing_log(tmp_path):
-    assert last_event(tmp_path / "none.log") == {}
 
 
 def test_settings_tell_what_older_records_lack(tmp_path):

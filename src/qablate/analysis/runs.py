@@ -3,15 +3,14 @@
 A run is a finished training of one cell whose result stands. Everything the report says is computed from these frames.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from qablate.catalog import model_info
+from qablate.logtail import log_path, read_tail
 from qablate.records import Record, RecordError, read_record, settings_of_record
 from qablate.study import Cell, Study
 
@@ -34,7 +33,6 @@ HISTORY = ("train_loss", "train_metric", "val_loss", "val_metric", "lr")
 NUMERIC = [*METRICS, "baseline_nominal", "baseline_measured", *EXTRA, "epochs", "best_epoch", "diverged_epoch",
            "nonfinite_grad_steps", "n_resumes", "seconds_per_epoch", "training_time", "peak_memory_mb", "n_params",
            "n_params_trainable"]
-LOG_TAIL_BYTES = 65536
 
 
 @dataclass(frozen=True)
@@ -123,37 +121,14 @@ class ReportState:
 
 def _state_without_result(study: Study, cell: Cell) -> ReportState:
     """Say how far a cell without a result has come: its log's last event, else its checkpoint, else nothing."""
-    event = last_event(study.results / "logs" / "train" / f"{cell.name}.log")
-    if event.get("event") == "fail":
-        return ReportState("failed", str(event.get("reason", "no reason logged")))
+    tail = read_tail(log_path(study.results, cell.name))
+    if tail.name == "fail":
+        return ReportState("failed", tail.reason or "no reason logged")
     checkpoint = study.result_folder / "checkpoints" / f"checkpoint_{cell.name}.pt"
     if checkpoint.exists():
-        epoch = event.get("epoch")
-        return ReportState("checkpoint", f"stopped or running, epoch {epoch}" if isinstance(epoch, int) else
-                           "stopped or running")
-    return ReportState("missing", "never started" if not event else "started, no checkpoint")
-
-
-def last_event(log: Path) -> dict[str, Any]:
-    """Return the last `@qablate` event of a cell's log, or an empty mapping."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
-            lines = file.read().decode("utf-8", errors="replace").splitlines()
-    except OSError:
-        return {}
-    for line in reversed(lines):
-        if line.startswith("@qablate "):
-            return _event(line.removeprefix("@qablate "))
-    return {}
-
-
-def _event(text: str) -> dict[str, Any]:
-    try:
-        event = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return event if isinstance(event, dict) else {}
+        at = "" if tail.saved_epoch is None else f", epoch {tail.saved_epoch}"
+        return ReportState("checkpoint", f"stopped or running{at}")
+    return ReportState("missing", "started, no checkpoint" if tail.event else "never started")
 
 
 def run_row(study: Study, cell: Cell, record: Mapping[str, Any]) -> dict[str, Any]:

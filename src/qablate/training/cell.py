@@ -1,5 +1,7 @@
 """Train one cell from its dataset to its result file; resumes by itself, stops in time, never half-writes."""
 
+import os
+import platform
 import time
 from pathlib import Path
 
@@ -130,7 +132,7 @@ def _training(study: Study, cell: Cell, spec: DatasetSpec, data: CellData, devic
 def _resume(training: Training, path: Path, identity: CheckpointIdentity, device: torch.device) -> None:
     state = load_checkpoint(path, identity, device)
     if state is None:
-        log.event("start", cell=identity.cell_key)
+        log.event("start", cell=identity.cell_key, host=platform.node(), pid=os.getpid())
         return
     try:
         training.restore(state)
@@ -139,7 +141,8 @@ def _resume(training: Training, path: Path, identity: CheckpointIdentity, device
         raise QablateError(
             f"{path}: does not fit this model ({reason}); move the file away to train from the start"
         ) from error
-    log.event("resume", epoch=training.progress.epoch, batch=training.progress.batch)
+    log.event("resume", epoch=training.progress.epoch, batch=training.progress.batch, host=platform.node(),
+              pid=os.getpid())
 
 
 def _save(path: Path, identity: CheckpointIdentity, training: Training) -> None:

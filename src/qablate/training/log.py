@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 from qablate.catalog import model_info
+from qablate.logtail import duration
 from qablate.study import Cell, DatasetSpec
 
 
@@ -26,8 +27,12 @@ def header(cell: Cell, spec: DatasetSpec, n_params: int, command: str) -> None:
     print(f"Model parameters: {n_params:,}", flush=True)
 
 
-def epoch_line(kind: str, epoch: int, max_epochs: int, seconds: float, improved: bool, row: dict[str, Any]) -> None:
-    """Print one epoch: number, seconds, `*` if the validation metric improved, training and validation values."""
+def epoch_line(kind: str, epoch: int, max_epochs: int, seconds: float, improved: bool, row: dict[str, Any],
+               seconds_left: float | None = None) -> None:
+    """Print one epoch: number, seconds, `*` if the validation metric improved, training and validation values.
+
+    `seconds_left` is what all epochs of the recipe would still take; early stopping may end it before.
+    """
     head = f"Epoch {epoch:3d}/{max_epochs} ({seconds:.1f}s){' *' if improved else ''} | "
     if kind == "regression":
         text = f"Train MSE: {_fixed(row['train_loss'], 6)} | Val MSE: {_fixed(row['val_loss'], 6)}"
@@ -36,7 +41,7 @@ def epoch_line(kind: str, epoch: int, max_epochs: int, seconds: float, improved:
             f"Train: {_fixed(row['train_loss'], 4)}/{_fixed(row['train_metric'], 4)} | "
             f"Val: {_fixed(row['val_loss'], 4)}/{_fixed(row['val_metric'], 4)}"
         )
-    print(head + text, flush=True)
+    print(head + text + ("" if seconds_left is None else f" | at most {duration(seconds_left)} left"), flush=True)
 
 
 def early_stop(epoch: int, patience: int) -> None:

@@ -117,7 +117,8 @@ class Training:
             progress.stop_reason = "patience"
         elif progress.stop_reason is None and progress.epoch >= limit:
             progress.stop_reason = "max_epochs"
-        log.epoch_line(self.kind, progress.epoch, limit, progress.epoch_seconds, improved, row)
+        left = progress.seconds_left(limit) if progress.stop_reason is None else None
+        log.epoch_line(self.kind, progress.epoch, limit, progress.epoch_seconds, improved, row, left)
         if progress.stop_reason == "patience":
             log.early_stop(progress.epoch, patience)
         progress.epoch_seconds = 0.0

@@ -1,5 +1,6 @@
 """How far the training of a cell has come: everything but weights, optimiser and generators, in plain types."""
 
+import statistics
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -36,6 +37,10 @@ class Progress:
     def elapsed(self) -> float:
         """Seconds of training so far, over all processes, without the test pass."""
         return sum(self.seconds) + self.epoch_seconds
+
+    def seconds_left(self, max_epochs: int) -> float:
+        """Seconds that all epochs after this one would take, by the median of those so far."""
+        return (max_epochs - self.epoch) * statistics.median(self.seconds)
 
     def begin_next_epoch(self) -> None:
         """Move to the first batch of the next epoch."""

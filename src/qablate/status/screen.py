@@ -1,0 +1,207 @@
+"""What `qablate status` prints: tables and lists in 80 columns, lines for scripts, JSON."""
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from qablate import __version__
+from qablate.catalog import model_info
+from qablate.logtail import duration
+from qablate.status.split import Split
+from qablate.status.survey import STATES, CellStatus, Survey, counts, hours
+
+COLUMNS = 80
+LISTED = 8
+JSON_VERSION = 1
+TASKS = {"forrelation": "forr.", "adding_problem": "adding", "selective_copy": "select."}
+SHOWN = {"running": "run", "queued": "queue", "checkpoint": "ckpt", "failed": "fail"}
+AGAIN = ("missing", "stale", "unreadable")
+"""States without anything under way, one column: never trained, or to be trained again."""
+STYLES = {"done": "green", "running": "cyan", "queued": "blue", "checkpoint": "yellow", "failed": "red"}
+
+
+def console() -> Console:
+    """A console of 80 columns, less on a narrower terminal; colours on a terminal only."""
+    found = Console(highlight=False)
+    return Console(highlight=False, width=min(COLUMNS, found.width) if found.is_terminal else COLUMNS)
+
+
+def screen(survey: Survey) -> Group:
+    """Everything: a line in all, a table of all cells, one a system if there are several, then what needs a look."""
+    parts: list[RenderableType] = [_headline(survey), _table(survey, survey.cells, "all systems")]
+    if len(survey.systems) > 1:
+        parts += [_table(survey, survey.of(system=system), f"system {system}") for system in survey.systems]
+    for state in ("failed", "running", "checkpoint", "stale", "unreadable"):
+        parts += _listing(survey, state)
+    return Group(*parts, *_notes(survey))
+
+
+def _headline(survey: Survey) -> Text:
+    found = counts(survey.cells)
+    rest = ", ".join(f"{found[state]} {state}" for state in STATES[1:] if found[state])
+    text = f"study {survey.study.name} on {survey.study.system}: {found['done']} of {len(survey.cells)} cells done"
+    return Text(f"{text}; {rest}" if rest else text)
+
+
+def _table(survey: Survey, cells: Sequence[CellStatus], title: str) -> Table:
+    """One row a model: finished and planned cells of each task, then all its cells by state, and the hours left."""
+    tasks = list(survey.study.config["tasks"])
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
+    table.add_column("model", no_wrap=True)
+    for header in (*(TASKS[task] for task in tasks), "done", *SHOWN.values(), "miss", "hours"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for model in survey.study.config["models"]:
+        of_model = [status for status in cells if status.cell.model == model]
+        if of_model:
+            table.add_row(f"{model} {model_info(model).notation}", *_figures(of_model, tasks))
+    table.add_row("all", *_figures(cells, tasks), style="bold")
+    return table
+
+
+def _figures(cells: Sequence[CellStatus], tasks: Iterable[str]) -> list[Text]:
+    found = counts(cells)
+    row = [_share([status for status in cells if status.cell.task == task]) for task in tasks]
+    row.append(_share(cells))
+    row += [_number(found[state], state) for state in SHOWN]
+    row.append(_number(sum(found[state] for state in AGAIN), "missing"))
+    left, unknown = hours(cells)
+    row.append(Text(_hours(left.expected) + ("+?" if unknown else "")))
+    return row
+
+
+def _share(cells: Sequence[CellStatus]) -> Text:
+    done = sum(status.state == "done" for status in cells)
+    return Text(f"{done}/{len(cells)}" if cells else "-", STYLES["done"] if cells and done == len(cells) else "")
+
+
+def _number(number: int, state: str) -> Text:
+    return Text(str(number) if number else ".", STYLES.get(state, "") if number else "dim")
+
+
+def _hours(value: float) -> str:
+    return "." if value == 0 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def _listing(survey: Survey, state: str) -> list[Text]:
+    """Up to eight cells of one state, a line each."""
+    found = [status for status in survey.cells if status.state == state]
+    if not found:
+        return []
+    lines = [Text(""), Text(f"{state}:", STYLES.get(state, "") + " bold")]
+    for status in found[:LISTED]:
+        name, facts = f"  {status.cell.name}", _facts(survey, status)
+        apart = len(name) + 2 + len(facts) > COLUMNS
+        lines += [Text(name), Text(f"    {facts}")] if apart else [Text(f"{name}  {facts}")]
+        for line in lines[-2:]:
+            line.no_wrap, line.overflow = True, "ellipsis"
+    if len(found) > LISTED:
+        lines.append(Text(f"  and {len(found) - LISTED} more (--missing lists all)"))
+    return lines
+
+
+def _facts(survey: Survey, status: CellStatus) -> str:
+    at = f"epoch {status.epoch}/{survey.costs.limit}" if status.epoch else ""
+    left = f"at most {duration(3600 * status.left.at_most)} left" if status.left and status.state == "running" else ""
+    return ", ".join(part for part in (at, left, status.job and f"job {status.job}", status.reason) if part)
+
+
+def _notes(survey: Survey) -> list[Text]:
+    """What the numbers rest on: queue, cost table, finished cells without a score."""
+    left, unknown = hours(survey.cells)
+    device = survey.costs.devices[survey.study.system]
+    notes = [f"hours left, one cell at a time: {_hours(left.expected)} expected, {_hours(left.at_most)} at most "
+             f"(costs of {device})"] if left.at_most else []
+    if unknown:
+        notes.append(f"+?: no cost is known of {unknown} cells (qablate bench --costs)")
+    outcomes = [status.outcome for status in survey.cells if status.outcome not in ("", "ok")]
+    if outcomes:
+        found = ", ".join(f"{outcomes.count(word)} {word}" for word in sorted(set(outcomes)))
+        notes.append(f"of the finished cells {found}")
+    queue = survey.queue
+    if queue.reachable:
+        other = f", and {queue.others} that belong to no cell of this study" if queue.others else ""
+        notes.append(f"queue: {len(queue.jobs)} jobs of cells{other}")
+    elif queue.note:
+        notes.append(queue.note)
+    return [Text(""), *(Text(note) for note in notes)]
+
+
+def watch(take: Callable[[], Survey], interval: float) -> None:
+    """Show `take()` in place, anew every `interval` seconds, until interrupted; one after another without terminal."""
+    out = console()
+    if not out.is_terminal:
+        for turn in itertools.count():
+            time.sleep(interval if turn else 0)
+            out.print(screen(take()))
+    with Live(console=out, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
+        while True:
+            clock = Text(f"{datetime.now():%H:%M:%S}, every {interval:g} s, Ctrl-C ends", "dim")
+            live.update(Group(clock, screen(take())), refresh=True)
+            time.sleep(interval)
+
+
+def missing_lines(survey: Survey) -> list[str]:
+    """One line a cell that a dry run lists: model, task, length, seed, state, epoch, reason; separated by tabs."""
+    return ["\t".join(map(str, (*vars(status.cell).values(), status.state, status.epoch or "-",
+                                " ".join(status.reason.split()) or "-")))
+            for status in survey.cells if status.to_train]
+
+
+def to_json(survey: Survey) -> dict[str, Any]:
+    """Everything for programs; keys are only ever added while `version` stays. Hours that are unknown are null."""
+    queue = survey.queue
+    return {
+        "version": JSON_VERSION,
+        "qablate": __version__,
+        "study": survey.study.name,
+        "system": survey.study.system,
+        "taken_utc": datetime.fromtimestamp(survey.taken_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "queue": {"reachable": queue.reachable, "jobs": len(queue.jobs), "others": queue.others, "note": queue.note},
+        "total": _summary(survey.cells),
+        "groups": [
+            {"system": system, "model": model, "task": task, **_summary(cells)}
+            for system in survey.systems
+            for task in survey.study.config["tasks"]
+            for model in survey.study.config["models"]
+            if (cells := survey.of(system=system, task=task, model=model))
+        ],
+        "cells": [_cell(status) for status in survey.cells],
+    }
+
+
+def _summary(cells: Sequence[CellStatus]) -> dict[str, Any]:
+    left, unknown = hours(cells)
+    return {"planned": len(cells), **counts(cells), "hours_left": round(left.expected, 4),
+            "hours_at_most": round(left.at_most, 4), "cells_of_unknown_cost": unknown}
+
+
+def _cell(status: CellStatus) -> dict[str, Any]:
+    left = status.left
+    return {
+        **vars(status.cell), "name": status.cell.name, "system": status.system, "state": status.state,
+        "to_train": status.to_train, "epoch": status.epoch, "reason": status.reason, "outcome": status.outcome,
+        "job": status.job, "hours_left": None if left is None else round(left.expected, 4),
+        "hours_at_most": None if left is None else round(left.at_most, 4),
+    }
+
+
+def split_screen(split: Split) -> Group:
+    """The division as a table and as settings to copy."""
+    table = Table(title="missing cells, divided", title_justify="left", title_style="bold", box=None,
+                  padding=(0, 2, 0, 0))
+    table.add_column("system")
+    for header in ("cells", "slots", "hours", "done after (h)"):
+        table.add_column(header, justify="right")
+    for share in split.shares:
+        table.add_row(share.system, str(len(share.cells)), str(share.slots), _hours(share.hours),
+                      _hours(share.wall_hours))
+    lost = f"{len(split.unknown)} cells stay unassigned, their cost is known on no system\n" if split.unknown else ""
+    return Group(table, Text(f"{lost}\nFor the config of every system:\n"),
+                 Text(split.to_yaml().rstrip(), no_wrap=True, overflow="ignore"))

@@ -1,0 +1,85 @@
+"""The Slurm queue as far as it concerns a study: one call of squeue, and none that must succeed.
+
+The jobs of the workflow have names that begin with `syn`; their comment names rule and cell.
+"""
+
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from qablate.study import Cell
+
+JOB_PREFIX = "syn"
+COMMENT = "rule_train_wildcards_{model}_{task}_{length}_{seed}"
+FORMAT = "%i|%T|%j|%r|%Z|%k"
+FIELDS = FORMAT.count("|") + 1
+TIMEOUT_S = 10.0
+RUNNING = ("RUNNING", "CONFIGURING", "COMPLETING", "STAGE_OUT", "SIGNALING")
+WAITING = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SUSPENDED", "RESV_DEL_HOLD", "SPECIAL_EXIT")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One Slurm job of a cell; `reason` is Slurm's, of a job that waits."""
+
+    id: str
+    state: Literal["running", "queued"]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Queue:
+    """Jobs by cell; `others` are jobs of this study's kind that belong to no cell of it (rules, other folders).
+
+    `reachable` is False where there is no squeue or it did not answer; `note` says the latter.
+    """
+
+    jobs: dict[Cell, Job] = field(default_factory=dict)
+    others: int = 0
+    reachable: bool = False
+    note: str = ""
+
+
+def ask_queue(cells: Iterable[Cell], folder: Path | None = None) -> Queue:
+    """Ask Slurm for this user's jobs; `folder` (default: the working folder) is where they were submitted from."""
+    command = ["squeue", "--me", "--noheader", "--format", FORMAT]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S,
+                              stdin=subprocess.DEVNULL, check=False)
+    except FileNotFoundError:
+        return Queue()
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Queue(note=f"squeue did not answer ({type(error).__name__})")
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        reason = lines[-1].removeprefix("squeue: ")[:100]
+        return Queue(note=f"squeue did not answer ({reason})")
+    return parse_queue(done.stdout, cells, folder or Path.cwd())
+
+
+def parse_queue(text: str, cells: Iterable[Cell], folder: Path) -> Queue:
+    """Sort what squeue printed by cell; of two jobs of one cell the running one counts."""
+    names = {COMMENT.format(**vars(cell)): cell for cell in cells}
+    jobs: dict[Cell, Job] = {}
+    others = 0
+    for line in text.splitlines():
+        parts = line.split("|", FIELDS - 1)
+        if len(parts) != FIELDS or not parts[2].startswith(JOB_PREFIX):
+            continue
+        number, state, _, reason, place, comment = (part.strip() for part in parts)
+        if state not in (*RUNNING, *WAITING):
+            continue
+        cell = names.get(comment) if _same(Path(place), folder) else None
+        if cell is None:
+            others += 1
+        elif state in RUNNING:
+            jobs[cell] = Job(number, "running")
+        else:
+            jobs.setdefault(cell, Job(number, "queued", reason))
+    return Queue(jobs, others, reachable=True)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one == other or one.resolve() == other.resolve()

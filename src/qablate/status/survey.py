@@ -1,0 +1,160 @@
+"""The state of every cell of a study at one moment: from results, logs, checkpoints and the Slurm queue.
+
+What is finished and what a dry run would train is decided by `qablate.plan`; this module adds what is under way.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from qablate.costs import CostTable
+from qablate.importing import Verdict
+from qablate.logtail import LogTail, duration, log_path, read_tail
+from qablate.plan import Plan
+from qablate.status.hours import Costs, TimeLeft
+from qablate.status.slurm_queue import Queue, ask_queue
+from qablate.study import Cell, Study
+
+Activity = Literal["done", "running", "queued", "checkpoint", "failed", "stale", "unreadable", "missing"]
+STATES: tuple[Activity, ...] = ("done", "running", "queued", "checkpoint", "failed", "stale", "unreadable", "missing")
+
+
+@dataclass(frozen=True)
+class CellStatus:
+    """One cell: its state, the system that made it or is to, and how far it came.
+
+    `to_train`: whether a dry run on this system lists it. `epoch`: of a checkpoint the epoch under way when it was
+    written, else the last one that the log shows; None where nothing says it. `outcome`: status of the result of a
+    finished cell. `left` is None for a finished cell and where no cost is known.
+    """
+
+    cell: Cell
+    state: Activity
+    system: str
+    to_train: bool = False
+    epoch: int | None = None
+    reason: str = ""
+    outcome: str = ""
+    job: str = ""
+    left: TimeLeft | None = None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All cells of a study in its order, the queue as it answered, and the costs that hours were taken from."""
+
+    study: Study
+    cells: tuple[CellStatus, ...]
+    queue: Queue
+    costs: Costs
+    taken_at: float
+
+    @property
+    def systems(self) -> list[str]:
+        """Systems that made a cell or are to, in the declared order, others by name."""
+        order = self.study.config["import"]["source_order"]
+        found = {status.system for status in self.cells}
+        return sorted(found, key=lambda name: (order.index(name) if name in order else len(order), name))
+
+    def of(self, **wanted: str) -> list[CellStatus]:
+        """The cells of one system, model or task, or of a combination."""
+        def value(status: CellStatus, key: str) -> str:
+            return status.system if key == "system" else str(getattr(status.cell, key))
+
+        return [status for status in self.cells if all(value(status, key) == wanted[key] for key in wanted)]
+
+
+def counts(cells: Iterable[CellStatus]) -> dict[str, int]:
+    """Number of cells in each state, all states named."""
+    found = Counter(status.state for status in cells)
+    return {state: found[state] for state in STATES}
+
+
+def hours(cells: Iterable[CellStatus]) -> tuple[TimeLeft, int]:
+    """Sum of the hours left, and how many unfinished cells have no known cost."""
+    open_cells = [status for status in cells if status.state != "done"]
+    known = [status.left for status in open_cells if status.left is not None]
+    total = TimeLeft(sum(left.expected for left in known), sum(left.at_most for left in known))
+    return total, len(open_cells) - len(known)
+
+
+def survey(study: Study, table: CostTable, devices: Mapping[str, str] | None = None, ask_slurm: bool = True) -> Survey:
+    """Look at everything once; nothing is changed. `devices` name the cost table's device of systems."""
+    plan, now = Plan(study), time.time()
+    sources = {cell: plan.merged.source_of(cell) for cell in study.cells}
+    runs = [(source.system, source.record) for source in sources.values() if source and source.record]
+    costs = Costs(study, table, runs, devices)
+    queue = ask_queue(study.cells) if ask_slurm else Queue()
+    look = _Look(study, plan, queue, costs, now)
+    return Survey(study, tuple(look.at(cell, sources[cell]) for cell in study.cells), queue, costs, now)
+
+
+@dataclass(frozen=True)
+class _Look:
+    study: Study
+    plan: Plan
+    queue: Queue
+    costs: Costs
+    now: float
+
+    def at(self, cell: Cell, source: Verdict | None) -> CellStatus:
+        if source is not None:
+            return CellStatus(cell, "done", source.system, outcome=source.status)
+        judged = self.plan.state(cell)
+        system = self.study.assigned_to(cell) or self.study.system
+        tail, job = read_tail(log_path(self.study.results, cell.name)), self.queue.jobs.get(cell)
+        state, facts = self._under_way(cell, tail, system)
+        if job is not None:
+            state = job.state
+            facts = {"job": job.id, "epoch": tail.epoch or tail.saved_epoch, "reason": job.reason}
+        if state is None:
+            state = "missing" if judged.state == "assigned" else judged.state
+            facts = {"reason": judged.reason or _why_missing(tail)}
+        left = self.costs.time_left(system, cell, _epochs_done(state, tail, facts.get("epoch")), tail.seconds)
+        return CellStatus(cell, state, system, judged.state != "assigned", left=left, **facts)
+
+    def _under_way(self, cell: Cell, tail: LogTail, system: str) -> tuple[Activity | None, dict[str, Any]]:
+        """What log and checkpoint say; None if training has left no trace that counts."""
+        if tail.is_running(self.study.config["run"]["checkpoint_interval_s"], self.now):
+            return "running", {"epoch": tail.epoch or tail.saved_epoch}
+        if tail.name == "fail":
+            return "failed", {"epoch": tail.saved_epoch, "reason": tail.reason or "no reason logged"}
+        if _has_checkpoint(self.study.result_folder, cell):
+            return "checkpoint", {"epoch": tail.saved_epoch, "reason": _why_stopped(tail, self.now)}
+        return self._elsewhere(cell, system)
+
+    def _elsewhere(self, cell: Cell, system: str) -> tuple[Activity | None, dict[str, Any]]:
+        """A checkpoint on the system that is to train the cell; one on another is of no use there."""
+        for verdict in self.plan.merged.verdicts_of(cell):
+            if verdict.status == "unfinished" and verdict.system == system != self.study.system:
+                return "checkpoint", {"reason": verdict.detail}
+        return None, {}
+
+
+def _has_checkpoint(folder: Path, cell: Cell) -> bool:
+    path = folder / "checkpoints" / f"checkpoint_{cell.name}.pt"
+    return path.exists() or path.with_name(path.name + ".previous").exists()
+
+
+def _why_stopped(tail: LogTail, now: float) -> str:
+    if tail.name == "stop":
+        return f"stopped: {tail.reason}"
+    silence = tail.silent_for(now)
+    return "no log" if silence is None else f"silent for {duration(silence)}"
+
+
+def _why_missing(tail: LogTail) -> str:
+    if tail.name == "result":
+        return "finished, but its result was taken away"
+    return "started, no checkpoint" if tail.event else "never started"
+
+
+def _epochs_done(state: Activity, tail: LogTail, epoch: int | None) -> int:
+    """Epochs that need not be run again: all printed ones of a live cell, else those before the checkpoint's."""
+    if state in ("missing", "stale", "unreadable"):
+        return 0
+    saved = max((tail.saved_epoch or 1) - 1, 0)
+    return max(tail.epoch, saved) if state == "running" else saved

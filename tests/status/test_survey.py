@@ -1,0 +1,308 @@
+"""The state of every cell, from each kind of trace; sums equal the grid; what status says is what a dry run says."""
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from factories import published_study, small_study, write_results
+from status_traces import at, comment, epoch, event, look
+
+from qablate.costs import CostTable
+from qablate.logtail import TAIL_BYTES, parse_tail, read_tail
+from qablate.plan import Plan
+from qablate.status import STATES, counts, hours, survey
+from qablate.status.screen import missing_lines
+from qablate.study import Study
+
+ROOT = Path(__file__).parents[2]
+START = event("start", cell="x")
+
+
+def test_an_untouched_study_is_missing(study):
+    found = look(study)
+    assert counts(found.cells) == {**dict.fromkeys(STATES, 0), "missing": len(study.cells)}
+    assert {status.reason for status in found.cells} == {"never started"}
+    assert all(status.to_train for status in found.cells)
+
+
+def test_every_state_from_its_trace(study, traces, squeue):
+    done, running, queued, checkpoint, failed, stale, unreadable, waiting, diverged = study.cells[:9]
+    traces.result(done)
+    traces.result(diverged, status="diverged")
+    traces.log(running, START, epoch(1), event("checkpoint", epoch=2, batch=3), epoch(2))
+    traces.log(checkpoint, START, epoch(1), event("checkpoint", epoch=2, batch=3), event("stop", reason="SIGTERM"))
+    traces.checkpoint(checkpoint)
+    traces.log(failed, START, event("fail", reason="out of memory"))
+    traces.checkpoint(failed)
+    traces.result(stale, model_config={"model_code_version": 99})
+    study.result_path(unreadable).write_text("{")
+    squeue.answers(("11", "PENDING", comment(queued)), ("12", "RUNNING", comment(waiting)))
+    found = look(study)
+    states = {status.cell: status for status in found.cells}
+    assert [states[cell].state for cell in study.cells[:9]] == [
+        "done", "running", "queued", "checkpoint", "failed", "stale", "unreadable", "running", "done"]
+    assert (states[running].epoch, states[checkpoint].epoch) == (2, 2)
+    assert states[checkpoint].reason == "stopped: SIGTERM"
+    assert states[failed].reason == "out of memory"
+    assert "model_code_version" in states[stale].reason
+    assert (states[queued].job, states[queued].reason, states[waiting].job) == ("11", "Priority", "12")
+    assert (states[done].outcome, states[diverged].outcome) == ("ok", "diverged")
+    assert sum(counts(found.cells).values()) == len(study.cells)
+
+
+def test_sums_over_systems_models_and_tasks_equal_the_grid(tmp_path):
+    study = small_study(tmp_path / "r", systems={"dgx": {"results": str(tmp_path / "dgx")}},
+                        assign={"forrelation": "dgx", "overrides": [{"system": "nersc", "models": ["4e"]}]})
+    other = small_study(tmp_path / "dgx", system="dgx")
+    made = write_results(other, other.cells[:5])
+    for record, cell in zip(made, other.cells, strict=False):
+        path = tmp_path / "dgx" / cell.result_name
+        other.result_path(cell).rename(path)
+        assert record["provenance"]["source"] == "dgx"
+    found = look(study)
+    assert found.systems == ["nersc", "dgx", "local"]
+    grid = [found.of(system=system, model=model, task=task) for system in found.systems
+            for model in study.config["models"] for task in study.config["tasks"]]
+    assert sum(map(len, grid)) == len(study.cells) == 144
+    assert [status.system for status in found.cells if status.state == "done"] == ["dgx"] * 5
+    assert sum(status.to_train for status in found.of(system="local")) == len(found.of(system="local")) > 0
+    assert not any(status.to_train for status in found.of(system="dgx"))
+
+
+def test_agrees_with_the_study_and_with_a_dry_run(study, traces):
+    for number, cell in enumerate(study.cells):
+        if number % 3 == 0:
+            traces.result(cell, **({"model_config": {"model_code_version": 99}} if number % 2 else {}))
+        if number % 3 == 1:
+            study.result_folder.mkdir(parents=True, exist_ok=True)
+            study.result_path(cell).write_text("[]" if number % 2 else "")
+    traces.log(study.cells[2], START, epoch(1))
+    found, plan = look(study), Plan(study)
+    for status in found.cells:
+        own = study.state_of(status.cell).state
+        assert status.state == ("running" if status.cell == study.cells[2] else own)
+        assert (status.state == "done") == (own == "done")
+    wanted = [str(study.result_path(cell)) for cell in study.cells if plan.state(cell).state != "done"]
+    listed = [line.split("\t") for line in missing_lines(found)]
+    assert [str(study.result_path(study.cell(m, t, int(n), int(s)))) for m, t, n, s, *_ in listed] == wanted
+    assert {len(line) for line in listed} == {7}
+
+
+def test_missing_is_what_snakemake_lists(tmp_path):
+    for name in ("Snakefile", "config.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("workflow", "profiles"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    changes = {"results": "out", "models": ["1b", "3a"], "tasks": {"adding_problem": {"lengths": [16]}},
+               "assign": {"overrides": [{"system": "dgx", "models": ["3a"], "seeds": [2025]}]}}
+    overlay = tmp_path / "small.yaml"
+    overlay.write_text(json.dumps(changes))
+    study = Study.load([tmp_path / "config.yaml", overlay])
+    study.results = tmp_path / "out"
+    write_results(study, study.cells[:2])
+    study.result_path(study.cells[1]).write_text("{")
+    command = [sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--configfile", "small.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True,
+                          env={**os.environ, "PATH": os.defpath})
+    listed = re.findall(r"train (\w+) on (\w+), length (\d+), seed (\d+) \((\w+)\)", done.stdout + done.stderr)
+    assert sorted(listed) == sorted(tuple(line.split("\t")[:5]) for line in missing_lines(look(study)))
+    assert 0 < len(listed) < len(study.cells)
+
+
+def test_a_dead_process_of_this_machine_does_not_run(study, traces):
+    process = subprocess.Popen(["/bin/true"])
+    process.wait()
+    gone = {"host": platform.node(), "pid": process.pid}
+    others = ({**gone, "host": "elsewhere"}, {**gone, "pid": os.getpid()})
+    for cell, who in zip(study.cells, (gone, *others), strict=False):
+        traces.log(cell, event("start", **who), event("checkpoint", epoch=1, batch=5))
+        traces.checkpoint(cell)
+    assert [at(look(study), cell).state for cell in study.cells[:3]] == ["checkpoint", "running", "running"]
+
+
+@pytest.mark.parametrize(("seconds", "age", "state"), [
+    (30.0, 900, "running"),        # within the checkpoint interval of 600 s, half as much again and two minutes
+    (30.0, 1100, "checkpoint"),
+    (4000.0, 9000, "running"),     # its epochs take longer
+    (4000.0, 13000, "checkpoint"),
+])
+def test_silence_ends_running(study, traces, seconds, age, state):
+    cell = study.cells[0]
+    traces.log(cell, START, epoch(1, seconds), event("checkpoint", epoch=2, batch=0), age=age)
+    traces.checkpoint(cell)
+    status = at(look(study), cell)
+    assert status.state == state
+    assert (status.reason == "") == (state == "running") and (state == "running" or "silent for" in status.reason)
+
+
+def test_only_the_previous_checkpoint_is_left(study, traces):
+    traces.checkpoint(study.cells[0], ".previous")
+    status = at(look(study), study.cells[0])
+    assert (status.state, status.epoch, status.reason) == ("checkpoint", None, "no log")
+
+
+def test_a_checkpoint_of_the_assigned_system(tmp_path):
+    study = small_study(tmp_path / "r", systems={"dgx": {"results": str(tmp_path / "dgx")}},
+                        assign={"adding_problem": "dgx"})
+    folder = tmp_path / "dgx" / "checkpoints"
+    folder.mkdir(parents=True)
+    cells = [cell for cell in study.cells if cell.task != "selective_copy"][::24]
+    for cell in cells:
+        (folder / f"checkpoint_{cell.name}.pt").touch()
+    found = look(study)
+    for cell in cells:
+        mine = cell.task != "adding_problem"    # a checkpoint elsewhere is of no use to a cell that is trained here
+        assert at(found, cell).state == ("missing" if mine else "checkpoint")
+        assert at(found, cell).to_train == mine
+
+
+def test_a_result_that_was_taken_away(study, traces):
+    traces.log(study.cells[0], START, epoch(6), event("result", status="ok"))
+    assert at(look(study), study.cells[0]).reason == "finished, but its result was taken away"
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"\x00" * 100_000, bytes(range(256)) * 400, b"@qablate " + b"[" * 100_000, b"@qablate {\"event\": [1]}\n",
+    b"@qablate {\"event\": \"checkpoint\", \"epoch\": 1e400}\n@qablate {\"event\": \"resume\", \"epoch\": true}\n",
+    b"Epoch " + b"9" * 70_000 + b"/6 (1.0s)", b"@qablate {\"event\": \"fail\", \"reason\": {\"a\": \"\x1b[31m\"}}\n",
+    b"@qablate {\"event\": \"start\", \"pid\": " + b"9" * 5000 + b"}\n",
+    b"@qablate {\"event\": \"checkpoint\", \"epoch\": -7}",
+])
+def test_hostile_logs(study, traces, content):
+    cell = study.cells[0]
+    traces.log(cell).write_bytes(content)
+    traces.checkpoint(cell)
+    found = at(look(study), cell)
+    assert found.state in ("checkpoint", "failed", "running") and found.reason.isprintable()
+    assert found.epoch is None
+
+
+def test_only_the_end_of_a_log_is_read(tmp_path):
+    path = tmp_path / "huge.log"
+    with path.open("wb") as file:
+        file.truncate(20 * 2**30)      # sparse: 20 GiB that would take minutes to read
+        file.seek(0, os.SEEK_END)
+        file.write(b"\n" + epoch(5).encode() + b"\n")
+    tail = read_tail(path)
+    assert (tail.epoch, tail.max_epochs, tail.seconds) == (5, 6, (30.0,))
+    path.write_text(epoch(4) + "\n" + "x" * TAIL_BYTES)
+    assert read_tail(path).epoch == 0
+
+
+def test_no_log_is_followed_into_a_pipe_or_a_folder(study, traces):
+    path = traces.log(study.cells[0])
+    path.unlink()
+    os.mkfifo(path)
+    other = traces.log(study.cells[1])
+    other.unlink()
+    other.mkdir()
+    assert [at(look(study), cell).state for cell in study.cells[:2]] == ["missing", "missing"]
+
+
+def test_a_fresh_start_hides_what_was_before():
+    tail = parse_tail("\n".join([START, epoch(1), event("checkpoint", epoch=2), START, epoch(1, 7.0)]))
+    assert (tail.epoch, tail.saved_epoch, tail.seconds) == (1, None, (7.0,))
+
+
+def test_checkpoints_are_never_unpickled(study, traces, tmp_path):
+    traces.checkpoint(study.cells[0]).chmod(0)
+    assert at(look(study), study.cells[0]).state == "checkpoint"
+
+
+# ---- the queue
+
+
+def test_jobs_that_are_not_cells_are_counted_apart(study, squeue):
+    cell = study.cells[0]
+    squeue.answers(("1", "RUNNING", comment(cell)), ("2", "PENDING", comment(cell)), ("3", "RUNNING", "rule_dataset"),
+                   ("4", "COMPLETED", comment(study.cells[1])), ("5", "PENDING", comment(cell).replace("2024", "1999")))
+    found = look(study)
+    assert (at(found, cell).state, at(found, cell).job) == ("running", "1")
+    assert counts(found.cells)["running"] == 1 and counts(found.cells)["queued"] == 0
+    assert (len(found.queue.jobs), found.queue.others) == (1, 2)
+    assert len(squeue.calls.read_text().splitlines()) == 1     # one query for all
+
+
+def test_jobs_of_another_folder_are_not_ours(study, squeue):
+    squeue.answers(("1", "RUNNING", comment(study.cells[0])), workdir="/somewhere/else")
+    found = look(study)
+    assert (counts(found.cells)["running"], found.queue.others) == (0, 1)
+
+
+def test_a_finished_cell_stays_finished_whatever_the_queue_says(study, traces, squeue):
+    traces.result(study.cells[0])
+    squeue.answers(("1", "COMPLETING", comment(study.cells[0])))
+    assert at(look(study), study.cells[0]).state == "done"
+
+
+def test_without_a_queue_nothing_fails(study, squeue):
+    assert (look(study).queue.reachable, look(study).queue.note) == (False, "")
+    squeue.answers(code=1)
+    assert not look(study).queue.reachable and "squeue did not answer" in look(study).queue.note
+    squeue.answers(("1", "RUNNING", comment(study.cells[0])))
+    assert not look(study, ask_slurm=False).queue.reachable
+    assert look(study).queue.reachable
+
+
+def test_a_queue_that_prints_anything(study, squeue):
+    squeue.program.write_bytes(b"#!/bin/sh\nprintf '\\377\\000|||||||||\\nsyn|RUNNING\\n\\n1|RUNNING|syn_x|r|/|\\n'\n")
+    squeue.program.chmod(0o755)
+    found = look(study)
+    assert (len(found.queue.jobs), found.queue.others) == (0, 1)
+
+
+# ---- hours
+
+
+def test_hours_come_from_the_cost_table(study, traces):
+    total, unknown = hours(look(study).cells)
+    per_cell = 36 / 3600 * 200 / 5000 * 6      # seconds an epoch, scaled to 200 items, 6 epochs at most
+    longer = 2                                 # length 32 from the row of 16
+    assert total.at_most == pytest.approx(len(study.cells) / 2 * per_cell * (1 + longer))
+    assert unknown == 0
+
+
+def test_own_epochs_and_results_go_before_the_table(study, traces):
+    cell, twin = (study.cell("1b", "adding_problem", 16, seed) for seed in (2024, 2025))
+    record = traces.result(twin)
+    assert at(look(study), cell).left.at_most == pytest.approx(
+        record["training"]["seconds_per_epoch_median"] * 6 / 3600)
+    assert at(look(study), cell).left.expected == pytest.approx(
+        record["training"]["seconds_per_epoch_median"] * record["epochs_trained"] / 3600)
+    traces.log(cell, START, epoch(1, 100.0), epoch(2, 300.0), epoch(3, 120.0))
+    assert at(look(study), cell).left.at_most == pytest.approx(120 * 3 / 3600)
+
+
+def test_an_unknown_cost_is_said_so(study):
+    found = survey(study, CostTable([]))
+    total, unknown = hours(found.cells)
+    assert (total.expected, total.at_most, unknown) == (0, 0, len(study.cells))
+
+
+def test_devices_overrule(study):
+    assert hours(look(study, devices={"local": "NVIDIA GB10"}).cells)[1] == len(study.cells)
+
+
+# ---- speed
+
+
+def test_396_cells_in_two_seconds_without_torch(tmp_path):
+    study = published_study(tmp_path / "results")
+    write_results(study, study.cells[::2])
+    code = (
+        "import sys, time\nfrom qablate.cli import main\n"
+        f"code = main(['status', '--config', '{ROOT}/config.yaml', "
+        f"'--set', '{{\"results\": \"{study.results}\"}}'])\n"
+        "print('heavy', sorted({'torch', 'pandas', 'numba', 'pennylane', 'matplotlib'} & set(sys.modules)))\n"
+        "print('cpu', time.process_time()); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert "198 of 396 cells done; 198 missing" in done.stdout
+    assert "heavy []" in done.stdout
+    assert float(done.stdout.split("cpu ")[1]) < 2.0
