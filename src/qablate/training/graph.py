@@ -1,0 +1,173 @@
+"""The training step as one CUDA graph: no host synchronisation inside an epoch, sums read once at its end.
+
+The step is a function of buffers on the device: the indices of a batch, the learning rate, the weight of the batch
+in the epoch's loss. `GraphStep` runs it a few times with every update masked (so that nothing changes), captures it
+for each batch size, and replays it. On a CPU the same code runs without capture.
+
+A loss that is not finite, or MAX_NONFINITE_RUN gradients in a row that are not, halt the epoch on the device: all
+later batches are neither counted nor learned from, and `read` tells. A single such gradient skips its update only.
+
+Dropout: a graph draws from the CUDA generator's state at replay, so reseeding before an epoch and restoring a saved
+state act as they do without a graph: two runs of the same graphs are equal. Whether they equal a run
+without graphs to the bit is not promised.
+
+Untested on hardware: the tests run the logic on a CPU; capture and replay have been run by no GPU yet.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from qablate.catalog import TaskKind
+from qablate.training.data import Items
+from qablate.training.step import adamw
+from qablate.training.streams import generator_states, restore_generators
+
+WARM_UP_STEPS = 3
+
+
+class Sums(NamedTuple):
+    """What the batches since the last `read` add up to.
+
+    `loss` is weighted by the weights given with the batches; `skipped` counts updates left out, `skipped_run` those
+    since the last one taken; `halted` says whether the epoch ended before its last batch.
+    """
+
+    loss: float
+    correct: int
+    batches: int
+    skipped: int
+    skipped_run: int
+    halted: bool
+
+
+class GraphStep:
+    """Forward, backward, clip and update of batches of resident items; `read` is the only synchronisation."""
+
+    def __init__(
+        self, model: nn.Module, kind: TaskKind, items: Items, training: dict[str, Any], max_nonfinite_run: int
+    ) -> None:
+        self.model, self.kind, self.items, self.max_nonfinite_run = model, kind, items, max_nonfinite_run
+        self.device = items.inputs.device
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.clip_norm: float = training["clip_norm"]
+        self.rate = torch.tensor(float(training["learning_rate"]), device=self.device)
+        self.optimizers = adamw(self.parameters, training["learning_rate"], training["weight_decay"])
+        self._own_groups()
+        self.weight = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        # correct, batches, skipped, skipped_run, halted
+        self.counts = torch.zeros(5, dtype=torch.int64, device=self.device)
+        self._replays: dict[int, tuple[Tensor, Callable[[], None]]] = {}
+
+    def _own_groups(self) -> None:
+        """The learning rate as a tensor that all replays read; step counters on the device."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"], group["capturable"] = self.rate, self.device.type == "cuda"
+
+    def begin_epoch(self, rate: float, skipped_run: int = 0) -> None:
+        """Set the learning rate and forget all sums; `skipped_run` carries over from the epoch before."""
+        self.rate.fill_(rate)
+        self.loss.zero_()
+        self.counts.zero_()
+        self.counts[3] = skipped_run
+
+    def __call__(self, chosen: Tensor, weight: float) -> None:
+        """Train on the items `chosen` (batch,); their mean loss counts `weight` in the sum."""
+        if len(chosen) not in self._replays:
+            self._replays[len(chosen)] = self._prepare(len(chosen))
+        index, replay = self._replays[len(chosen)]
+        self.weight.fill_(weight)
+        index.copy_(chosen)
+        replay()
+
+    def read(self) -> Sums:
+        """Wait for the device; return and forget the sums (the run of skipped updates and a halt stay)."""
+        loss, (correct, batches, skipped, skipped_run, halted) = self.loss.item(), self.counts.tolist()
+        self.loss.zero_()
+        self.counts[:3] = 0
+        return Sums(loss, correct, batches, skipped, skipped_run, bool(halted))
+
+    def state(self) -> list[dict[str, Any]]:
+        """State of the optimisers for a checkpoint."""
+        return [optimizer.state_dict() for optimizer in self.optimizers]
+
+    def restore(self, states: list[dict[str, Any]]) -> None:
+        """Go on from what `state` returned; graphs are captured anew, since they hold the old addresses."""
+        for optimizer, saved in zip(self.optimizers, states, strict=True):
+            optimizer.load_state_dict(saved)
+        self._own_groups()
+        self._replays.clear()
+
+    def _prepare(self, size: int) -> tuple[Tensor, Callable[[], None]]:
+        """The index buffer of a batch size and what trains on it: a graph on a GPU, the plain step elsewhere."""
+        index = torch.zeros(size, dtype=torch.long, device=self.device)
+        if self.device.type != "cuda":
+            return index, lambda: self._step(index)
+        kept = self.loss.clone(), self.counts.clone(), generator_states()
+        self.counts[4] = 1  # halted: the steps below change no weight, moment or sum
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UP_STEPS):
+                self._step(index)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._step(index)
+        self.loss.copy_(kept[0])
+        self.counts.copy_(kept[1])
+        restore_generators(kept[2])
+        return index, graph.replay
+
+    def _step(self, index: Tensor) -> None:
+        """One batch; only operations on the device, none that the host would have to wait for."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        targets = self.items.targets.index_select(0, index)
+        outputs = self.model(self.items.inputs.index_select(0, index))
+        loss = F.mse_loss(outputs, targets) if self.kind == "regression" else F.cross_entropy(outputs, targets)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        self.counts[4].bitwise_or_((~torch.isfinite(loss.detach())).long())
+        counted = self.counts[4] == 0
+        taken = counted & torch.isfinite(norm)
+        for optimizer in self.optimizers:
+            _masked_update(optimizer, taken)
+        self._count(loss.detach(), outputs.detach(), targets, counted, taken)
+
+    def _count(self, loss: Tensor, outputs: Tensor, targets: Tensor, counted: Tensor, taken: Tensor) -> None:
+        """Add the batch to the sums; a batch after a halt counts nothing."""
+        correct = (outputs.argmax(dim=1) == targets).sum() if self.kind != "regression" else torch.zeros_like(taken)
+        self.loss.add_(torch.where(counted, loss.double() * self.weight, 0.0))
+        skipped = counted & ~taken
+        self.counts[:3].add_(torch.stack((torch.where(counted, correct, 0), counted, skipped)))
+        self.counts[3].copy_(torch.where(taken, 0, self.counts[3] + skipped.long()))
+        self.counts[4].bitwise_or_((self.counts[3] >= self.max_nonfinite_run).long())
+
+
+def _masked_update(optimizer: torch.optim.AdamW, taken: Tensor) -> None:
+    """One update where `taken` (a boolean on the device), none elsewhere: weights, moments and counters stay."""
+    if optimizer.defaults["fused"]:
+        optimizer.found_inf = (~taken).float()  # type: ignore[attr-defined]  # read by torch's fused kernels
+        optimizer.grad_scale = None  # type: ignore[attr-defined]
+        optimizer.step()
+        return
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    for parameter in parameters:  # moments must exist before they can be kept
+        if not optimizer.state[parameter]:
+            on = parameter.device if parameter.is_cuda else "cpu"
+            optimizer.state[parameter] = {
+                "step": torch.zeros((), device=on),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+    tensors = [t for p in parameters for t in (p.data, *optimizer.state[p].values())]
+    before = [tensor.clone() for tensor in tensors]
+    optimizer.step()
+    for tensor, old in zip(tensors, before, strict=True):
+        tensor.copy_(torch.where(taken.to(tensor.device), tensor, old))

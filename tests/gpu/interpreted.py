@@ -1,0 +1,89 @@
+"""Run a kernel in Triton's interpreter beside the plain version; print each result's largest deviation as JSON.
+
+`interpreted.py circuit 6 float32`, `interpreted.py scan float64`, `interpreted.py model 1b`. Deviations are relative
+to the largest number of a result, or absolute where that is below 1.
+"""
+
+import json
+import sys
+
+import torch
+
+from qablate.models import ModelSettings, build_model
+from qablate.quantum import Circuit, Gate, ansatz, embedding, triton_backend
+from qablate.quantum.reference_backend import ReferenceBackend
+from qablate.ssm import triton_scan
+from qablate.ssm.plain_scan import reference_scan
+
+
+def deviation(got: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((got - expected).abs().max()) / max(1.0, float(expected.abs().max()))
+
+
+def compared(names, run, arguments, plain, dtype) -> dict[str, float]:
+    """Values and gradients of `run` in `dtype` against `plain` in float64."""
+    results = []
+    for function, kind in ((run, dtype), (plain, torch.float64)):
+        leaves = [argument.to(kind, copy=True).requires_grad_() for argument in arguments]
+        outputs = function(*leaves)
+        gradients = torch.autograd.grad(sum((i + output).sin().sum() for i, output in enumerate(outputs)), leaves)
+        results.append([tensor.detach().double() for tensor in (*outputs, *gradients)])
+    return {name: deviation(got, expected) for name, got, expected in zip(names, *results, strict=True)}
+
+
+def circuit(n: int, dtype: torch.dtype) -> dict[str, float]:
+    """All kinds of gates, columns read twice and never, a full and a ragged program."""
+    mixed = (Gate("RZ", (0,), 0), Gate("RX", (n - 1,), 1), Gate("RY", (0,), 2), Gate("RX", (0,), 5 * n + n + 1))
+    gates = (*embedding(n), *(ansatz(n, 1, first=n) if n > 1 else ()), *mixed)
+    whole = Circuit(n, gates)
+    batch = triton_backend.INTERPRETED_BLOCK + 5
+    torch.manual_seed(n)
+    angles = 3 * torch.randn(batch, whole.n_angles, dtype=torch.float64).to(dtype)
+    initial = torch.randn(batch, 2**n, 2, dtype=torch.float64).to(dtype)
+
+    def results(backend):
+        def run(a, i):
+            states, evolved = backend.states(whole, a), backend.evolve(whole, a, torch.view_as_complex(i))
+            return backend.expectations(whole, a), torch.view_as_real(states), torch.view_as_real(evolved)
+        return run
+
+    assert triton_backend._serves(whole, angles), "the kernels must serve, not plain torch"
+    empty = triton_backend.BACKEND.expectations(whole, angles[:0])
+    assert empty.shape == (0, 3 * n)
+    names = ("expectations", "states", "evolved", "gradient of angles", "gradient of initial")
+    return compared(names, results(triton_backend.BACKEND), (angles, initial), results(ReferenceBackend()), dtype)
+
+
+def scan(dtype: torch.dtype) -> dict[str, float]:
+    b, length, e, n = 2, 37, 11, 5
+    torch.manual_seed(0)
+    shapes = [(b, length, e), (b, length, e), (e, n), (b, length, n), (b, length, n), (b, e, n)]
+    arguments = [torch.randn(shape, dtype=torch.float64).to(dtype) for shape in shapes]
+    arguments[1], arguments[2] = arguments[1].abs(), -arguments[2].abs()
+    names = ("y", "final", "inputs", "step", "A", "B", "C", "initial")
+    return compared(names, triton_scan.scan, arguments, reference_scan, dtype)
+
+
+def model(name: str) -> dict[str, float]:
+    """Output and gradients of all parameters of a small model, kernels against gate-by-gate simulation."""
+    settings = {"n_qubits": 3, "n_layers": 1, "d_model": 8, "d_state": 4, "n_heads": 2, "dropout": 0.0}
+    results = []
+    for backend in ("triton", "reference"):
+        torch.manual_seed(0)
+        built = build_model(name, 2, 16, 1, ModelSettings(**settings, backend=backend))
+        output = built(torch.randn(3, 2, 16, generator=torch.Generator().manual_seed(1)))
+        output.square().sum().backward()
+        results.append({"output": output} | {k: p.grad for k, p in built.named_parameters() if p.grad is not None})
+    assert results[0].keys() == results[1].keys()
+    return {key: deviation(results[0][key].detach(), results[1][key].detach()) for key in results[0]}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    what, *rest = sys.argv[1:]
+    with torch.enable_grad():
+        if what == "circuit":
+            found = circuit(int(rest[0]), getattr(torch, rest[1]))
+        else:
+            found = scan(getattr(torch, rest[0])) if what == "scan" else model(rest[0])
+    print(json.dumps(found))
