@@ -14,6 +14,7 @@ from typing import Any
 from qablate import __version__
 from qablate.costs import COSTS_PATH, CostTable
 from qablate.errors import QablateError
+from qablate.jobs import STOPPED_FOR_TIME, allowed_seconds
 from qablate.study import Study
 
 INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + the signal, as shells count
@@ -115,9 +116,13 @@ def _train(options: argparse.Namespace) -> int:
     output = options.output or study.result_path(cell)
     if output.name != cell.result_name:
         raise QablateError(f"--output {output}: the result of this cell is named {cell.result_name}")
+    seconds = allowed_seconds(options.max_seconds or study.config["run"]["max_seconds"])
+    if seconds is not None and seconds <= 0:
+        print("the Slurm job around this cell is about to end: not started", flush=True)
+        return STOPPED_FOR_TIME
     from qablate.training.cell import train_cell  # torch takes seconds, bad input should not
 
-    return train_cell(study, cell, output, options.max_seconds)
+    return train_cell(study, cell, output, seconds)
 
 
 def _add_status(commands: Any) -> None:

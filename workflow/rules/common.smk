@@ -11,6 +11,7 @@ from snakemake.io import IOFile
 
 from qablate.config import difference, merge, read_yaml, with_yaml_types
 from qablate.errors import QablateError
+from qablate.jobs import Jobs, budget, check_request, gpu_slots
 from qablate.plan import Plan
 from qablate.study import Study, canonical_json
 
@@ -36,11 +37,13 @@ def changed_settings():
 OVERRIDES = in_one_line(changed_settings)
 STUDY = in_one_line(lambda: Study.load(CONFIG_FILES, OVERRIDES))
 PLAN = Plan(STUDY)
+JOBS = Jobs(STUDY)
 REPORT = str(STUDY.results / "combined_report.md")
 LOGS = STUDY.results / "logs"
 
-# The same study, in the words of the command line that every job calls.
-SETTINGS = shlex.join(["--config", *CONFIG_FILES, *(["--set", canonical_json(OVERRIDES)] if OVERRIDES else [])])
+# The same study, in the words of the command line that every job calls; what jobs ask for is no concern of theirs.
+CHANGED = {key: value for key, value in OVERRIDES.items() if key != "jobs"}
+SETTINGS = shlex.join(["--config", *CONFIG_FILES, *(["--set", canonical_json(CHANGED)] if CHANGED else [])])
 
 
 def cell_of(wildcards):
@@ -54,6 +57,11 @@ def inputs_of(wildcards):
     if not waits_for and any(Path(".snakemake/incomplete").glob("*")):
         workflow.persistence.cleanup_metadata(IOFile(str(STUDY.result_path(cell))))
     return waits_for
+
+
+def max_seconds(wildcards, resources):
+    """A cell stops by itself, with a checkpoint, before its job's run time ends; a signal might not reach it."""
+    return f"--max-seconds {budget(resources.runtime):g}" if resources.get("runtime") else ""
 
 
 # A job finds the qablate of the environment that runs this workflow, activated or not.
@@ -78,7 +86,11 @@ def without_file_lists(record):
 logger.addFilter(without_file_lists)
 
 if workflow.is_main_process:
+    set_by_profile = workflow.resource_settings.overwrite_resources.get("train", {})
+    in_one_line(lambda: check_request(STUDY, {key: resource.raw for key, resource in set_by_profile.items()}))
     logger.info(in_one_line(PLAN.summary))
+    if unknown := in_one_line(JOBS.without_costs):
+        logger.info(f"  no costs known, jobs ask for the longest run time: {', '.join(unknown)}")
     # Only a real run keeps the copies of results that no longer stand; -n, --summary and their like leave none.
     atexit.register(PLAN.discard_copies)
 

@@ -1,3 +1,8 @@
+# Seconds each, and every cell waits for one: on a cluster they are made where Snakemake runs, not queued for.
+localrules:
+    dataset,
+
+
 rule dataset:
     """Make the dataset of one task, length and seed."""
     output:

@@ -9,11 +9,17 @@ rule train:
         reason=lambda wildcards: PLAN.describe(cell_of(wildcards)),
         # Not under `log:`, whose files Snakemake deletes before a job: a cell that resumes keeps its whole log.
         log=f"{LOGS}/train/{{model}}_{{task}}_L{{length}}_seed{{seed}}.log",
+        launcher=STUDY.config["jobs"]["launcher"],
+        max_seconds=max_seconds,
     message:
         "{params.reason}"
     threads: STUDY.config["run"]["threads"]
+    resources:
+        runtime=lambda wildcards, attempt: JOBS.minutes(cell_of(wildcards), attempt),
+        gpu_slots=lambda wildcards: gpu_slots(wildcards.model),
     shell:
         "mkdir -p $(dirname {params.log}); "
-        "qablate train {params.settings} --model {wildcards.model} --task {wildcards.task}"
-        " --length {wildcards.length} --seed {wildcards.seed} --output {output} >> {params.log} 2>&1"
+        "{params.launcher} qablate train {params.settings} --model {wildcards.model} --task {wildcards.task}"
+        " --length {wildcards.length} --seed {wildcards.seed} --output {output} {params.max_seconds}"
+        " >> {params.log} 2>&1"
         " || {{ code=$?; tail -n 3 {params.log} >&2; exit $code; }}"

@@ -10,6 +10,7 @@ import torch
 from qablate.catalog import task_info
 from qablate.errors import MachineError, QablateError
 from qablate.files import check_writable
+from qablate.jobs import STOPPED_FOR_TIME
 from qablate.models import ModelSettings, build_model, parameter_counts
 from qablate.provenance import command_line, utc_now
 from qablate.records import RecordError, read_record, write_record
@@ -24,7 +25,7 @@ from qablate.training.loop import Training, build_seeded
 from qablate.training.result import Run, beside, build_record, test_outputs, write_predictions, write_weights
 from qablate.training.streams import Streams
 
-FINISHED, STOPPED_FOR_TIME = 0, 85
+FINISHED = 0
 OUT_OF_MEMORY = "out of memory"
 
 
@@ -110,7 +111,10 @@ def prepare_torch(study: Study) -> torch.device:
     torch.set_deterministic_debug_mode("warn")
     # Every output is written before it is read; filling each new tensor with NaN first costs 5 to 20 % of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    return _device(study.config["run"]["device"])
+    device, share = _device(study.config["run"]["device"]), study.config["run"]["gpu_memory_fraction"]
+    if device.type == "cuda" and share is not None:
+        torch.cuda.set_per_process_memory_fraction(share)
+    return device
 
 
 def _device(name: str) -> torch.device:

@@ -1,0 +1,24 @@
+#!/bin/bash
+#SBATCH --job-name=syn-node
+#SBATCH --qos=regular
+#SBATCH --nodes=1
+#SBATCH --gpus-per-node=4
+#SBATCH --time=06:00:00
+#SBATCH --signal=B:INT@90
+#SBATCH --dependency=singleton
+#SBATCH --output=syn-node-%j.log
+# One whole node for `snakemake --profile profiles/nersc-node`. Account and constraint come from the environment:
+#   export SBATCH_ACCOUNT=mNNNN_g SBATCH_CONSTRAINT=gpu
+#   sbatch profiles/nersc-node/job.sh [further arguments for snakemake]
+# Submit it several times: singleton lets one of them run at a time, and each goes on where the one before ended.
+set -euo pipefail
+
+# Cells stop in time for this (seconds since 1970); newer versions of Slurm set it themselves.
+SLURM_JOB_END_TIME=${SLURM_JOB_END_TIME:-$(date -d "$(squeue -h -j "$SLURM_JOB_ID" -o %e)" +%s)}
+export SLURM_JOB_END_TIME
+
+# Steps must not inherit the whole node's share (SLURM_CPUS_PER_TASK and the like are of the batch step).
+unset SLURM_CPU_BIND SLURM_MEM_PER_CPU SLURM_MEM_PER_NODE
+
+# exec: 90 s before the end Slurm signals this process alone, and Snakemake ends its cells and unlocks the folder.
+exec snakemake --profile profiles/nersc-node "$@"

@@ -1,0 +1,119 @@
+"""What one cell asks of a machine: run time of its job, its own budget, its share of a GPU.
+
+Layer 0. The rules hand these numbers to Snakemake, whose executor hands them to Slurm; everything that is the same for
+all cells (account, qos, memory, ...) stands in the profile.
+"""
+
+import functools
+import math
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from qablate.catalog import model_info
+from qablate.costs import COSTS_PATH, CostTable
+from qablate.errors import QablateError
+from qablate.study import Cell, Study
+
+START_MINUTES = 10
+"""Added to every estimate: Python, torch and compiled circuits are read from a shared file system, cold."""
+
+STOPPED_FOR_TIME = 85
+"""Exit code of a cell that stopped with a checkpoint: the same command goes on from there."""
+
+STEP = 5
+MAX_ALLOWANCE, SHARE = 180.0, 0.2
+LAST_SECONDS = 60.0
+"""Before the end of an allocation: left for Snakemake; a cell that would start then does not."""
+
+REQUIRED = {
+    "slurm_account": "export SBATCH_ACCOUNT=mNNNN_g: the project that is charged (GPU jobs want its _g form)",
+    "constraint": "export SBATCH_CONSTRAINT=gpu, or 'gpu&hbm80g' for the GPUs with 80 GB",
+}
+
+
+class Jobs:
+    """The jobs of a study's cells, as `jobs` in its settings has them."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.settings: dict[str, Any] = study.config["jobs"]
+        self._limit: int | None = self.settings["max_minutes"]
+        self._base = functools.cache(self._estimate)
+
+    @functools.cached_property
+    def costs(self) -> CostTable:
+        """The cost table, read once."""
+        return CostTable.read(COSTS_PATH)
+
+    def minutes(self, cell: Cell, attempt: int) -> int | None:
+        """Run time to ask for, in minutes: the estimate times the attempt, never above the limit; None without one.
+
+        A cell of which the table knows nothing asks for the limit. A later attempt goes on from the checkpoint, and
+        yet asks for more: that it was needed says that the estimate was too low.
+        """
+        if self._limit is None:
+            return None
+        estimate = self._base(cell.model, cell.task, cell.length)
+        return self._limit if estimate is None else min(self._limit, attempt * estimate)
+
+    def _estimate(self, model: str, task: str, length: int) -> int | None:
+        device = self.settings["cost_device"]
+        if device is None:
+            return None
+        config = self.study.config
+        cost = self.costs.estimate(device, model, task, length, config["training"]["max_epochs"],
+                                   config["data"]["n_samples"])
+        if cost is None:
+            return None
+        return STEP * math.ceil((self.settings["margin"] * cost.seconds / 60 + START_MINUTES) / STEP)
+
+    def without_costs(self) -> list[str]:
+        """Models that ask for the longest run time because the cost table holds nothing of them on the device."""
+        if self._limit is None:
+            return []
+        cells = {cell.model: cell for cell in self.study.cells}
+        return [model for model, cell in cells.items() if self._base(model, cell.task, cell.length) is None]
+
+
+def budget(minutes: int) -> float:
+    """Seconds that a trainer may take in a job of this run time: a fifth, at most 3 minutes, is for starting it."""
+    return 60 * minutes - min(MAX_ALLOWANCE, SHARE * 60 * minutes)
+
+
+def seconds_left(environment: Mapping[str, str] = os.environ) -> float:
+    """Seconds until the Slurm job around this process ends; infinite outside of one.
+
+    SLURM_JOB_END_TIME (seconds since 1970) is set by newer versions of Slurm and by `profiles/nersc-node/job.sh`.
+    """
+    end = environment.get("SLURM_JOB_END_TIME", "")
+    return int(end) - time.time() if end.isdecimal() else math.inf
+
+
+def allowed_seconds(asked: float | None, environment: Mapping[str, str] = os.environ) -> float | None:
+    """Seconds that a trainer may take: what is asked for, less where its Slurm job ends before; None without limit."""
+    least = min(math.inf if asked is None else asked, seconds_left(environment) - LAST_SECONDS)
+    return None if least == math.inf else least
+
+
+def gpu_slots(model: str) -> int:
+    """Slots of a GPU that a cell takes: 2 for models in superposition, which keep it busier, 1 for the others."""
+    return 2 if model_info(model).mixing == "quantum_superposition" else 1
+
+
+def check_request(study: Study, resources: Mapping[str, object]) -> None:
+    """Refuse jobs for Slurm that lack what no profile can know; a QablateError says what to set.
+
+    `resources` are those that a profile sets for rule train, unevaluated; without one of Slurm's there is nothing to check.
+    """
+    if not any(key in resources for key in REQUIRED):
+        return
+    for key, remedy in REQUIRED.items():
+        raw = str(resources.get(key, ""))
+        value = os.path.expandvars(raw).strip()
+        if not value or value.startswith("$"):
+            raise QablateError(f"{key}: {raw.removeprefix('$') or key} is not set; {remedy}")
+    if study.config["jobs"]["max_minutes"] is None:
+        raise QablateError("jobs.max_minutes: not set; --config on the command line replaces the profile's whole "
+                           "config: block, so give such settings in a file with --configfile")

@@ -1,0 +1,144 @@
+"""Copies of the workflow in folders of their own, run through the cluster profiles; a Slurm for them, if installed."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from slurm_cluster import Cluster, missing_here
+
+from qablate.config import load_config, merge, read_yaml
+from qablate.study import Cell, Study
+
+ROOT = Path(__file__).parents[2]
+FAKE = ROOT / "tests/slurm/fake_cell.py"
+SMALL = {
+    "name": "small",
+    "models": ["1b", "2d", "3a", "3b"],
+    "seeds": [1, 2],
+    "data": {"n_samples": 200},
+    "tasks": {"adding_problem": {"lengths": [16], "placement": "extremes"}},
+    "model": {"n_qubits": 3, "n_layers": 1, "d_model": 16, "d_state": 4, "n_heads": 2},
+    "training": {"recipe": "small", "max_epochs": 4, "patience": 4},
+    "run": {"checkpoint_interval_s": 1},
+    "legacy_metric": False,
+}
+ACCOUNT = {"SBATCH_ACCOUNT": "m0000_g", "SBATCH_CONSTRAINT": "gpu&hbm80g"}
+
+
+@dataclass
+class Place:
+    """A working folder with Snakefile, rules, profiles and settings."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    @property
+    def study(self) -> Study:
+        """The study of this folder, with its results folder as seen from outside."""
+        study = Study(load_config([self.folder / "config.yaml"]))
+        study.results = self.folder / study.results
+        return study
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "snakemake", *arguments]
+
+    def run(self, *arguments: str, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run Snakemake to its end; standard output and errors taken together."""
+        return subprocess.run(self.command(*arguments), cwd=self.folder, env={**self.environment, **environment},
+                              text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, check=False)
+
+    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[bytes]":
+        """Start Snakemake in a session of its own; what it prints goes to the file `printed`."""
+        with (self.folder / "printed").open("ab") as printed:
+            return subprocess.Popen(self.command(*arguments), cwd=self.folder, stdout=printed, stderr=printed,
+                                    env={**self.environment, **environment}, start_new_session=True)
+
+    @property
+    def printed(self) -> str:
+        """What started runs have printed so far."""
+        return (self.folder / "printed").read_text()
+
+    def log(self, cell: Cell) -> str:
+        """The log of a cell, empty before it starts."""
+        path = self.folder / f"results/logs/train/{cell.name}.log"
+        return path.read_text() if path.exists() else ""
+
+    def done(self) -> set[Cell]:
+        """Cells whose results stand."""
+        study = self.study
+        return {cell for cell in study.cells if study.state_of(cell).state == "done"}
+
+    def replace(self, file: str, old: str, new: str) -> None:
+        """Change a file of this folder; what is to be replaced must be there."""
+        path = self.folder / file
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    def program(self, name: str, text: str) -> None:
+        """Put a program before all others of its name."""
+        path = self.folder / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def fake_cells(self) -> None:
+        """Replace `qablate` by a stand-in that writes results at once or after QABLATE_FAKE_SECONDS."""
+        self.program("qablate", f'#!/bin/sh\nexec "{sys.executable}" "{FAKE}" "$@"\n')
+
+    def starts_and_ends(self) -> list[dict[str, Any]]:
+        """What the stand-ins noted: cell, device, and when each began and ended."""
+        return [yaml.safe_load(path.read_text()) for path in sorted(self.folder.glob("noted/*.json"))]
+
+
+@pytest.fixture
+def new_place(tmp_path: Path) -> Callable[..., Place]:
+    def make(name: str = "study", **changes: Any) -> Place:
+        folder = tmp_path / name
+        folder.mkdir()
+        shutil.copy(ROOT / "Snakefile", folder)
+        for part in ("workflow", "profiles"):
+            shutil.copytree(ROOT / part, folder / part)
+        config = merge(merge(read_yaml(ROOT / "config.yaml"), SMALL), changes)
+        config["tasks"] = changes.get("tasks", SMALL["tasks"])
+        (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        path = f"{folder}/bin{os.pathsep}{os.environ['PATH']}"
+        environment = {key: value for key, value in os.environ.items() if not re.match("(SLURM|SBATCH)_", key)}
+        return Place(folder, {**environment, "PATH": path, "PYTHONPATH": str(ROOT / "tests"), "COLUMNS": "80"})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def _session_cluster() -> Iterator[Cluster]:
+    if missing := missing_here():
+        pytest.skip(f"no Slurm here, lacking: {', '.join(missing)}; docs/nersc.md has the line that installs it")
+    with Cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(_session_cluster: Cluster) -> Iterator[Cluster]:
+    """A running Slurm with one node of 4 fake GPUs; jobs that a test leaves are cancelled after it."""
+    yield _session_cluster
+    _session_cluster.cancel_all()
+
+
+@pytest.fixture
+def end() -> Iterator[Callable[["subprocess.Popen[bytes]"], None]]:
+    """Take note of a process, to kill it and its children if the test fails before it ends."""
+    started: list[subprocess.Popen[bytes]] = []
+    yield started.append
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

@@ -1,0 +1,145 @@
+"""What the profiles ask Slurm for, read from the calls of sbatch; no Slurm is needed."""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conftest import ACCOUNT, Place
+
+from qablate.catalog import MODELS
+from qablate.config import merge, read_yaml
+from qablate.costs import COLUMNS
+from qablate.errors import QablateError
+from qablate.jobs import Jobs, allowed_seconds, budget, check_request, gpu_slots
+from qablate.study import Study
+
+DEVICE = "NVIDIA A100-SXM4-40GB"
+# seconds an epoch at 5,000 items; the small study has 4 epochs of 200 items
+COSTS = f"""{','.join(COLUMNS)}
+{DEVICE},1b,adding_problem,16,4500,,made up
+{DEVICE},2d,adding_problem,16,90000,,made up
+{DEVICE},3b,adding_problem,16,1,,made up
+"""
+SBATCH = f"""#!{sys.executable}
+import json, os, sys
+with open("requests", "a") as file:
+    file.write(json.dumps(sys.argv[1:]) + "\\n")
+sys.exit("this stand-in takes no jobs")
+"""
+AT_ONCE = ("--slurm-init-seconds-before-status-checks", "1", "--max-jobs-per-second", "50")
+ANSWERS = {"sinfo": "echo 'gpu*'", "sacctmgr": "echo m0000_g", "scontrol": "echo 'MinJobAge = 300 sec'", "squeue": ":"}
+
+
+@pytest.fixture
+def place(new_place: Callable[..., Place]) -> Place:
+    place = new_place()
+    (place.folder / "workflow/costs.csv").write_text(COSTS)
+    place.fake_cells()
+    place.program("sbatch", SBATCH)
+    for name, answer in ANSWERS.items():
+        place.program(name, f"#!/bin/sh\n{answer}\n")
+    return place
+
+
+def requests(place: Place) -> dict[str, list[list[str]]]:
+    """The calls of sbatch, by model, without what differs from run to run."""
+    found: dict[str, list[list[str]]] = {}
+    for line in (place.folder / "requests").read_text().splitlines():
+        words = json.loads(line)
+        model = words[words.index("--comment") + 1].removeprefix("rule_train_wildcards_").partition("_")[0]
+        found.setdefault(model, []).append([word for word in words if not word.startswith("--wrap=")])
+    return found
+
+
+def expected(place: Place, model: str, minutes: int) -> list[str]:
+    wildcards = f"{model}_adding_problem_16_1"
+    return [
+        "--parsable", "--job-name", "syn_UUID",
+        "--output", f"{place.folder}/results/logs/slurm/rule_train/{wildcards}/%j.log",
+        "--export=ALL", "--comment", f"rule_train_wildcards_{wildcards}",
+        "-A", "m0000_g", "-p", "gpu", "-t", str(minutes), "-C", "gpu&hbm80g", "--qos=shared", "--mem", "55000",
+        "--nodes=1", "--requeue", "--cpus-per-task=32", "-D", str(place.folder), "--gpus=1",
+    ]
+
+
+def test_each_kind_of_cell_asks_for_what_it_needs(place: Place) -> None:
+    place.replace("config.yaml", "seeds:\n- 1\n- 2\n", "seeds:\n- 1\n")
+    run = place.run("--profile", "profiles/nersc", "--retries", "1", *AT_ONCE, PWD=str(place.folder), **ACCOUNT)
+    assert run.returncode == 1, run.stdout
+    assert "no costs known, jobs ask for the longest run time: 3a\n" in run.stdout
+    asked = requests(place)
+    for calls in asked.values():
+        for words in calls:
+            words[2] = re.sub(r"[0-9a-f-]{36}$", "UUID", words[2])
+    minutes = {
+        "1b": [30, 60],       # 1.5 x 4 x 180 s = 18 minutes, and 10 for the start; twice that when tried again
+        "2d": [370, 740],
+        "3a": [1440, 1440],   # nothing known: the longest
+        "3b": [15, 30],
+    }
+    assert asked == {model: [expected(place, model, m) for m in both] for model, both in minutes.items()}
+
+
+@pytest.mark.parametrize(
+    ("environment", "missing"),
+    [
+        ({}, "slurm_account: SBATCH_ACCOUNT is not set; export SBATCH_ACCOUNT=mNNNN_g"),
+        ({"SBATCH_ACCOUNT": "m0000_g"}, "constraint: SBATCH_CONSTRAINT is not set; export SBATCH_CONSTRAINT=gpu"),
+        ({**ACCOUNT, "SBATCH_ACCOUNT": ""}, "slurm_account: SBATCH_ACCOUNT is not set"),
+    ],
+)
+def test_account_and_constraint_are_asked_for(place: Place, environment: dict[str, str], missing: str) -> None:
+    run = place.run("--profile", "profiles/nersc", **environment)
+    assert run.returncode != 0
+    (line,) = [line for line in run.stdout.splitlines() if "SBATCH_" in line]
+    assert missing in line
+    assert "Traceback" not in run.stdout
+    assert not (place.folder / "requests").exists()
+
+
+def test_a_command_line_that_replaces_the_profiles_settings_is_refused(place: Place) -> None:
+    run = place.run("--profile", "profiles/nersc", "--config", "legacy_metric=true", **ACCOUNT)
+    assert run.returncode != 0
+    assert "jobs.max_minutes: not set; --config on the command line replaces the profile's" in run.stdout
+
+
+def jobs_of(place: Place, **settings: Any) -> Jobs:
+    config = merge(read_yaml(place.folder / "config.yaml"), {"jobs": settings})
+    return Jobs(Study(config))
+
+
+def test_run_times_follow_the_table_and_its_limits(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place.folder)
+    jobs = jobs_of(place, cost_device=DEVICE, max_minutes=120)
+    quick, slow = (next(cell for cell in jobs.study.cells if cell.model == model) for model in ("1b", "2d"))
+    assert [jobs.minutes(quick, attempt) for attempt in (1, 2, 3, 9)] == [30, 60, 90, 120]
+    assert jobs.minutes(slow, 1) == 120
+    assert jobs_of(place, cost_device=DEVICE, max_minutes=120, margin=3).minutes(quick, 1) == 50
+    assert jobs_of(place, cost_device="another", max_minutes=120).minutes(quick, 1) == 120
+    assert jobs_of(place, cost_device=DEVICE).minutes(quick, 1) is None
+    assert jobs.without_costs() == ["3a"]
+
+
+def test_a_cell_stops_before_its_job_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert budget(1) == 48
+    assert budget(1440) == 86400 - 180
+    monkeypatch.setattr("time.time", lambda: 1000.0)
+    assert allowed_seconds(None, {}) is None
+    assert allowed_seconds(50, {}) == 50
+    assert allowed_seconds(None, {"SLURM_JOB_END_TIME": "1500"}) == 440
+    assert allowed_seconds(300, {"SLURM_JOB_END_TIME": "1500"}) == 300
+    assert allowed_seconds(300, {"SLURM_JOB_END_TIME": "900"}) == -160
+
+
+def test_superposition_takes_two_slots() -> None:
+    assert [model for model in MODELS if gpu_slots(model) == 2] == ["2d", "2e", "4d", "4e"]
+
+
+def test_machines_without_slurm_need_no_account(place: Place) -> None:
+    study = Study(read_yaml(place.folder / "config.yaml"))
+    check_request(study, {"mem_mb": 32000})
+    with pytest.raises(QablateError, match="constraint"):
+        check_request(study, {"slurm_account": "m0000_g"})
