@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from qablate.analysis.claims import Claim, Claims, Pair, Scale, Weights
 from qablate.analysis.statistics import Floats, mean_estimate
 from qablate.catalog import model_info
+from qablate.errors import QablateError
 from qablate.study import Study
 
 SMALLEST_MSE, LARGEST_MSE = 1e-8, 1 / 6
@@ -135,6 +136,9 @@ class Evidence:
         for row in runs.to_dict("records"):
             if row["task"] in claims.tasks:
                 key = Key(row["model"], row["task"], int(row["length"]), int(row["seed"]))
+                if key in self.observations:
+                    raise QablateError(f"{key.model}_{key.task}_L{key.length}_seed{key.seed}: stands twice in the "
+                                       "runs; which result of a cell counts is settled before claims are evaluated")
                 self.observations[key] = observation(row, claims.tasks[row["task"]].scale)
         self.bridged = _bridged(claims, pairs, self.prefix)
         self._columns: dict[tuple[str, str, tuple[int, ...]], Column] = {}
