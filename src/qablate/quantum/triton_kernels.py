@@ -11,7 +11,8 @@ Names: N qubits; R of them in registers; k register, lane thread of a sample; a 
 blocks, real parts first. Mathematics as in `qablate.quantum.torch_backend`.
 """
 
-# mypy: disable-error-code="assignment" - tuples of registers grow while a kernel is compiled
+# Tuples of registers grow while a kernel is compiled:
+# mypy: disable-error-code="assignment"
 # ruff: noqa: SIM102 - Triton decides constant conditions while it compiles, so they stand alone
 
 import triton
