@@ -63,12 +63,14 @@ class LogTail:
         longer is none. A process of this machine that is gone is known to be gone.
         """
         silence = self.silent_for(now)
-        if silence is None or not self.began or self.name in ENDED or self._is_gone():
+        if silence is None or not self.began or self.name in ENDED or self.process_gone:
             return False
         usual = max(1.5 * min(checkpoint_interval, LONGEST_INTERVAL_S), 3 * max(self.seconds, default=0.0))
         return silence < usual + SILENCE_S
 
-    def _is_gone(self) -> bool:
+    @property
+    def process_gone(self) -> bool:
+        """Whether the process that wrote this log was one of this machine and is no more."""
         process = self.began.get("pid")
         if self.began.get("host") != platform.node() or type(process) is not int or not 0 < process < 2**31:
             return False

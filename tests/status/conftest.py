@@ -24,4 +24,5 @@ def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeQueue:
     """No squeue is found unless a test lets this one answer."""
     folder = tmp_path / "bin"
     folder.mkdir()
+    monkeypatch.delenv("SNAKEMAKE_PROFILE", raising=False)
     return FakeQueue(folder, monkeypatch)

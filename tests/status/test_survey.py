@@ -123,7 +123,9 @@ def test_a_dead_process_of_this_machine_does_not_run(study, traces):
     for cell, who in zip(study.cells, (gone, *others), strict=False):
         traces.log(cell, event("start", **who), event("checkpoint", epoch=1, batch=5))
         traces.checkpoint(cell)
-    assert [at(look(study), cell).state for cell in study.cells[:3]] == ["checkpoint", "running", "running"]
+    found = look(study)
+    assert [at(found, cell).state for cell in study.cells[:3]] == ["checkpoint", "running", "running"]
+    assert at(found, study.cells[0]).reason == "its process is gone"
 
 
 @pytest.mark.parametrize(("seconds", "age", "state"), [

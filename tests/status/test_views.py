@@ -119,12 +119,28 @@ def test_missing_is_empty_when_all_is_done(study, traces, tmp_path, capsys):
     (["--suggest-split", "--slots", "dgx=0"], "1 to 100000"),
     (["--suggest-split", "--slots", "moon=3"], "known are dgx, local, nersc"),
     (["--devices", "moon=GB10"], "known are dgx, local, nersc"),
+    (["--profile", "no/profile"], "no/profile/config.yaml: cannot read"),
     (["--cost-table", "none.csv"], "none.csv: cannot read costs"),
 ])
 def test_wrong_options_are_one_line(study, tmp_path, capsys, options, words):
     assert main(arguments(study, tmp_path, *options)) == 2
     error = capsys.readouterr().err
     assert words in error and error.startswith("qablate: ") and error.count("\n") == 1
+
+
+def test_a_profile_names_the_system(study, tmp_path, capsys):
+    study.config["assign"] = {"forrelation": "dgx"}
+    profile = tmp_path / "profile"
+    profile.mkdir()
+    (profile / "config.yaml").write_text("cores: 1\nconfig: {system: dgx}\n")
+    for option, system, n_missing in (([], "local", 24), (["--profile", str(profile)], "dgx", 36)):
+        assert main(arguments(study, tmp_path, *option)) == 0
+        assert f"study small on {system}" in capsys.readouterr().out
+        assert main(arguments(study, tmp_path, *option, "--missing")) == 0
+        assert capsys.readouterr().out.count("\n") == n_missing
+    (profile / "config.yaml").write_text("config: [system=dgx]\n")
+    assert main(arguments(study, tmp_path, "--profile", str(profile))) == 2
+    assert "config must be a mapping" in capsys.readouterr().err
 
 
 def test_watching_prints_again_until_interrupted(study, tmp_path, capsys, monkeypatch):
@@ -252,7 +268,7 @@ def test_the_plot_has_each_value_in_its_place(study):
     assert "\n".join(text_plot(curves, ascii_only=True)).isascii()
 
 
-@pytest.mark.parametrize("values", [(None,), (0.5,), (0.0, 0.0), (1e308, None, 1e-308), (None, None)])
+@pytest.mark.parametrize("values", [(None,), (0.5,), (0.0, 0.0), (1e30, None, 1e-30), (None, None)])
 def test_odd_curves_are_drawn(study, tmp_path, values):
     cell = study.cell("1b", "adding_problem", 16, 2024)
     curves = Curves(cell, tuple(range(1, len(values) + 1)), values, values, "x")

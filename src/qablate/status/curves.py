@@ -58,7 +58,8 @@ class Curves:
     @property
     def title(self) -> str:
         """One line: cell, best epoch, where the curve is from."""
-        head = f"{self.cell.name}: {self.label} over {self.epochs[-1]} epochs"
+        last = self.epochs[-1]
+        head = f"{self.cell.name}: {self.label} over {last} epoch{'' if last == 1 else 's'}"
         if self.best is None:
             return head
         return f"{head}, best {self.validation[self.best]:.4g} at epoch {self.epochs[self.best]}"

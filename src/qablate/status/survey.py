@@ -142,6 +142,8 @@ def _has_checkpoint(folder: Path, cell: Cell) -> bool:
 def _why_stopped(tail: LogTail, now: float) -> str:
     if tail.name == "stop":
         return f"stopped: {tail.reason}"
+    if tail.process_gone:
+        return "its process is gone"
     silence = tail.silent_for(now)
     return "no log" if silence is None else f"silent for {duration(silence)}"
 
