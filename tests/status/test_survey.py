@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 from factories import published_study, small_study, write_results
-from status_traces import at, comment, epoch, event, look
+from status_traces import COSTS, at, comment, epoch, event, look
 
 from qablate.costs import CostTable
 from qablate.logtail import TAIL_BYTES, parse_tail, read_tail
 from qablate.plan import Plan
 from qablate.status import STATES, counts, hours, survey
+from qablate.status.hours import Costs
 from qablate.status.screen import missing_lines
 from qablate.study import Study
 
@@ -279,6 +280,15 @@ def test_own_epochs_and_results_go_before_the_table(study, traces):
         record["training"]["seconds_per_epoch_median"] * record["epochs_trained"] / 3600)
     traces.log(cell, START, epoch(1, 100.0), epoch(2, 300.0), epoch(3, 120.0))
     assert at(look(study), cell).left.at_most == pytest.approx(120 * 3 / 3600)
+
+
+def test_expected_epochs_are_those_that_others_used(study, traces):
+    cell = study.cell("1b", "adding_problem", 16, 2024)
+    record = {**traces.result(cell), "epochs_trained": 4, "training": {"seconds_per_epoch_median": 3600.0}}
+    costs = Costs(study, COSTS, [("local", record)])
+    left = [costs.time_left("local", cell, done) for done in (0, 1, 3, 5, 6)]
+    assert [hours.expected for hours in left] == pytest.approx([4, 3, 1, 1, 0])
+    assert [hours.at_most for hours in left] == pytest.approx([6, 5, 3, 1, 0])
 
 
 def test_an_unknown_cost_is_said_so(study):
