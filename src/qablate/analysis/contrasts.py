@@ -296,11 +296,11 @@ def _in_order(row: Mapping[str, Any], first: str) -> tuple[str, str]:
 def missing_reasons(evidence: Evidence, claim: Claim, blocks: Blocks) -> list[str]:
     """Return why the matched blocks are too few to decide; empty if they are enough."""
     defaults = evidence.claims.defaults
-    causes = [drop.cause for drop in blocks.dropped]
-    reasons = [cause for cause in REASONS if cause in causes] if blocks.n < defaults.min_blocks else []
-    for arm in blocks.benefits:
-        if np.isnan(blocks.benefits[arm]).all():
-            reasons.append("missing_arm")
+    named = {(drop.arm, drop.cause) for drop in blocks.dropped if drop.cause in REASONS}
+    reasons = [cause for _, cause in named] if blocks.n < defaults.min_blocks else []
+    explained = {arm for arm, _ in named}
+    if any(np.isnan(values).all() for arm, values in blocks.benefits.items() if arm not in explained):
+        reasons.append("missing_arm")
     if not reasons and blocks.n < defaults.min_blocks:
         reasons.append("few_blocks")
     if not reasons and int(blocks.used.any(axis=0).sum()) < defaults.min_replicates:
