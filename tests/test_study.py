@@ -71,7 +71,12 @@ def test_states_of_a_cell(held):
 
 @pytest.mark.parametrize(
     ("section", "key", "value"),
-    [("training", "patience", 7), ("model", "n_qubits", 4), ("data", "n_samples", 300), ("training", "recipe", "other")],
+    [
+        ("training", "patience", 7),
+        ("model", "n_qubits", 4),
+        ("data", "n_samples", 300),
+        ("training", "recipe", "other"),
+    ],
 )
 def test_a_changed_setting_makes_a_result_stale_and_is_named(tmp_path, held, section, key, value):
     study, cell, record = held

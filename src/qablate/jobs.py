@@ -91,9 +91,9 @@ def seconds_left(environment: Mapping[str, str] = os.environ) -> float:
     return int(end) - time.time() if end.isdecimal() else math.inf
 
 
-def allowed_seconds(asked: float | None, environment: Mapping[str, str] = os.environ) -> float | None:
-    """Seconds that a trainer may take: what is asked for, less where its Slurm job ends before; None without limit."""
-    least = min(math.inf if asked is None else asked, seconds_left(environment) - LAST_SECONDS)
+def allowed_seconds(*asked: float | None, environment: Mapping[str, str] = os.environ) -> float | None:
+    """Seconds that a trainer may take: the least of what is asked for and what its Slurm job has left, None if endless."""
+    least = min([seconds_left(environment) - LAST_SECONDS, *(seconds for seconds in asked if seconds is not None)])
     return None if least == math.inf else least
 
 
@@ -105,7 +105,7 @@ def gpu_slots(model: str) -> int:
 def check_request(study: Study, resources: Mapping[str, object]) -> None:
     """Refuse jobs for Slurm that lack what no profile can know; a QablateError says what to set.
 
-    `resources` are those that a profile sets for rule train, unevaluated; without one of Slurm's there is nothing to check.
+    `resources` are those that a profile sets for rule train, unevaluated; without one of Slurm's all is well.
     """
     if not any(key in resources for key in REQUIRED):
         return
