@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from synthetic import GRID, MODELS, SEEDS, TWINS, claims, give_up, grid, one_claim, row, study, without
 
+from qablate.analysis.ceilings import known_datasets
 from qablate.analysis.claims import ClaimsError
 from qablate.analysis.contrasts import Evidence, Key, Plan
 from qablate.analysis.evaluation import (
@@ -15,7 +16,6 @@ from qablate.analysis.evaluation import (
     claims_table,
     details_table,
     evaluate_claims,
-    known_datasets,
     load_plan,
     write_claims,
 )
@@ -178,6 +178,13 @@ def test_diverged_runs_count_as_the_baseline():
     result = verdict_of(runs)
     assert result.outcome.n_used == 12
     assert result.outcome.value == pytest.approx((9 * 0.2 - 3 * 0.5) / 12, abs=0.01)
+
+
+def test_runs_without_their_metric_are_not_taken_for_diverged():
+    runs = runs_of(better)
+    runs.loc[(runs["model"] == "1b") & (runs["length"] == 100), "test_r2"] = np.nan
+    result = verdict_of(runs)
+    assert (result.outcome.n_used, {drop.cause for drop in result.outcome.dropped}) == (9, {"quarantined"})
 
 
 def bridge(offset, first="dgx", second="nersc"):

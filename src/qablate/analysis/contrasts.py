@@ -222,9 +222,10 @@ class Column(NamedTuple):
 def observation(row: Mapping[str, Any], scale: Scale) -> Observation:
     """Read one row of the runs frame."""
     raw = {name: float(row[name]) for name in METRICS if name in row and _known(row[name])}
-    diverged = row["status"] == "diverged" or scale.metric not in raw
+    diverged = row["status"] == "diverged"
+    state = "diverged" if diverged else "complete" if scale.metric in raw else "quarantined"
     return Observation(
-        "diverged" if diverged else "complete", _excluded(row), benefit(scale, raw.get(scale.metric), diverged), raw,
+        state, _excluded(row), benefit(scale, raw.get(scale.metric), diverged), raw,
         str(row["source"]) if _known(row.get("source")) else "",
         str(row["dataset_sha256"]) if _known(row.get("dataset_sha256")) else "",
         float(row["n_params_trainable"] if _known(row.get("n_params_trainable")) else row.get("n_params", math.nan)),

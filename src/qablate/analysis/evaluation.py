@@ -4,18 +4,17 @@ A verdict is `not enough data`, `supported`, `contradicted`, `equivalent` or `un
 claims that only list values are `descriptive`. On a partial grid a verdict is provisional and needs p <= .001 besides.
 """
 
-import csv
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from qablate import __version__
+from qablate.analysis.ceilings import known_datasets
 from qablate.analysis.claims import CLAIMS_PATH, Claim, Claims, ClaimsError, Defaults, load_claims
 from qablate.analysis.contrasts import Evidence, Key, Plan, confounded
 from qablate.analysis.outcomes import DIRECTION, Material, Outcome, all_of, any_of, measure
@@ -27,7 +26,6 @@ from qablate.study import Study
 PLAN_PATH = Path("workflow/plan.yaml")
 WEAKEST_FIRST = ("not enough data", "undecided", "equivalent", "supported")
 STATED_COLUMNS = ("quantity", "system", "model", "task", "value", "unit")
-SOLVER_COLUMNS = ("solver", "task", "length", "seed", "score")
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ class ClaimResult:
             "id": claim.id, "statement": claim.statement, "verdict": self.verdict, "reason": self.reason,
             "provisional": self.provisional, "flags": " ".join(self.flags), "task": " ".join(claim.tasks),
             "scale": self.scale, "kind": claim.kind, "hypothesis": claim.hypothesis, "scope": claim.scope,
-            "attributes_to": claim.attributes_to, "family": claim.family, "family_size": self.family_size,
+            "attributes_to": claim.attributes_to, "family": claim.family, "family_size": self.family_size or 1,
             "estimate": _finite(outcome.value), **interval_fields("90", outcome.ci90),
             **interval_fields("95", outcome.ci95), **self._ratios(), "sd": _finite(outcome.sd),
             "margin": _finite(outcome.margin), "n": outcome.n, "units": outcome.units,
@@ -153,18 +151,6 @@ def evaluate_claims(runs: pd.DataFrame, study: Study, claims_path: Path | Claims
             if claim.composite == composite:
                 results[key] = _result(material, claim, outcomes[key], adjusted[key], results)
     return [results[key] for key in claims.claims]
-
-
-def known_datasets() -> pd.DataFrame:
-    """What reference solvers reach on the published Forrelation datasets, and the labels of their test items.
-
-    One row a dataset and solver: `SOLVER_COLUMNS`, `dataset_sha256`, `n_test`, `test_positives`.
-    """
-    text = resources.files("qablate").joinpath("goldens/forrelation_solvers.csv").read_text(encoding="utf-8")
-    rows = [{**row, "length": int(row["length"]), "seed": int(row["seed"]), "score": float(row["score"]),
-             "n_test": int(row["n_test"]), "test_positives": int(row["test_positives"])}
-            for row in csv.DictReader(text.splitlines())]
-    return pd.DataFrame(rows, columns=[*SOLVER_COLUMNS, "dataset_sha256", "n_test", "test_positives"])
 
 
 def _composite(material: Material, claim: Claim, outcomes: Mapping[str, Outcome]) -> Outcome:

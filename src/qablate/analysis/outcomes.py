@@ -382,7 +382,7 @@ def counted_total(material: Material, row: Mapping[str, Any]) -> float | None:
         own = {key for key, seen in found.items() if row["system"] in ("all", seen.system)}
         return len(own | {key for key, systems in both.items() if row["system"] in systems})
     sizes = {seen.n_trainable if row["quantity"] == "n_params_trainable" else seen.n_total for seen in found.values()}
-    return next(iter(sizes)) if len(sizes) == 1 else None
+    return next(iter(sizes)) if len(sizes) == 1 and not math.isnan(min(sizes)) else None
 
 
 def _on_both_systems(material: Material, row: Mapping[str, Any]) -> dict[Key, tuple[str, str]]:

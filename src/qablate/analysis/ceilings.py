@@ -1,0 +1,114 @@
+"""Floors and ceilings of every task and model, and a score as its share of the way between them.
+
+A floor is what a constant prediction reaches, a ceiling what is possible with what the model can know. Ceilings of
+chunked models bind only while a shuffle test shows that the order inside a chunk does not reach the output.
+"""
+
+import csv
+import functools
+import math
+from collections.abc import Iterator
+from importlib import resources
+from typing import Any
+
+import pandas as pd
+
+from qablate.analysis.references import model_ceiling
+from qablate.study import Study, published_sha256
+from qablate.tasks.solvers import position_readout_limit
+
+SOLVER_COLUMNS = ("solver", "task", "length", "seed", "score")
+REFERENCE_COLUMNS = ("task", "length", "metric", "model", "reference", "role", "value", "n")
+MEAN_OF_UNIFORM_SUM = 1 / 6
+"""MSE of predicting the mean of the sum of two uniform values; one of them known leaves half of it."""
+
+
+@functools.cache
+def known_datasets() -> pd.DataFrame:
+    """What reference solvers reach on the published Forrelation datasets, and the labels of their test items.
+
+    One row a dataset and solver: `SOLVER_COLUMNS`, `dataset_sha256`, `n_test`, `test_positives`. The scores are those
+    of `qablate.tasks.solvers.solver_accuracies`.
+    """
+    text = resources.files("qablate").joinpath("goldens/forrelation_solvers.csv").read_text(encoding="utf-8")
+    rows = [{**row, "length": int(row["length"]), "seed": int(row["seed"]), "score": float(row["score"]),
+             "n_test": int(row["n_test"]), "test_positives": int(row["test_positives"])}
+            for row in csv.DictReader(text.splitlines())]
+    return pd.DataFrame(rows, columns=[*SOLVER_COLUMNS, "dataset_sha256", "n_test", "test_positives"])
+
+
+def references(study: Study) -> pd.DataFrame:
+    """Return `REFERENCE_COLUMNS`: every floor, weak mark and ceiling of the study's tasks and lengths.
+
+    `model` is "all" unless the value belongs to one model; `role` is floor, mark or ceiling; `n` counts the datasets
+    behind a measured value and is 0 for a closed form.
+    """
+    makers = {"adding_problem": _adding, "selective_copy": _selective, "forrelation": _forrelation}
+    rows = [{"task": task, "length": length, **row} for task, settings in study.config["tasks"].items()
+            for length in sorted(settings["lengths"]) for row in makers[task](study, length)]
+    return pd.DataFrame(rows, columns=list(REFERENCE_COLUMNS))
+
+
+def _row(metric: str, reference: str, role: str, value: float, model: str = "all", n: int = 0) -> dict[str, Any]:
+    return {"metric": metric, "model": model, "reference": reference, "role": role, "value": value, "n": n}
+
+
+def _adding(study: Study, length: int) -> Iterator[dict[str, Any]]:
+    yield _row("test_mse", "mean predicted", "floor", MEAN_OF_UNIFORM_SUM)
+    if study.dataset("adding_problem", length, study.config["seeds"][0]).parameters["placement"] == "extremes":
+        share = 1 / max(1, length // 10)
+        yield _row("test_mse", "markers ignored, outer tenths averaged", "mark", MEAN_OF_UNIFORM_SUM * (1 - share))
+    yield _row("test_mse", "one of two values known", "mark", MEAN_OF_UNIFORM_SUM / 2)
+    yield _row("test_mse", "sum of value times marker", "ceiling", 0.0)
+
+
+def _selective(study: Study, length: int) -> Iterator[dict[str, Any]]:
+    n_markers = int(study.dataset("selective_copy", length, study.config["seeds"][0]).parameters["n_markers"])
+    yield _row("test_r2", "mean predicted", "floor", 0.0)
+    yield _row("test_r2", "mean of the marked values for every output", "mark", 1 / n_markers)
+    yield _row("test_r2", "best additive read-out by position", "mark", position_readout_limit(n_markers))
+    yield _row("test_r2", "sort and read", "ceiling", 1.0)
+    for model in study.config["models"]:
+        bound = model_ceiling(model, length, n_markers)
+        if bound is not None:
+            yield _row("test_r2", "order inside a chunk unknown", "ceiling", bound, model)
+
+
+def _forrelation(study: Study, length: int) -> Iterator[dict[str, Any]]:
+    yield _row("test_acc", "one class predicted", "floor", 0.5)
+    known = known_datasets()
+    ours = {study.dataset("forrelation", length, seed).identity_json for seed in study.config["seeds"]}
+    known = known[known["dataset_sha256"].isin({published_sha256().get(identity) for identity in ours})]
+    for solver, role in (("linear", "mark"), ("table_ridge", "mark"), ("plug_in", "ceiling")):
+        scores = known[known["solver"] == solver]["score"]
+        if len(scores):
+            yield _row("test_acc", solver.replace("_", " "), role, float(scores.mean()), n=len(scores))
+
+
+def share_of_way(score: float, floor: float, ceiling: float) -> float:
+    """Return how far a raw score has come from floor to ceiling: 0 at the floor, 1 at the ceiling, below 0 under it."""
+    return (score - floor) / (ceiling - floor) if ceiling != floor else math.nan
+
+
+def shares(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Return one row a run: `model, task, length, seed, score, floor, ceiling, share, ceiling_name`.
+
+    The ceiling is the model's own where it has one, else the task's; a run without a score is left out.
+    """
+    table = references(study)
+    rows = []
+    for run in runs.to_dict("records"):
+        own = table[(table["task"] == run["task"]) & (table["length"] == run["length"])]
+        if own.empty or pd.isna(run[own["metric"].iloc[0]]):
+            continue
+        floor = float(own[own["role"] == "floor"]["value"].iloc[0])
+        ceilings = own[(own["role"] == "ceiling") & own["model"].isin(["all", run["model"]])]
+        if ceilings.empty:
+            continue
+        best = ceilings.iloc[-1]      # a model's own bound comes after the task's
+        score, ceiling = float(run[own["metric"].iloc[0]]), float(best["value"])
+        rows.append({**{key: run[key] for key in ("model", "task", "length", "seed")}, "score": score, "floor": floor,
+                     "ceiling": ceiling, "share": share_of_way(score, floor, ceiling),
+                     "ceiling_name": best["reference"]})
+    return pd.DataFrame(rows, columns=["model", "task", "length", "seed", "score", "floor", "ceiling", "share",
+                                       "ceiling_name"])
