@@ -105,7 +105,8 @@ def test_scores_selected_on_the_test_set_support_nothing():
 
 
 @pytest.mark.parametrize(("changes", "reason"), [
-    ({"flags": "dataset_unverified"}, "dataset_mismatch"), ({"dataset_sha256": "other"}, "dataset_mismatch"),
+    ({"flags": "dataset_unverified"}, "dataset_mismatch"), ({"enters_claims": False}, "dataset_mismatch"),
+    ({"dataset_sha256": "other"}, "dataset_mismatch"),
     ({"source": "dgx"}, "confounded_system"), ({"excluded": "config_mismatch"}, "config_mismatch"),
 ])
 def test_blocks_whose_arms_do_not_match(changes, reason):

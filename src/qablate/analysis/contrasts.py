@@ -24,9 +24,11 @@ from qablate.study import Study
 SMALLEST_MSE, LARGEST_MSE = 1e-8, 1 / 6
 FAILED = ("crashed", "timed_out")
 """States that the sensitivity analysis sets to the baseline; pending cells are never filled in."""
-STATES = {"done": "complete", "no_improvement": "complete", "diverged": "diverged", "failed": "crashed",
-          "timed_out": "timed_out", "unreadable": "quarantined", "quarantined": "quarantined", "stale": "quarantined"}
-QUARANTINE = {"stale": "config_mismatch"}
+STATES = {"failed": "crashed", "timed_out": "timed_out",
+          **dict.fromkeys(("unreadable", "quarantined", "rejected", "no_score", "stale", "selected_on_test"),
+                          "quarantined")}
+"""States of cells without a run that counts, in words of the analysis; all others are pending."""
+QUARANTINE = {"stale": "config_mismatch", "selected_on_test": "selected_on_test"}
 REASONS = ("few_blocks", "few_replicates", "few_lengths", "missing_arm", "selected_on_test", "dataset_mismatch",
            "config_mismatch", "confounded_system", "confounded_params", "confounded_chunking",
            "confounded_other_factor", "not_estimable")
@@ -122,9 +124,9 @@ def benefit(scale: Scale, raw: float | None, diverged: bool = False) -> float:
 class Evidence:
     """Every run of one family of models, by cell, and what is known about cells without one.
 
-    `runs` is the frame of `qablate.analysis.runs` (optional columns: `flags`, `selected_on_test`, `excluded`), `cells`
-    its frame of states, `pairs` one row a cell and metric that two systems measured (`qablate.importing`), `plan` the
-    cells given up and the replicates added. `family` is "published" or "controlled" (whose ids begin with `c-`).
+    `runs` is the frame of `qablate.analysis.runs` (optional columns: `flags`, `enters_claims`, and `excluded`, a
+    reason of `REASONS`), `cells` its frame of states, `pairs` one row a cell and metric that two systems measured
+    (`qablate.importing`), `plan` the cells given up and the replicates added. `family` is "published" or "controlled" (whose ids begin with `c-`).
     """
 
     def __init__(self, claims: Claims, runs: pd.DataFrame, cells: pd.DataFrame | None = None,
@@ -132,14 +134,15 @@ class Evidence:
         self.claims = claims
         self.plan = plan or Plan()
         self.prefix = "c-" if family == "controlled" else ""
-        self.observations = _states(cells)
+        found: dict[Key, Observation] = {}
         for row in runs.to_dict("records"):
             if row["task"] in claims.tasks:
                 key = Key(row["model"], row["task"], int(row["length"]), int(row["seed"]))
-                if key in self.observations:
+                if key in found:
                     raise QablateError(f"{key.model}_{key.task}_L{key.length}_seed{key.seed}: stands twice in the "
                                        "runs; which result of a cell counts is settled before claims are evaluated")
-                self.observations[key] = observation(row, claims.tasks[row["task"]].scale)
+                found[key] = observation(row, claims.tasks[row["task"]].scale)
+        self.observations = {**_states(cells), **found}
         self.bridged = _bridged(claims, pairs, self.prefix)
         self._columns: dict[tuple[str, str, tuple[int, ...]], Column] = {}
 
@@ -247,7 +250,8 @@ def _excluded(row: Mapping[str, Any]) -> str:
     published_forrelation = row.get("schema_version") == 1 and row["task"] == "forrelation"
     if published_forrelation or "selected_on_test" in flags:
         return "selected_on_test"
-    return "dataset_mismatch" if "dataset_unverified" in flags else ""
+    refused = _known(row.get("enters_claims")) and not row["enters_claims"]
+    return "dataset_mismatch" if refused or "dataset_unverified" in flags else ""
 
 
 def _states(cells: pd.DataFrame | None) -> dict[Key, Observation]:
@@ -255,7 +259,7 @@ def _states(cells: pd.DataFrame | None) -> dict[Key, Observation]:
         return {}
     return {Key(row["model"], row["task"], int(row["length"]), int(row["seed"])):
             Observation(STATES.get(row["state"], "pending"), QUARANTINE.get(row["state"], ""))
-            for row in cells.to_dict("records") if not row["finished"]}
+            for row in cells.to_dict("records")}
 
 
 @dataclass(frozen=True)
