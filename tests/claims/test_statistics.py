@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, linregress, permutation_test, ttest_1samp
+from scipy.stats import binomtest, linregress, norm, permutation_test, ttest_1samp
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import DescrStatsW
@@ -177,6 +177,18 @@ def test_power_and_blocks_for_power():
     assert st.blocks_for_power(0.0, 0.05) == 6
     assert st.blocks_for_power(1.0, 1e-4) is None
     assert st.blocks_for_power(1.0, 0.0) is None
+
+
+@pytest.mark.parametrize("effect", [0.02, 0.1, 0.3, 0.63, 1.0, 3.0])
+@pytest.mark.parametrize("alpha", [0.05, 0.05 / 6, 0.05 / 12])
+def test_power_grows_with_blocks_and_is_always_a_number(effect, alpha):
+    power = np.array([st.mean_power(n, effect, alpha) for n in (*range(6, 600), *range(600, 10_000, 101))])
+    assert np.isfinite(power).all()
+    assert (np.diff(power) > -1e-9).all() and power.max() <= 1 + 1e-12
+    needed = st.blocks_for_power(1 / effect, 1.0, alpha)
+    if needed is not None and needed > 20:      # by the normal distribution, a little fewer
+        quantiles = norm.isf(alpha / 2) + norm.ppf(0.8)
+        assert (quantiles / effect) ** 2 <= needed <= (quantiles / effect) ** 2 + 5
 
 
 @pytest.mark.parametrize(("n", "ratio", "power", "room"),

@@ -126,7 +126,8 @@ class Evidence:
 
     `runs` is the frame of `qablate.analysis.runs` (optional columns: `flags`, `enters_claims`, and `excluded`, a
     reason of `REASONS`), `cells` its frame of states, `pairs` one row a cell and metric that two systems measured
-    (`qablate.importing`), `plan` the cells given up and the replicates added. `family` is "published" or "controlled" (whose ids begin with `c-`).
+    (`qablate.importing`), `plan` the cells given up and the replicates added. `family` is "published" or "controlled"
+    (whose ids begin with `c-`).
     """
 
     def __init__(self, claims: Claims, runs: pd.DataFrame, cells: pd.DataFrame | None = None,

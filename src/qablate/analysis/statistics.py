@@ -207,7 +207,8 @@ def mean_power(n: int, effect: float, alpha: float = ALPHA) -> float:
     shift = effect * math.sqrt(n)
     if shift - critical > CERTAIN:      # where the noncentral t underflows
         return 1.0
-    return float(1 - special.nctdtr(n - 1, shift, critical) + special.nctdtr(n - 1, shift, -critical))
+    # P(T < -critical) as the upper tail of the mirrored distribution: scipy's lower tail is NaN far out
+    return float(2 - special.nctdtr(n - 1, shift, critical) - special.nctdtr(n - 1, -shift, critical))
 
 
 def blocks_for_power(sd: float, margin: float, alpha: float = ALPHA, power: float = 0.8) -> int | None:
