@@ -15,7 +15,7 @@ from qablate import __version__
 from qablate.costs import COSTS_PATH, CostTable
 from qablate.errors import QablateError
 from qablate.jobs import STOPPED_FOR_TIME, allowed_seconds
-from qablate.study import Study
+from qablate.study import Cell, Study
 
 INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + the signal, as shells count
 
@@ -79,6 +79,7 @@ def _add_dataset(commands: Any) -> None:
     parser.add_argument("--task", required=True)
     parser.add_argument("--length", type=int, required=True, help="steps of a sequence")
     parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--check", action="store_true", help="also run its leak checks, for the report")
 
 
 def _dataset(options: argparse.Namespace) -> int:
@@ -90,8 +91,16 @@ def _dataset(options: argparse.Namespace) -> int:
     if spec is None:
         raise QablateError(f"task {wanted[0]}, length {wanted[1]}, seed {wanted[2]}: not in study '{study.name}'")
     path = spec.path(study.results)
-    print(f"{path}: {make_dataset(spec, path).sha256}")
-    return 0
+    dataset = make_dataset(spec, path)
+    print(f"{path}: {dataset.sha256}")
+    if not options.check:
+        return 0
+    from qablate.tasks.checks import write_checks
+
+    checks = write_checks(dataset, path.with_suffix(".checks.json"))
+    for check in checks:
+        print(f"{'passed' if check.passed else 'FAILED'}  {check.name}: {check.value:.4g} ({check.bound})")
+    return 0 if all(check.passed for check in checks) else QablateError.exit_code
 
 
 def _add_train(commands: Any) -> None:
@@ -158,8 +167,17 @@ def _add_report(commands: Any) -> None:
 def _report(options: argparse.Namespace) -> int:
     from qablate.analysis import make_report
 
-    print(make_report(_study(options), partial=options.partial))
+    study = _study(options)
+    print(make_report(study, options.partial, _jobs(study) if options.partial else None))
     return 0
+
+
+def _jobs(study: Study) -> dict[Cell, str] | None:
+    """Cells in the Slurm queue, None where there is none that answers."""
+    from qablate.status.slurm_queue import ask_queue
+
+    queue = ask_queue(study.cells)
+    return {cell: job.state for cell, job in queue.jobs.items()} if queue.reachable else None
 
 
 def _add_import(commands: Any) -> None:

@@ -229,7 +229,7 @@ def test_published_records_have_empty_cells_with_reasons(tmp_path):
     assert states.loc["forrelation", "state"] == "stale"     # its score was selected on its test items
     assert made["adding_by_length"].content.rows()[1][2].text == "– not recorded"
     assert made["parameters"].content.frame.loc[0, "adding_problem_trainable_state"] == "not recorded"
-    assert collection.runs.loc[0, "source"] == "published"
+    assert collection.runs.loc[0, "source"] == "local"     # where it was found; the file does not say
 
 
 @pytest.mark.parametrize(("log", "checkpoint", "state", "reason"), [

@@ -2,24 +2,28 @@
 
 import pandas as pd
 
-from qablate.analysis.formats import percent, whole
+from qablate.analysis.formats import percent, significant, whole
+from qablate.analysis.hours import expected_hours, planning_device
 from qablate.analysis.runs import CELL, Collection
+from qablate.analysis.systems import valid_cells
 from qablate.analysis.table import Content, number, text
 from qablate.catalog import model_info, task_info
+from qablate.study import Cell
 
 TOTAL = "total"
-STATES = ("done", "no_improvement", "diverged", "checkpoint", "missing", "failed", "stale", "unreadable")
+STATES = ("done", "no_improvement", "partial", "diverged", "selected_on_test", "no_score", "quarantined", "rejected",
+          "checkpoint", "missing", "failed", "stale", "unreadable")
 
 
 def progress(collection: Collection) -> Content:
-    """One row a task: finished cells per system, all finished, planned; a cell is counted once."""
+    """One row a task: finished cells per system, all finished, planned; a cell of two systems is finished once."""
     cells = collection.cells
     grouped = cells.groupby("task", sort=False)["finished"]
     table = pd.DataFrame({"finished": grouped.sum(), "planned": grouped.size()})
-    systems = sorted(collection.runs["source"].dropna().unique())
+    valid = valid_cells(collection.merged)
+    systems = [system for system in collection.merged.systems if valid[system]]
     for system in systems:
-        counts = collection.runs[collection.runs["source"] == system].groupby("task").size()
-        table[f"on_{system}"] = counts.reindex(table.index, fill_value=0)
+        table[f"on_{system}"] = [sum(cell.task == task for cell in valid[system]) for task in table.index]
     table.loc[TOTAL] = table.sum()
     table["share"] = table["finished"] / table["planned"]
     table = table.rename_axis("task").reset_index()
@@ -56,13 +60,38 @@ def completion(collection: Collection) -> Content:
 
 
 def missing_cells(collection: Collection) -> Content:
-    """One row a cell without a result that stands, with its state and the reason."""
+    """One row a cell without a result that stands: state, reason, and the hours it is expected to take."""
     cells = collection.cells
-    table = cells[~cells["finished"].astype(bool)].drop(columns="finished").reset_index(drop=True)
+    table = cells[~cells["finished"].astype(bool)].drop(columns=["finished", "system"]).reset_index(drop=True)
+    if collection.jobs is not None:
+        jobs = {tuple(vars(cell).values()): state for cell, state in collection.jobs.items()}
+        table["job"] = [jobs.get(tuple(key), "") for key in table[CELL].itertuples(index=False)]
+    assigned = [collection.study.assigned_to(Cell(*key)) or "" for key in table[CELL].itertuples(index=False)]
+    table["assigned_to"] = assigned
+    table = table.join(expected_hours(collection, table))
+    table["hours_state"] = table["hours"].isna().map({True: "not measured", False: ""})
+    extra = [text(name.replace("_", " "), name) for name in ("job", "assigned_to")
+             if name in table and table[name].any()]
     return Content(table, (
         text("model", "model"), text("task", "task"), number("L", "length", whole), number("seed", "seed", whole),
-        text("state", "state"), text("reason", "reason"),
+        text("state", "state"), *extra, number("expected hours", "hours", significant, "hours_state"),
+        text("reason", "reason"),
     ))
+
+
+def hours_left(collection: Collection) -> Content:
+    """One row a model: cells without a result, those whose hours are known, and the sum of these."""
+    table = missing_cells(collection).frame
+    grouped = table.groupby("model")
+    sums = pd.DataFrame({"cells": grouped.size(), "known": grouped["hours"].count(),
+                         "hours": grouped["hours"].sum(min_count=1)}).reset_index()
+    if len(sums):
+        sums.loc[len(sums)] = [TOTAL, *sums[["cells", "known", "hours"]].sum()]
+    sums["device"] = planning_device(collection)
+    return Content(sums, (
+        text("model", "model"), number("cells", "cells"), number("of these with known cost", "known"),
+        number("expected hours", "hours", significant), text("on", "device"),
+    ), n_foot=1 if len(sums) else 0)
 
 
 def failures(collection: Collection) -> Content:

@@ -20,7 +20,8 @@ from qablate.analysis.table import Table, write_frame
 from qablate.analysis.tables import make_tables
 from qablate.errors import QablateError
 from qablate.files import write_atomic
-from qablate.study import Study
+from qablate.importing import require_readable
+from qablate.study import Cell, Study
 
 NAMED_MISSING = 3
 MARKDOWN_ROWS = 60
@@ -40,20 +41,28 @@ class Section:
 SECTIONS = (
     Section("Overview", "Colours compare within a task; scores of different tasks are never pooled.", ("score_map",)),
     Section("Coverage", "A cell is one model on one task at one length with one seed.", ("state_map",),
-            ("progress", "completion", "missing_cells", "failures")),
+            ("systems", "progress", "completion", "missing_cells", "hours_left", "failures", "queue")),
     Section("Forrelation", "Decide whether two Boolean functions, seen at random addresses, are related by a Fourier "
             "transform. The score is the accuracy on the test split.", ("length_forrelation", "learning_forrelation"),
-            ("forrelation_overview", "forrelation_by_length", "per_seed_forrelation")),
+            ("forrelation_overview", "forrelation_by_length", "legacy_forrelation", "per_seed_forrelation",
+             "scaling_forrelation")),
     Section("Adding Problem", "Add the two marked values of a sequence. The score is the mean squared error on the "
             "test split; the error, not R², tells models apart that have learned the task.",
-            ("length_adding_problem", "learning_adding_problem"), ("adding_by_length", "per_seed_adding_problem")),
+            ("length_adding_problem", "learning_adding_problem"), ("adding_by_length", "per_seed_adding_problem",
+                                                               "scaling_adding_problem")),
     Section("Selective Copy", "Return the marked values of a sequence in their order. The score is R² on the test "
             "split over all outputs together.", ("length_selective_copy", "learning_selective_copy"),
-            ("selective_by_length", "selective_ceiling", "per_seed_selective_copy")),
+            ("selective_by_length", "selective_ceiling", "per_seed_selective_copy", "scaling_selective_copy")),
+    Section("Kinds of models", "Means over kinds describe the models that were run; whether a kind matters is a matter "
+            "of matched contrasts, not of these tables.", (), ("architectures", "groups")),
     Section("Models and settings", "Letters before the arrow say how features are made, after it how the sequence is "
             "mixed: C classical, Q quantum, Q(S) quantum with superposition.", (),
             ("models", "parameters", "settings")),
     Section("Cost", "Measured on the devices named.", (), ("cost",)),
+    Section("Agreement", "With the published document, and between systems.", (),
+            ("reproduction_summary", "reproduction", "cross_system")),
+    Section("Files and datasets", "What every number rests on.", (),
+            ("import_counts", "import_log", "datasets")),
 )
 
 READING = """\
@@ -65,14 +74,16 @@ READING = """\
 """
 
 
-def make_report(study: Study, partial: bool) -> Path:
+def make_report(study: Study, partial: bool, jobs: Mapping[Cell, str] | None = None) -> Path:
     """Write tables, figures, Markdown and HTML of a study below its results folder; return the Markdown file.
 
     `partial` makes `progress_report.md` from whatever exists; otherwise `combined_report.md`, for which every planned
-    cell must be finished, else a QablateError names how many and which are not.
+    cell must be finished and every folder readable, else a QablateError names what is not. `jobs`: cells in a
+    scheduler's queue, `queued` or `running`, if one was reached.
     """
-    collection = collect(study)
+    collection = collect(study, jobs)
     if not partial:
+        require_readable(collection.merged)
         _require_complete(collection)
     tables = make_tables(collection)
     for table in tables.values():
@@ -114,6 +125,7 @@ def _facts(collection: Collection) -> dict[str, Any]:
         "tasks": len(collection.tasks),
         "seeds": len(collection.seeds),
         "systems": ", ".join(sorted(runs["source"].dropna().unique())),
+        "folders that could not be read": "; ".join(collection.merged.unreadable),
         "devices": ", ".join(sorted(runs["device_name"].dropna().unique())),
         "package versions": ", ".join(sorted(runs["package_version"].dropna().unique())),
     }

@@ -1,6 +1,7 @@
-"""From result files to tidy tables: one row a planned cell, one row a run, one row a run and epoch.
+"""From merged results to tidy tables: one row a planned cell, one row a run, one row a run and epoch.
 
-A run is a finished training of one cell whose result stands. Everything the report says is computed from these frames.
+A run is a finished training of one cell whose result stands, of this system or another; what counts is decided by
+`qablate.importing`. Everything the report says is computed from these frames.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,44 +11,48 @@ from typing import Any
 import pandas as pd
 
 from qablate.catalog import model_info
+from qablate.importing import Merged, Run, merge
 from qablate.logtail import log_path, read_tail
-from qablate.records import Record, RecordError, read_record, settings_of_record
+from qablate.records import Record, settings_of_record
 from qablate.study import Cell, Study
 
 CELL = ["model", "task", "length", "seed"]
-FINISHED = ("done", "no_improvement", "diverged")
-COMPLETE = ("ok", "no_improvement")
-"""Statuses whose scores enter a mean; a diverged run is counted beside it."""
-
 METRICS = ("test_mse", "test_mae", "test_r2", "test_acc", "test_auc", "test_f1", "test_loss", "best_val_metric")
 EXTRA = ("baseline_test", "skill", "majority_rate", "constant_prediction", "position_accuracy", "sequence_accuracy",
          "r2_output_means", "brier", "calibration_error")
 TRAINING = ("best_epoch", "stop_reason", "diverged_epoch", "nonfinite_grad_steps", "n_resumes")
-PROVENANCE = ("source", "device_name", "device_type", "package_version", "peak_memory_mb")
+PROVENANCE = ("device_name", "device_type", "package_version", "peak_memory_mb")
+VERDICT = ("source", "flags", "enters_means", "enters_claims", "file")
 RUN_COLUMNS = [
     *CELL, "name", "group", "features", "mixing", "architecture", "chunk", "status", "schema_version",
     "n_params", "n_params_trainable", *METRICS, "baseline_nominal", "baseline_measured", *EXTRA,
-    "epochs", *TRAINING, "seconds_per_epoch", "training_time", *PROVENANCE, "backend", "dataset_sha256", "file",
+    "epochs", *TRAINING, "seconds_per_epoch", "training_time", *PROVENANCE, "backend", "dataset_sha256", *VERDICT,
 ]
 HISTORY = ("train_loss", "train_metric", "val_loss", "val_metric", "lr")
 NUMERIC = [*METRICS, "baseline_nominal", "baseline_measured", *EXTRA, "epochs", "best_epoch", "diverged_epoch",
            "nonfinite_grad_steps", "n_resumes", "seconds_per_epoch", "training_time", "peak_memory_mb", "n_params",
            "n_params_trainable"]
+UNFINISHED = ("no_score", "selected_on_test", "checkpoint", "quarantined", "rejected")
+"""What files of other systems know of a cell that is not finished, the most telling first."""
 
 
 @dataclass(frozen=True)
 class Collection:
     """All that is known about a study.
 
-    `cells`: one row a planned cell with `state`, `finished` and `reason`; `runs`: one row a finished cell
-    (`RUN_COLUMNS`); `curves`: one row a run and epoch; `settings`: one row a run and setting, as its record holds it.
+    `merged`: every file with its verdict, and the run used for each cell; `cells`: one row a planned cell with
+    `state`, `finished`, `system` (that finished it) and `reason`; `runs`: one row a finished cell with an honest score
+    or none (`RUN_COLUMNS`); `curves`: one row a run and epoch; `settings`: one row a run and setting, as its record
+    holds it; `jobs`: `queued` or `running` for cells in a scheduler's queue, None where none was reached.
     """
 
     study: Study
+    merged: Merged
     cells: pd.DataFrame
     runs: pd.DataFrame
     curves: pd.DataFrame
     settings: pd.DataFrame
+    jobs: Mapping[Cell, str] | None = None
 
     @property
     def models(self) -> list[str]:
@@ -70,45 +75,32 @@ class Collection:
 
     @property
     def complete_runs(self) -> pd.DataFrame:
-        """The runs whose scores may enter a mean."""
-        return self.runs[self.runs["status"].isin(COMPLETE)]
+        """The runs whose scores may enter a mean; a diverged run is counted beside it."""
+        return self.runs[self.runs["enters_means"].astype(bool)]
 
 
-def collect(study: Study) -> Collection:
-    """Read every result of a study; nothing in its folder is changed."""
-    cells: list[dict[str, Any]] = []
-    runs: list[dict[str, Any]] = []
-    curves: list[tuple[Cell, Mapping[str, Any]]] = []
-    settings: list[dict[str, Any]] = []
-    for cell in study.cells:
-        state, record = judge(study, cell)
-        cells.append({**_key(cell), "state": state.state if record is None else _finished_state(record),
-                      "finished": record is not None, "reason": state.reason})
-        if record is not None:
-            runs.append(run_row(study, cell, record))
-            curves.append((cell, record["history"]))
-            settings += [{**_key(cell), "setting": key, "value": value}
-                         for key, value in settings_of_record(record).items()]
+def collect(study: Study, jobs: Mapping[Cell, str] | None = None) -> Collection:
+    """Merge every result of a study, its own and those of other systems; nothing in their folders is changed."""
+    merged = merge(study)
+    runs = [run for run in map(merged.runs.get, study.cells) if run is not None and run.finished]
+    settings = [{**_key(run.cell), "setting": key, "value": value}
+                for run in runs for key, value in settings_of_record(run.record).items()]
     return Collection(
         study,
-        pd.DataFrame(cells, columns=[*CELL, "state", "finished", "reason"]),
-        _typed(pd.DataFrame(runs, columns=RUN_COLUMNS)),
-        _curves(curves),
+        merged,
+        pd.DataFrame([_cell_row(merged, cell) for cell in study.cells],
+                     columns=[*CELL, "state", "finished", "system", "reason"]),
+        _typed(pd.DataFrame(map(run_row, runs), columns=RUN_COLUMNS)),
+        _curves([(run.cell, run.record["history"]) for run in runs]),
         pd.DataFrame(settings, columns=[*CELL, "setting", "value"]),
+        jobs,
     )
 
 
-def judge(study: Study, cell: Cell) -> tuple["ReportState", Record | None]:
-    """Return the state of one cell for the report and, if its result stands, the record."""
-    found = study.state_of(cell)
-    if found.state == "done":
-        try:
-            return ReportState("done"), read_record(study.result_path(cell))
-        except RecordError as error:     # replaced between the two readings
-            return ReportState("unreadable", str(error)), None
-    if found.state == "missing":
-        return _state_without_result(study, cell), None
-    return ReportState(found.state, found.reason), None
+def _cell_row(merged: Merged, cell: Cell) -> dict[str, Any]:
+    source, judged = merged.source_of(cell), judge(merged, cell)
+    return {**_key(cell), "state": judged.state, "finished": source is not None,
+            "system": source.system if source else None, "reason": judged.reason}
 
 
 @dataclass(frozen=True)
@@ -117,6 +109,30 @@ class ReportState:
 
     state: str
     reason: str = ""
+
+
+def judge(merged: Merged, cell: Cell) -> ReportState:
+    """Return the state of one cell for the report."""
+    source = merged.source_of(cell)
+    if source is not None:
+        return ReportState("selected_on_test" if source.selected_on_test else
+                           "done" if source.status == "ok" else source.status)
+    found = merged.state_of(cell)
+    if found.state != "missing":
+        return ReportState(found.state, found.reason)
+    here = _state_without_result(merged.study, cell)
+    if here.state in ("failed", "checkpoint"):
+        return here
+    states = {_unfinished_state(verdict.status, verdict.reason) for verdict in merged.verdicts_of(cell)}
+    known = next((state for state in UNFINISHED if state in states), None)
+    return ReportState(known, found.reason) if known else here
+
+
+def _unfinished_state(status: str, reason: str) -> str:
+    """State of a cell by a file that does not finish it."""
+    if reason == "selected_on_test":
+        return reason
+    return {"partial": "no_score", "unfinished": "checkpoint"}.get(status, status)
 
 
 def _state_without_result(study: Study, cell: Cell) -> ReportState:
@@ -131,30 +147,39 @@ def _state_without_result(study: Study, cell: Cell) -> ReportState:
     return ReportState("missing", "started, no checkpoint" if tail.event else "never started")
 
 
-def run_row(study: Study, cell: Cell, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one row of the runs table; what an older record does not hold is None."""
+def run_row(run: Run) -> dict[str, Any]:
+    """Return one row of the runs table; what a file does not hold is None."""
+    record = run.record
     training, config = record.get("training", {}), record.get("model_config", {})
     return {
-        **_key(cell),
-        **_model(cell),
-        "status": record["status"],
-        "schema_version": record["schema_version"],
-        "n_params": record["n_params"],
+        **_key(run.cell),
+        **_model(run.cell),
+        "status": run.status,
+        **_pick(record, ("schema_version", "n_params")),
         "n_params_trainable": config.get("n_params_trainable"),
         **_pick(record, METRICS),
-        "baseline_nominal": record["baseline"],
+        "baseline_nominal": record.get("baseline"),
         "baseline_measured": record.get("dataset", {}).get("statistics_baseline"),
         **_pick(record.get("metrics_extra", {}), EXTRA),
-        "epochs": record["epochs_trained"],
+        "epochs": record.get("epochs_trained"),
         **_pick(training, TRAINING),
-        "seconds_per_epoch": training.get("seconds_per_epoch_median",
-                                          record["training_time"] / record["epochs_trained"]),
-        "training_time": record["training_time"],
-        **{"source": "published", **_pick(record.get("provenance", {"source": "published"}), PROVENANCE)},
+        "seconds_per_epoch": training.get("seconds_per_epoch_median", _mean_seconds(record)),
+        "training_time": record.get("training_time"),
+        **_pick(record.get("provenance", {}), PROVENANCE),
         "backend": config.get("backend"),
         "dataset_sha256": record.get("dataset", {}).get("dataset_sha256"),
-        "file": study.result_path(cell).name,
+        "source": run.system,
+        "flags": " ".join(run.flags),
+        "enters_means": run.enters_means,
+        "enters_claims": run.enters_claims,
+        "file": run.verdict.file.path.name,
     }
+
+
+def _mean_seconds(record: Record) -> float | None:
+    """Seconds per epoch of a record that keeps no median; None where it lost its time."""
+    time, epochs = record.get("training_time"), record.get("epochs_trained")
+    return time / epochs if time is not None and epochs else None
 
 
 def _model(cell: Cell) -> dict[str, Any]:
@@ -169,10 +194,6 @@ def _pick(source: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
 
 def _key(cell: Cell) -> dict[str, Any]:
     return {"model": cell.model, "task": cell.task, "length": cell.length, "seed": cell.seed}
-
-
-def _finished_state(record: Mapping[str, Any]) -> str:
-    return "done" if record["status"] == "ok" else str(record["status"])
 
 
 def _curves(histories: list[tuple[Cell, Mapping[str, Any]]]) -> pd.DataFrame:

@@ -6,7 +6,9 @@ from qablate.analysis.runs import Collection
 
 PARTS = ("mean", "sd", "n", "planned", "diverged", "state")
 WORDS = {"missing": "missing", "checkpoint": "in training", "failed": "failed", "stale": "stale",
-         "unreadable": "unreadable", "diverged": "diverged", "done": "not recorded", "no_improvement": "not recorded"}
+         "unreadable": "unreadable", "diverged": "diverged", "done": "not recorded", "no_improvement": "not recorded",
+         "partial": "not recorded", "selected_on_test": "selected on test", "no_score": "cut off",
+         "quarantined": "quarantined", "rejected": "rejected"}
 
 
 def by_length(collection: Collection, task: str, metric: str) -> pd.DataFrame:

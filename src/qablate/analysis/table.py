@@ -19,12 +19,12 @@ Show = Callable[[Any], str]
 
 @dataclass(frozen=True)
 class Shown:
-    """One cell as printed, the value it is sorted by, and whether it is a number or empty."""
+    """One cell as printed, the value it is sorted by, whether it is a number, and whether it is empty or faint."""
 
     text: str
     sort: str
     numeric: bool
-    empty: bool
+    quiet: bool
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Column:
 
     `key` names the value; `show` formats it. The other keys name columns of the frame: `sd` the spread behind the
     value, `n` and `planned` the runs behind it and those planned, `diverged` the runs counted beside it, `state` why
-    the value is empty.
+    the value is empty, `faint` whether it rests on too little (written in brackets and grey).
     """
 
     header: str
@@ -45,13 +45,16 @@ class Column:
     planned: str | None = None
     diverged: str | None = None
     state: str | None = None
+    faint: str | None = None
 
     def of(self, row: Mapping[str, Any]) -> Shown:
         """Render one cell."""
         value = row[self.key]
         if pd.isna(value):
             return Shown(self._empty_text(row), "", self.numeric, True)
-        return Shown(" ".join([self._value_text(value, row), *self._notes(row)]), str(value), self.numeric, False)
+        printed = " ".join([self._value_text(value, row), *self._notes(row)])
+        faint = bool(self.faint and row[self.faint])
+        return Shown(f"({printed})" if faint else printed, str(value), self.numeric, faint)
 
     def _value_text(self, value: Any, row: Mapping[str, Any]) -> str:
         spread = row[self.sd] if self.sd else None

@@ -7,9 +7,10 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qablate.analysis import coverage, inventory, scores
+from qablate.analysis import comparisons, coverage, datasets, inventory, legacy, reproduction, scores, systems
 from qablate.analysis.runs import Collection
 from qablate.analysis.table import Content, Table
+from qablate.catalog import task_info
 
 Make = Callable[[Collection], Content]
 
@@ -33,18 +34,41 @@ COMMON = ("Blocks are the pairs of length and seed that every model with a resul
           "alone, ± the sample standard deviation between blocks.")
 PER_SEED = "One run a cell; the last column is the mean over seeds ± sample standard deviation."
 
+COMPARED = ("Each model's mean over the blocks (length and seed) that every model with a result has, then the mean of "
+            "these ± their sample standard deviation; accuracy for Forrelation, R² for the others, as published. One "
+            "model never stands for its kind. Runs, planned and coverage count all cells of the kind; ")
+SCALING = ("Means at both ends over the seeds that have both; the change is of these, unrounded. The slope is that of "
+           "log score on log length by least squares, for each seed that has every length and positive scores, its "
+           "mean ± the sample standard deviation. The block size is the number of steps that a model reads as one.")
+REPRODUCTION = ("Published runs only, of the system named, as many as the document's value rests on; a mean over "
+                "other runs is no reproduction. Equal means equal when rounded as printed, for a lower bound that it "
+                "holds. Forrelation here is the biased score, and planned runs are those of this study.")
+
 ENTRIES = (
+    Entry("1", "systems", "Systems", systems.systems,
+          "Valid: cells whose result stands, in files of this system, used or not; planned: cells of the study. The "
+          "other columns count files by verdict; a file whose score was selected on its test items is not valid.",
+          when_empty="No system has a file of this study."),
     Entry("2", "progress", "Progress", coverage.progress,
-          "Cells whose result stands, by system, and planned ones. A cell counts once; diverged runs are finished."),
+          "Cells whose result stands, by system, and planned ones. A cell that several systems have counts for each of "
+          "them and once as finished; diverged runs are finished."),
     Entry("3", "completion", "Completion by model", coverage.completion,
           "Finished of planned cells for each task, then the model's cells by state."),
     Entry("4", "missing_cells", "Cells without a result that stands", coverage.missing_cells,
-          "A stale result was made with other settings, an unreadable one is no valid result file.",
+          "A stale result was made with other settings, an unreadable one is no valid result file. Hours by seconds "
+          "per epoch and epochs of results at hand, else of the cost table (the CSV says which); they are an estimate.",
           when_empty="Every planned cell is finished."),
+    Entry("4a", "hours_left", "Hours that are left", coverage.hours_left,
+          "The estimates of the table above, added; cells of unknown cost are not in the sum.",
+          when_empty="No hours are left: every planned cell is finished."),
     Entry("4b", "failures", "Runs that did not go well", coverage.failures,
           "Diverged: a loss or metric was not finite. No improvement: no epoch beat the starting value, the last "
           "weights were tested. Steps skipped: gradients were not finite although the loss was.",
           when_empty="No finished run diverged, stayed without improvement or skipped a step."),
+    Entry("5", "queue", "Jobs in the queue", systems.queue,
+          "The scheduler's jobs of this study as it told them when this report was made, beside the missing cells.",
+          when_empty="No scheduler was asked or reached, so nothing is said of its queue; what checkpoints and logs "
+          "tell is in the table of cells without a result."),
     Entry("6", "adding_by_length", "Adding Problem: test MSE by length", scores.adding_by_length,
           f"Smaller is better. {MEANS} {COMMON} The last row is the error on the same test items of predicting the "
           "training mean.", "adding_problem"),
@@ -61,12 +85,23 @@ ENTRIES = (
           "the order of their ids, which is no ranking.", "forrelation"),
     Entry("9", "forrelation_by_length", "Forrelation: test accuracy by length", scores.forrelation_by_length,
           f"Larger is better. {MEANS} The last row is the majority rate of the same test splits.", "forrelation"),
+    Entry("10", "legacy_forrelation", "Forrelation: legacy accuracy, biased, selected on the test items",
+          legacy.legacy_forrelation,
+          "The best epoch was chosen on the items it is reported on, so that a model without any signal comes out "
+          "above a half: the last rows say how far, by simulation at nine runs, between epochs that are independent "
+          "and epochs that are alike. In no other table, no ranking. Ended early: our run stopped before the published "
+          "rule would have.", "forrelation", "No run reports a score selected on its test items."),
     Entry("11a", "per_seed_adding_problem", "Adding Problem: test MSE per seed",
           functools.partial(scores.per_seed, task="adding_problem"), PER_SEED, "adding_problem"),
     Entry("11b", "per_seed_selective_copy", "Selective Copy: test R² per seed",
           functools.partial(scores.per_seed, task="selective_copy"), PER_SEED, "selective_copy"),
     Entry("11c", "per_seed_forrelation", "Forrelation: test accuracy per seed",
           functools.partial(scores.per_seed, task="forrelation"), PER_SEED, "forrelation"),
+    Entry("12", "architectures", "Architectures", comparisons.architectures, f"{COMPARED}in brackets: below half."),
+    Entry("13", "groups", "Groups", comparisons.groups, f"{COMPARED}in brackets and grey: below half."),
+    *(Entry(f"14{letter}", f"scaling_{task}", f"{task_info(task).title}: from the shortest to the longest sequences",
+            functools.partial(comparisons.scaling, task=task), SCALING, task)
+      for letter, task in zip("abc", ("adding_problem", "selective_copy", "forrelation"), strict=True)),
     Entry("16", "models", "Models", inventory.models,
           "Features and mixing say where a circuit stands; chunk is the number of steps that one circuit or pooled "
           "token covers."),
@@ -79,6 +114,26 @@ ENTRIES = (
           "Seconds per epoch: median over runs of all tasks (each run's median epoch; total time over epochs for "
           "published files). Epochs used: median over runs. Hours are training time on the device named; hours left "
           "are missing cells times the mean of finished ones of the same model, task and length."),
+    Entry("19", "reproduction_summary", "Published numbers computed again: how many agree",
+          reproduction.reproduction_summary, REPRODUCTION,
+          when_empty="Not made: this is not the published study."),
+    Entry("19a", "reproduction", "Published numbers computed again, one by one", reproduction.reproduction,
+          "Those that differ first, then equal ones, then those that cannot be recomputed, with the reason.",
+          when_empty="Not made: this is not the published study."),
+    Entry("20", "cross_system", "Cells that were trained more than once", systems.cross_system,
+          "The primary test metric of two results of one cell, copies of one run left out; one of them is used by "
+          "declared order, never an average. Difference: other value minus value.",
+          when_empty="No cell has two results with different numbers."),
+    Entry("21", "import_counts", "Files by verdict", systems.import_counts,
+          "Every file of the results folder and of the systems named in the settings.",
+          when_empty="No file was found."),
+    Entry("21a", "import_log", "Files that are not used as they are", systems.import_log,
+          "Refused ones first. Partial: cut off while it was written, scores recovered where the file or its log has "
+          "them. Duplicate: another result of the cell is used. Files of sound results are counted above only.",
+          when_empty="Every file is a sound result and used."),
+    Entry("22", "datasets", "Datasets, baselines and leak checks", datasets.datasets,
+          "The baseline is the best constant prediction on the test split: the majority rate, or the error of the "
+          "training mean. Leak checks are those that `qablate dataset --check` has run on the file."),
 )
 
 

@@ -5,13 +5,16 @@ sampling error, that room grows with 1/sqrt(items) for smaller datasets.
 """
 
 import hashlib
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qablate.files import write_atomic
 from qablate.tasks.adding import regions
 from qablate.tasks.dataset import Dataset
 from qablate.tasks.forrelation import phi
@@ -59,6 +62,16 @@ def check_dataset(dataset: Dataset) -> list[Check]:
                   alternating_labels, one_class_batches]
     checks += [duplicates, split_faults]
     return [check for check in (run(dataset) for run in checks) if check is not None]
+
+
+def write_checks(dataset: Dataset, path: Path) -> list[Check]:
+    """Run all checks and keep them as JSON beside a dataset, with the hash of the bytes they were run on."""
+    checks = check_dataset(dataset)
+    rows = [{"name": check.name, "value": check.value if math.isfinite(check.value) else None, "bound": check.bound,
+             "passed": check.passed} for check in checks]
+    content = {"dataset_sha256": dataset.sha256, "checks": rows}
+    write_atomic(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode("utf-8"))
+    return checks
 
 
 def target_from_input(dataset: Dataset) -> Check:

@@ -1,0 +1,46 @@
+"""Hours that cells without a result are expected to take on one device: measured in results, else in the cost table."""
+
+import statistics
+from typing import Any
+
+import pandas as pd
+
+from qablate.analysis.runs import Collection
+from qablate.costs import COSTS_PATH, MEASURED_ITEMS, CostRow, CostTable, with_rows
+
+HOUR = 3600.0
+
+
+def planning_device(collection: Collection) -> str:
+    """The device that the settings name for run times, else the one most results name, else `cpu`."""
+    declared = collection.study.config.get("jobs", {}).get("cost_device")
+    named = collection.runs["device_name"].dropna().mode()
+    return str(declared or (named.iloc[0] if len(named) else "cpu"))
+
+
+def expected_hours(collection: Collection, cells: pd.DataFrame) -> pd.DataFrame:
+    """Return `hours`, `device` and `source` of each row of `cells`; hours are empty where nothing was measured."""
+    device, config = planning_device(collection), collection.study.config
+    n_items, limit = config["data"]["n_samples"], config["training"]["max_epochs"]
+    table = _costs(collection, device, n_items)
+    epochs = collection.runs.dropna(subset="epochs").groupby(["model", "task"])["epochs"].median().to_dict()
+    rows: list[dict[str, Any]] = []
+    for row in cells.to_dict("records"):
+        estimate = table.estimate(device, row["model"], row["task"], row["length"], limit, n_items,
+                                  epochs.get((row["model"], row["task"])))
+        rows.append({"hours": estimate.seconds / HOUR if estimate else None,
+                     "device": device if estimate else None, "source": estimate.source if estimate else None})
+    frame = pd.DataFrame(rows, columns=["hours", "device", "source"], index=cells.index)
+    return frame.astype({"hours": "float64"})
+
+
+def _costs(collection: Collection, device: str, n_items: int) -> CostTable:
+    """The cost table, and over it what the study's own results took on this device."""
+    table = CostTable.read() if COSTS_PATH.exists() else CostTable(())
+    runs = collection.runs[(collection.runs["device_name"] == device) & (collection.runs["seconds_per_epoch"] > 0)]
+    measured = [
+        CostRow(device, model, task, int(length), statistics.median(seconds) * MEASURED_ITEMS / n_items, None,
+                "results at hand")
+        for (model, task, length), seconds in runs.groupby(["model", "task", "length"])["seconds_per_epoch"]
+    ]
+    return with_rows(table, measured)
