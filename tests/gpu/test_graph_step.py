@@ -106,7 +106,9 @@ def test_it_goes_on_from_a_saved_state_to_the_bit():
     torch.manual_seed(5)
     again = GraphStep(Small(), "regression", items, SETTINGS, 3)
     again.model.load_state_dict(graph.model.state_dict())
-    again.restore(copy.deepcopy(graph.state()))
+    for optimizer, saved in zip(again.optimizers, graph.optimizers, strict=True):
+        optimizer.load_state_dict(copy.deepcopy(saved.state_dict()))
+    again.recapture()
     for step in (graph, again):
         step.begin_epoch(0.02)
         step(torch.arange(8, 20), 1.0)

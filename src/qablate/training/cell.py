@@ -20,6 +20,7 @@ from qablate.tasks.store import load_dataset
 from qablate.training import log
 from qablate.training.checkpoint import CheckpointIdentity, delete_checkpoints, load_checkpoint, save_checkpoint
 from qablate.training.data import CellData, cut
+from qablate.training.graphed import GraphedTraining
 from qablate.training.interrupts import Interrupts, Stopped
 from qablate.training.loop import Training, build_seeded
 from qablate.training.result import Run, beside, build_record, test_outputs, write_predictions, write_weights
@@ -130,7 +131,8 @@ def _training(study: Study, cell: Cell, spec: DatasetSpec, data: CellData, devic
         lambda: build_model(cell.model, spec.n_channels, cell.length, spec.n_outputs, settings), streams, device
     )
     legacy = study.config["legacy_metric"] and cell.task == "forrelation"
-    return Training(model, task_info(cell.task).kind, data, streams, study.config["training"], legacy)
+    kind = GraphedTraining if device.type == "cuda" and study.config["run"]["cuda_graph"] else Training
+    return kind(model, task_info(cell.task).kind, data, streams, study.config["training"], legacy)
 
 
 def _resume(training: Training, path: Path, identity: CheckpointIdentity, device: torch.device) -> None:

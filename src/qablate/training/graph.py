@@ -32,7 +32,8 @@ WARM_UP_STEPS = 3
 class Sums(NamedTuple):
     """What the batches since the last `read` add up to.
 
-    `loss` is weighted by the weights given with the batches; `skipped` counts updates left out, `skipped_run` those
+    `loss` is the whole epoch's so far (one running sum, so that a resumed epoch ends with the same bits), weighted by
+    the weights given with the batches; `skipped` counts updates left out, `skipped_run` those
     since the last one taken; `halted` says whether the epoch ended before its last batch.
     """
 
@@ -69,10 +70,10 @@ class GraphStep:
             for group in optimizer.param_groups:
                 group["lr"], group["capturable"] = self.rate, self.device.type == "cuda"
 
-    def begin_epoch(self, rate: float, skipped_run: int = 0) -> None:
-        """Set the learning rate and forget all sums; `skipped_run` carries over from the epoch before."""
+    def begin_epoch(self, rate: float, skipped_run: int = 0, loss: float = 0.0) -> None:
+        """Set the learning rate and forget all sums but those of earlier batches, `skipped_run` and `loss`."""
         self.rate.fill_(rate)
-        self.loss.zero_()
+        self.loss.fill_(loss)
         self.counts.zero_()
         self.counts[3] = skipped_run
 
@@ -86,20 +87,13 @@ class GraphStep:
         replay()
 
     def read(self) -> Sums:
-        """Wait for the device; return and forget the sums (the run of skipped updates and a halt stay)."""
+        """Wait for the device; return the sums and forget the counts (loss, run of skipped updates and a halt stay)."""
         loss, (correct, batches, skipped, skipped_run, halted) = self.loss.item(), self.counts.tolist()
-        self.loss.zero_()
         self.counts[:3] = 0
         return Sums(loss, correct, batches, skipped, skipped_run, bool(halted))
 
-    def state(self) -> list[dict[str, Any]]:
-        """State of the optimisers for a checkpoint."""
-        return [optimizer.state_dict() for optimizer in self.optimizers]
-
-    def restore(self, states: list[dict[str, Any]]) -> None:
-        """Go on from what `state` returned; graphs are captured anew, since they hold the old addresses."""
-        for optimizer, saved in zip(self.optimizers, states, strict=True):
-            optimizer.load_state_dict(saved)
+    def recapture(self) -> None:
+        """Forget all graphs, since they hold old addresses; to be called when optimiser states were loaded."""
         self._own_groups()
         self._replays.clear()
 

@@ -88,14 +88,17 @@ class Training:
         if finite(outcome.loss) is None:
             self._diverge()
             return
-        weight = len(chosen) / len(items) if self.kind == "regression" else 1 / n_batches
-        progress.loss_sum += outcome.loss * weight
+        progress.loss_sum += outcome.loss * self.batch_weight(len(chosen), n_batches)
         progress.correct += outcome.correct
         progress.batch += 1
         progress.nonfinite_grad_run = 0 if outcome.taken else progress.nonfinite_grad_run + 1
         progress.nonfinite_grad_steps += not outcome.taken
         if progress.nonfinite_grad_run >= MAX_NONFINITE_RUN:
             self._diverge()
+
+    def batch_weight(self, size: int, n_batches: int) -> float:
+        """Share of a batch in the epoch's loss, as published: by items for regression, by batches otherwise."""
+        return size / len(self.data.train) if self.kind == "regression" else 1 / n_batches
 
     def _diverge(self) -> None:
         self.progress.stop_reason, self.progress.diverged_epoch = "non_finite", self.progress.epoch
