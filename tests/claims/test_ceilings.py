@@ -9,7 +9,7 @@ import pytest
 from factories import small_study
 from synthetic import SEEDS, row, study
 
-from qablate.analysis.ceilings import known_datasets, references, share_of_way, shares
+from qablate.analysis.ceilings import known_datasets, references, selection_floors, share_of_way, shares
 from qablate.study import DatasetSpec, published_sha256
 from qablate.tasks import generate, split_of
 from qablate.tasks.selective import selective_copy
@@ -142,6 +142,14 @@ def test_references_of_the_published_study():
 def test_references_of_an_unknown_forrelation_have_no_solver(tmp_path):
     table = references(small_study(tmp_path))
     assert set(table[table["task"] == "forrelation"]["role"]) == {"floor"}
+
+
+def test_table_of_selection_floors():
+    table = selection_floors(500, repetitions=2000)
+    assert table["correlation"].tolist() == [0, 0.5, 0.8, 0.9, 0.95]
+    assert (np.diff(table["reported"]) < 0).all() and table["reported"].between(0.519, 0.55).all()
+    assert (table["best_of_108"] > table["best_of_9"]).all() and (table["best_of_9"] > table["reported"]).all()
+    assert table.equals(selection_floors(500, repetitions=2000))
 
 
 def test_shares_of_the_way():

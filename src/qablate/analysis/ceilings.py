@@ -14,11 +14,13 @@ from typing import Any
 import pandas as pd
 
 from qablate.analysis.references import model_ceiling
+from qablate.analysis.statistics import selection_floor
 from qablate.study import Study, published_sha256
 from qablate.tasks.solvers import position_readout_limit
 
 SOLVER_COLUMNS = ("solver", "task", "length", "seed", "score")
 REFERENCE_COLUMNS = ("task", "length", "metric", "model", "reference", "role", "value", "n")
+EPOCH_CORRELATIONS = (0.0, 0.5, 0.8, 0.9, 0.95)
 MEAN_OF_UNIFORM_SUM = 1 / 6
 """MSE of predicting the mean of the sum of two uniform values; one of them known leaves half of it."""
 
@@ -83,6 +85,16 @@ def _forrelation(study: Study, length: int) -> Iterator[dict[str, Any]]:
         scores = known[known["solver"] == solver]["score"]
         if len(scores):
             yield _row("test_acc", solver.replace("_", " "), role, float(scores.mean()), n=len(scores))
+
+
+def selection_floors(n_items: int, repetitions: int = 20_000) -> pd.DataFrame:
+    """Return what models at exact chance report when the best epoch is chosen on their test set of `n_items`.
+
+    One row a lag-one correlation of the epoch accuracies, which is unknown: the mean over runs, the SD of a mean of
+    nine runs, and the best of 9 and of 108 runs. The same numbers every time.
+    """
+    rows = [{"correlation": rho, **vars(selection_floor(n_items, rho, repetitions))} for rho in EPOCH_CORRELATIONS]
+    return pd.DataFrame(rows)
 
 
 def share_of_way(score: float, floor: float, ceiling: float) -> float:

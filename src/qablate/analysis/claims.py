@@ -141,10 +141,6 @@ class Claims:
         """The same claims with this margin everywhere, for simulations."""
         return replace(self, claims={key: replace(claim, margin=margin) for key, claim in self.claims.items()})
 
-    def family_of(self, claim: Claim) -> list[Claim]:
-        """The members of a claim's Holm family in file order."""
-        return [other for other in self.claims.values() if other.family == claim.family]
-
 
 def load_claims(path: Path = CLAIMS_PATH) -> Claims:
     """Read and check a claims file; anything wrong is a ClaimsError of one line that names file and claim."""
