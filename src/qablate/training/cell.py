@@ -12,7 +12,7 @@ from qablate.errors import MachineError, QablateError
 from qablate.files import check_writable
 from qablate.jobs import STOPPED_FOR_TIME
 from qablate.models import ModelSettings, build_model, parameter_counts
-from qablate.provenance import command_line, utc_now
+from qablate.provenance import command_line, provenance_of_process, utc_now
 from qablate.records import RecordError, read_record, write_record
 from qablate.study import Cell, DatasetSpec, Study
 from qablate.tasks import split_of
@@ -152,7 +152,8 @@ def _resume(training: Training, path: Path, identity: CheckpointIdentity, device
 
 
 def _save(path: Path, identity: CheckpointIdentity, training: Training) -> None:
-    save_checkpoint(path, identity, training.state())
+    made_by = {key: provenance_of_process()[key] for key in ("git_commit", "package_version")}
+    save_checkpoint(path, identity, {**training.state(), "made_by": made_by})  # told, never a reason to refuse
     log.event("checkpoint", epoch=training.progress.epoch, batch=training.progress.batch)
 
 
