@@ -2,6 +2,9 @@
 #SBATCH --job-name=syn-node
 #SBATCH --qos=regular
 #SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --exclusive
+#SBATCH --mem=0
 #SBATCH --gpus-per-node=4
 #SBATCH --time=06:00:00
 #SBATCH --signal=B:INT@90
@@ -17,7 +20,7 @@ set -euo pipefail
 SLURM_JOB_END_TIME=${SLURM_JOB_END_TIME:-$(date -d "$(squeue -h -j "$SLURM_JOB_ID" -o %e)" +%s)}
 export SLURM_JOB_END_TIME
 
-# Steps must not inherit the whole node's share (SLURM_CPUS_PER_TASK and the like are of the batch step).
+# Steps ask for their own share; what the whole job was given is not for each of them.
 unset SLURM_CPU_BIND SLURM_MEM_PER_CPU SLURM_MEM_PER_NODE
 
 # exec: 90 s before the end Slurm signals this process alone, and Snakemake ends its cells and unlocks the folder.

@@ -125,7 +125,7 @@ def _train(options: argparse.Namespace) -> int:
     output = options.output or study.result_path(cell)
     if output.name != cell.result_name:
         raise QablateError(f"--output {output}: the result of this cell is named {cell.result_name}")
-    seconds = allowed_seconds(options.max_seconds or study.config["run"]["max_seconds"])
+    seconds = allowed_seconds(options.max_seconds, study.config["run"]["max_seconds"])
     if seconds is not None and seconds <= 0:
         print("the Slurm job around this cell is about to end: not started", flush=True)
         return STOPPED_FOR_TIME

@@ -92,7 +92,7 @@ def seconds_left(environment: Mapping[str, str] = os.environ) -> float:
 
 
 def allowed_seconds(*asked: float | None, environment: Mapping[str, str] = os.environ) -> float | None:
-    """Seconds that a trainer may take: the least of what is asked for and what its Slurm job has left, None if endless."""
+    """Seconds a trainer may take: the least of what is asked for and what its Slurm job has left; None if endless."""
     least = min([seconds_left(environment) - LAST_SECONDS, *(seconds for seconds in asked if seconds is not None)])
     return None if least == math.inf else least
 

@@ -155,6 +155,11 @@ class Study:
         )
 
     @functools.cached_property
+    def _known(self) -> frozenset[Cell]:
+        """`cells`, to look one up in a study of any size."""
+        return frozenset(self.cells)
+
+    @functools.cached_property
     def datasets(self) -> tuple[DatasetSpec, ...]:
         """All datasets that the cells need, each once."""
         return tuple(dict.fromkeys(self.dataset(cell.task, cell.length, cell.seed) for cell in self.cells))
@@ -164,7 +169,7 @@ class Study:
         model_info(model)
         task_info(task)
         cell = Cell(model, task, length, seed)
-        if cell not in self.cells:
+        if cell not in self._known:
             raise QablateError(f"{cell.name}: not a cell of study '{self.name}' (models, seeds, tasks in its config)")
         return cell
 

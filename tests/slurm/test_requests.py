@@ -127,11 +127,11 @@ def test_a_cell_stops_before_its_job_does(monkeypatch: pytest.MonkeyPatch) -> No
     assert budget(1) == 48
     assert budget(1440) == 86400 - 180
     monkeypatch.setattr("time.time", lambda: 1000.0)
-    assert allowed_seconds(None, {}) is None
-    assert allowed_seconds(50, {}) == 50
-    assert allowed_seconds(None, {"SLURM_JOB_END_TIME": "1500"}) == 440
-    assert allowed_seconds(300, {"SLURM_JOB_END_TIME": "1500"}) == 300
-    assert allowed_seconds(300, {"SLURM_JOB_END_TIME": "900"}) == -160
+    assert allowed_seconds(None, environment={}) is None
+    assert allowed_seconds(50, 70, None, environment={}) == 50
+    assert allowed_seconds(None, environment={"SLURM_JOB_END_TIME": "1500"}) == 440
+    assert allowed_seconds(300, environment={"SLURM_JOB_END_TIME": "1500"}) == 300
+    assert allowed_seconds(300, environment={"SLURM_JOB_END_TIME": "900"}) == -160
 
 
 def test_superposition_takes_two_slots() -> None:

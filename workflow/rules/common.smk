@@ -61,7 +61,15 @@ def inputs_of(wildcards):
 
 def max_seconds(wildcards, resources):
     """A cell stops by itself, with a checkpoint, before its job's run time ends; a signal might not reach it."""
-    return f"--max-seconds {budget(resources.runtime):g}" if resources.get("runtime") else ""
+    return f"--max-seconds {budget(resources.runtime):g}"
+
+
+# Only what the profile asks for: each of these costs a dry run half a millisecond a cell.
+RESOURCES = {}
+if STUDY.config["jobs"]["max_minutes"]:
+    RESOURCES["runtime"] = lambda wildcards, attempt: JOBS.minutes(cell_of(wildcards), attempt)
+if "gpu_slots" in workflow.global_resources.keys():
+    RESOURCES["gpu_slots"] = lambda wildcards: gpu_slots(wildcards.model)
 
 
 # A job finds the qablate of the environment that runs this workflow, activated or not.

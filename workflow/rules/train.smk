@@ -10,13 +10,12 @@ rule train:
         # Not under `log:`, whose files Snakemake deletes before a job: a cell that resumes keeps its whole log.
         log=f"{LOGS}/train/{{model}}_{{task}}_L{{length}}_seed{{seed}}.log",
         launcher=STUDY.config["jobs"]["launcher"],
-        max_seconds=max_seconds,
+        max_seconds=max_seconds if "runtime" in RESOURCES else "",
     message:
         "{params.reason}"
     threads: STUDY.config["run"]["threads"]
     resources:
-        runtime=lambda wildcards, attempt: JOBS.minutes(cell_of(wildcards), attempt),
-        gpu_slots=lambda wildcards: gpu_slots(wildcards.model),
+        **RESOURCES,
     shell:
         "mkdir -p $(dirname {params.log}); "
         "{params.launcher} qablate train {params.settings} --model {wildcards.model} --task {wildcards.task}"

@@ -1,0 +1,132 @@
+"""profiles/nersc against a real Slurm: whatever ends a job, its cell goes on from the checkpoint and ends bit-equal."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from conftest import ACCOUNT, Place
+from slurm_cluster import Cluster, wait_for
+from tiny import stable
+
+from qablate.cli import main
+from qablate.records import read_record
+from qablate.study import Cell
+from qablate.training.result import beside
+
+# A minute for the first attempt, two for the second; sizes of the test machine, not of a node at NERSC.
+PROFILE = ("--profile", "profiles/nersc", "--slurm-init-seconds-before-status-checks", "4", "--latency-wait", "5",
+           "--max-jobs-per-second", "10", "--set-resources", "train:runtime=attempt", "train:mem_mb=1000")
+SLOW = Path(__file__).parent / "slow_cell.py"
+
+
+@pytest.fixture
+def new_nersc(new_place: Callable[..., Place], cluster: Cluster) -> Callable[..., Place]:
+    def make(**changes: Any) -> Place:
+        place = new_place(**changes)
+        path = f"{place.folder}/bin{os.pathsep}{cluster.environment['PATH']}"
+        place.environment |= {**cluster.environment, **ACCOUNT, "PATH": path, "PWD": str(place.folder)}
+        return place
+
+    return make
+
+
+def job_of(cluster: Cluster, cell: Cell) -> str | None:
+    """Number of the running job of a cell."""
+    comment = f"rule_train_wildcards_{cell.model}_{cell.task}_{cell.length}_{cell.seed}"
+    lines = (line.split() for line in cluster.queue("%i %k %T"))
+    return next((job for job, found, state in lines if (found, state) == (comment, "RUNNING")), None)
+
+
+def processes_in(folder: Path) -> list[psutil.Process]:
+    """Processes that name a file below a folder, or work in it."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE and process.cwd().startswith(str(folder)):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def bits_of(place: Place, cell: Cell) -> tuple[dict[str, Any], dict[str, bytes], dict[str, bytes]]:
+    """The record without times and places, predictions and weights."""
+    output = place.study.result_path(cell)
+    with np.load(beside(output, "predictions.npz")) as arrays:
+        predictions = {name: arrays[name].tobytes() for name in arrays.files}
+    weights = torch.load(beside(output, "model.pt"), weights_only=True)
+    bits = {name: tensor.numpy().tobytes() for name, tensor in weights.items()}
+    return stable(read_record(output)), predictions, bits
+
+
+def train_undisturbed(place: Place, cells: tuple[Cell, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place.folder)
+    for cell in cells:
+        words = ["--task", cell.task, "--length", str(cell.length), "--seed", str(cell.seed)]
+        assert main(["dataset", *words]) == 0
+        assert main(["train", *words, "--model", cell.model]) == 0
+
+
+def test_cells_arrive_whatever_happens_to_their_jobs(
+    new_nersc: Callable[..., Place], new_place: Callable[..., Place], cluster: Cluster, end: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = new_nersc(run={"checkpoint_interval_s": 0, "max_seconds": 25})
+    place.program("qablate", f'#!/bin/sh\nexec "{sys.executable}" "{SLOW}" "$@"\n')
+    by_model = {cell.model: cell for cell in place.study.cells if cell.seed == 1}
+    out_of_budget, out_of_time, cancelled = by_model["3b"], by_model["1b"], by_model["3a"]
+    run = place.start(*PROFILE, QABLATE_TEST_SLOW=out_of_budget.name,
+                      QABLATE_TEST_HANG=f"{out_of_time.name} {cancelled.name}")
+    end(run)
+    wait_for((place.folder / f"hung_{cancelled.name}").exists, "a cell in its sixth batch", 100)
+    cluster.command("scancel", str(job_of(cluster, cancelled)))
+    wait_for(lambda: run.poll() is not None, "the end of the run", 240)
+
+    assert run.returncode == 0, place.printed
+    assert place.done() == set(place.study.cells)
+    assert (place.folder / "results/combined_report.md").exists()
+    assert '"reason": "wall-clock budget of 25 s"' in place.log(out_of_budget)
+    assert not cluster.queue()
+    assert not processes_in(place.folder)
+    ended = place.printed
+    assert "TIMEOUT" in ended
+    assert "CANCELLED" in ended
+
+    disturbed = (out_of_budget, out_of_time, cancelled)
+    whole = new_place("whole")
+    train_undisturbed(whole, disturbed, monkeypatch)
+    for cell in disturbed:
+        assert read_record(place.study.result_path(cell))["training"]["n_resumes"] >= 1
+        assert bits_of(place, cell) == bits_of(whole, cell)
+
+
+@pytest.mark.full
+def test_interrupting_leaves_no_job_and_loses_no_cell(
+    new_nersc: Callable[..., Place], cluster: Cluster, end: Callable[..., None],
+) -> None:
+    place = new_nersc(models=["3a", "3b"], seeds=[1, 2, 3])
+    place.fake_cells()
+    run = place.start(*PROFILE, QABLATE_FAKE_SECONDS="600")
+    end(run)
+    at_work = ["PENDING"] * 2 + ["RUNNING"] * 4
+    wait_for(lambda: sorted(cluster.queue("%T")) == at_work, "four of six jobs at work", 100)
+    wait_for(lambda: sum("fake_cell.py" in " ".join(p.cmdline()) for p in processes_in(place.folder)) >= 2, "cells", 60)
+    began = time.monotonic()
+    os.kill(run.pid, signal.SIGINT)
+    assert run.wait(60) == 1, place.printed
+    wait_for(lambda: not cluster.queue(), "an empty queue", 30)
+    wait_for(lambda: not processes_in(place.folder), "no process of the study", 30)
+    print(f"interrupted and gone in {time.monotonic() - began:.1f} s")
+    assert not place.done()
+
+    again = place.run(*PROFILE)
+    assert again.returncode == 0, again.stdout
+    assert place.done() == set(place.study.cells)

@@ -1,0 +1,55 @@
+"""Large numbers: 400 jobs submitted and cancelled, a dry run of 40,000 cells. Measured: docs/nersc.md."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+import pytest
+from conftest import ACCOUNT, Place
+from slurm_cluster import Cluster, wait_for
+
+pytestmark = pytest.mark.full
+LENGTHS = {"adding_problem": {"lengths": list(range(16, 416)), "placement": "extremes"}}
+
+
+def test_400_jobs_are_submitted_and_cancelled(
+    new_place: Callable[..., Place], cluster: Cluster, end: Callable[..., None],
+) -> None:
+    place = new_place(seeds=list(range(100)))
+    place.fake_cells()
+    path = f"{place.folder}/bin{os.pathsep}{cluster.environment['PATH']}"
+    place.environment |= {**cluster.environment, **ACCOUNT, "PATH": path, "PWD": str(place.folder)}
+    cluster.command("scontrol", "update", "NodeName=nid1", "State=drain", "Reason=test")
+    try:
+        run = place.start("--profile", "profiles/nersc")
+        end(run)
+        wait_for(cluster.queue, "a first job", 120)
+        began = time.monotonic()
+        wait_for(lambda: len(cluster.queue()) == 400, "400 jobs", 280)
+        submitted = time.monotonic()
+        os.kill(run.pid, signal.SIGINT)
+        assert run.wait(100) == 1, place.printed
+        wait_for(lambda: not cluster.queue(), "an empty queue", 60)
+        print(f"400 submitted in {submitted - began:.0f} s, cancelled in {time.monotonic() - submitted:.0f} s")
+    finally:
+        cluster.command("scontrol", "update", "NodeName=nid1", "State=resume")
+
+
+def test_dry_run_of_40000_cells(new_place: Callable[..., Place]) -> None:
+    place = new_place(models=["1a", "1b", "1c", "2a", "2d", "2e", "3a", "3b", "3c", "4a"], seeds=list(range(10)),
+                      tasks=LENGTHS)
+    began = time.monotonic()
+    with (place.folder / "printed").open("wb") as printed:
+        process = subprocess.Popen(place.command("-n"), stdout=printed, stderr=printed, cwd=place.folder,
+                                   env=place.environment)
+        _, status, used = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - began
+    assert status == 0, place.printed[-2000:]
+    assert re.search(r"^train +40000$", place.printed, re.M)
+    processor = used.ru_utime + used.ru_stime
+    print(f"40,000 cells: {seconds:.0f} s, {processor:.0f} s of processor, {used.ru_maxrss / 1e6:.2f} GB")
+    assert processor < 90
+    assert used.ru_maxrss < 1e6    # KB

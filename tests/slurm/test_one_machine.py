@@ -1,0 +1,130 @@
+"""Profiles that share out one machine: a whole node with four GPUs by job steps or by locks, a box with one GPU."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conftest import Place
+from slurm_cluster import GPUS, Cluster, wait_for
+
+NODE = ("--latency-wait", "5")
+JOB = "profiles/nersc-node/job.sh"
+
+
+def at_once(noted: list[dict[str, Any]], weight: Callable[[dict[str, Any]], int] = lambda cell: 1) -> int:
+    """The most cells (or their weights) at work at the same time."""
+    return max(sum(weight(other) for other in noted if other["began"] <= cell["began"] < other["ended"])
+               for cell in noted)
+
+
+@pytest.fixture
+def node(new_place: Callable[..., Place], cluster: Cluster) -> Place:
+    """A place whose cells are stand-ins, beside a Slurm with one node of four fake GPUs."""
+    place = new_place()
+    place.fake_cells()
+    place.program("snakemake", f'#!/bin/sh\nexec {sys.executable} -m snakemake "$@"\n')
+    path = f"{place.folder}/bin{os.pathsep}{cluster.environment['PATH']}"
+    place.environment |= {**cluster.environment, "PATH": path, "SBATCH_ACCOUNT": "m0000_g", "SBATCH_CONSTRAINT": "gpu"}
+    return place
+
+
+def submit(place: Place, cluster: Cluster, *words: str, seconds: float) -> None:
+    """Submit the job of a whole node, and wait until it has ended."""
+    environment = {**place.environment, "QABLATE_FAKE_SECONDS": f"{seconds:g}"}
+    subprocess.run(["sbatch", *words, JOB, *NODE], cwd=place.folder, env=environment, capture_output=True, check=True)
+    wait_for(lambda: not cluster.queue(), "the end of the allocation", 200)
+
+
+def printed_by(place: Place) -> str:
+    return "".join(path.read_text() for path in place.folder.glob("syn-node-*.log"))
+
+
+def test_whole_node_keeps_each_gpu_busy_with_one_cell(node: Place, cluster: Cluster) -> None:
+    submit(node, cluster, "--time=5", seconds=3)
+    noted = node.starts_and_ends()
+    assert node.done() == set(node.study.cells), printed_by(node)
+    assert len(noted) == 8
+    assert at_once(noted) == GPUS
+    assert Counter(cell["device"] for cell in noted) == {str(gpu): 2 for gpu in range(GPUS)}
+    for gpu in range(GPUS):
+        assert at_once([cell for cell in noted if cell["device"] == str(gpu)]) == 1
+    assert (node.folder / "results/combined_report.md").read_text() == "8 cells"
+
+
+@pytest.mark.full
+def test_whole_node_with_two_cells_a_gpu(node: Place, cluster: Cluster) -> None:
+    profile = "profiles/nersc-node/config.yaml"
+    node.replace(profile, "  gpu: 4 ", "  gpu: 8 ")
+    node.replace(profile, "    launcher: srun --exact -N1 -n1 -c32 --gpus-per-node=1 --mem=50G",
+                 "    launcher: profiles/nersc-node/share-gpus 2")
+    submit(node, cluster, "--time=5", seconds=4)
+    noted = node.starts_and_ends()
+    assert node.done() == set(node.study.cells), printed_by(node)
+    assert at_once(noted) == 2 * GPUS
+    assert Counter(cell["device"] for cell in noted) == {str(gpu): 2 for gpu in range(GPUS)}
+
+
+def test_no_cell_starts_when_all_places_are_taken(new_place: Callable[..., Place]) -> None:
+    place = new_place()
+    command = ["profiles/nersc-node/share-gpus", "2", "sh", "-c", "echo $CUDA_VISIBLE_DEVICES; exec sleep 60"]
+    environment = {**place.environment, "CUDA_VISIBLE_DEVICES": "0,3", "TMPDIR": str(place.folder)}
+    cells = []
+    for _ in range(4):
+        cells.append(subprocess.Popen(command, cwd=place.folder, env=environment, stdout=subprocess.PIPE, text=True))
+        assert cells[-1].stdout
+        assert cells[-1].stdout.readline().strip() == ["0", "3"][(len(cells) - 1) % 2]
+    refused = subprocess.run(command, cwd=place.folder, env=environment, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert "all 2 GPUs hold 2 cells" in refused.stderr
+    cells[1].kill()
+    cells[1].wait()
+    cells.append(subprocess.Popen(command, cwd=place.folder, env=environment, stdout=subprocess.PIPE, text=True))
+    assert cells[-1].stdout
+    assert cells[-1].stdout.readline().strip() == "3"    # a killed cell leaves its place
+    for cell in cells:
+        cell.kill()
+        cell.wait()
+
+
+@pytest.mark.full
+def test_whole_node_ends_in_good_time_and_the_next_goes_on(node: Place, cluster: Cluster) -> None:
+    """Cells that would outlive the allocation end with it, the folder is unlocked, the next allocation finishes."""
+    submit(node, cluster, "--time=2", "--signal=B:INT@95", seconds=600)
+    assert "Terminating processes on user request" in printed_by(node), printed_by(node)
+    assert not node.done()
+    submit(node, cluster, "--time=5", seconds=0)
+    assert node.done() == set(node.study.cells), printed_by(node)
+
+
+def test_dgx_never_runs_more_cells_than_slots(new_place: Callable[..., Place], end: Callable[..., None]) -> None:
+    """Also survives logout: the terminal's hang-up reaches every process, and nohup's children go on."""
+    place = new_place()
+    place.fake_cells()
+    place.program("snakemake", f'#!/bin/sh\nexec {sys.executable} -m snakemake "$@"\n')
+    printed = (place.folder / "printed").open("wb")
+    run = subprocess.Popen(["nohup", "snakemake", "--profile", "profiles/dgx"], cwd=place.folder, stdout=printed,
+                           stderr=printed, env={**place.environment, "QABLATE_FAKE_SECONDS": "1.5"},
+                           start_new_session=True)
+    end(run)
+    wait_for(lambda: place.starts_and_ends(), "a first cell", 60)
+    os.killpg(run.pid, signal.SIGHUP)
+    assert run.wait(120) == 0, place.printed
+    noted = place.starts_and_ends()
+    assert place.done() == set(place.study.cells)
+    slots = {"2d": 2}
+    assert at_once(noted, lambda cell: slots.get(cell["model"], 1)) == 3
+    assert at_once(noted) == 3    # three of one slot were together at some time
+
+
+def test_dgx_driver_notes_its_system(new_place: Callable[..., Place]) -> None:
+    place = new_place(models=["3a"], seeds=[1])
+    run = place.run("-n", "-p", "--profile", "profiles/dgx")
+    assert run.returncode == 0, run.stdout
+    assert '"gpu_memory_fraction":0.25' in run.stdout
+    assert '"system":"dgx"' in run.stdout
+    assert '"threads":4' in run.stdout
