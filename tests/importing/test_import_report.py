@@ -144,6 +144,7 @@ def test_report_of_two_systems_in_under_20_seconds(mixed):
     text = make_report(mixed[0], partial=True).read_text(encoding="utf-8")
     assert time.process_time() - start < 20
     assert f"{len(mixed[1])} of 396 cells finished" in text.splitlines()[0]
+    assert (mixed[0].results / "figures" / "system_agreement.png").exists()
     assert "biased" in next(line for line in text.splitlines() if line.startswith("### Table 10:"))
     with pytest.raises(QablateError, match="cells have no result that stands"):
         make_report(mixed[0], partial=False)
@@ -283,3 +284,26 @@ def test_of_every_reported_kind_of_value_only_the_queue_is_not_known(tmp_path):
     published = Published.of(collect(study_with(tmp_path)))
     unknown = {row["metric"] for row in reported_rows() if "queue" in recompute(published, row).remark}
     assert unknown == {"jobs_pending", "runs_remaining"}
+
+
+def test_a_kind_rests_on_more_than_one_model_and_says_so(tmp_path):
+    study = small_study(tmp_path, models=["1a", "1b", "2a"], tasks={"selective_copy": {"lengths": [16, 32]}})
+    write_results(study, [cell for cell in study.cells if (cell.model, cell.length) != ("2a", 32)])
+    rows = make_tables(collect(study))["groups"].content
+    frame = rows.frame.set_index("group")
+    records = [record_of(study, cell) for cell in study.cells if cell.length == 16]
+    means = [statistics.fmean(r["test_r2"] for r in records if r["model_id"] == model) for model in ("1a", "1b")]
+    assert frame.loc[1, "mean"] == pytest.approx(statistics.fmean(means))     # length 32 is not common to all
+    assert (frame.loc[1, "n"], frame.loc[1, "runs"], frame.loc[1, "models"]) == (4, 8, "1a, 1b")
+    assert pd.isna(frame.loc[2, "mean"]) and frame.loc[2, "state"] == "2a alone"
+    empty = small_study(tmp_path / "empty", models=["1a"], tasks={"selective_copy": {"lengths": [16, 32]}})
+    made = make_tables(collect(empty))
+    assert made["groups"].content.rows() == made["scaling_selective_copy"].content.rows() == []
+
+
+def test_a_mean_of_less_than_half_the_cells_stands_in_brackets(tmp_path):
+    study = small_study(tmp_path, models=["1a", "1b"], tasks={"selective_copy": {"lengths": [16, 32]}},
+                        seeds=[1, 2, 3])
+    write_results(study, [cell for cell in study.cells if (cell.length, cell.seed) == (16, 1)])
+    shown = make_tables(collect(study))["groups"].content.rows()[0][3]
+    assert shown.quiet and shown.text.startswith("(") and shown.text.endswith(")")

@@ -31,6 +31,8 @@ def _comparison(collection: Collection, key: str) -> Content:
     """A kind is never represented by one of its models: below two models with runs it has no mean."""
     rows = [row for task in collection.tasks for row in _kinds(collection, task, key)]
     table = pd.DataFrame(rows)
+    if not table["runs"].any():
+        return Content(table.iloc[:0], ())
     mean = Column("mean", "mean", fixed(4), sd="sd", state="state", faint="few")
     return Content(table, (
         number("group", key, whole) if key == "group" else text(key, key), text("task", "title"),
@@ -81,6 +83,8 @@ def scaling(collection: Collection, task: str) -> Content:
     rows = [_scaling_row(model, runs[runs["model"] == model].pivot(index="seed", columns="length", values=metric)
                          .reindex(columns=lengths)) for model in collection.models]
     table = pd.DataFrame(rows)
+    if not table["n"].any():
+        return Content(table.iloc[:0], ())
     markers = collection.study.dataset(task, lengths[0], collection.seeds[0]).parameters.get("n_markers")
     density: tuple[Column, ...] = ()
     if markers is not None:

@@ -66,6 +66,7 @@ def missing_cells(collection: Collection) -> Content:
     if collection.jobs is not None:
         jobs = {tuple(vars(cell).values()): state for cell, state in collection.jobs.items()}
         table["job"] = [jobs.get(tuple(key), "") for key in table[CELL].itertuples(index=False)]
+    table["state_words"] = table["state"].str.replace("_", " ")
     assigned = [collection.study.assigned_to(Cell(*key)) or "" for key in table[CELL].itertuples(index=False)]
     table["assigned_to"] = assigned
     table = table.join(expected_hours(collection, table))
@@ -74,7 +75,7 @@ def missing_cells(collection: Collection) -> Content:
              if name in table and table[name].any()]
     return Content(table, (
         text("model", "model"), text("task", "task"), number("L", "length", whole), number("seed", "seed", whole),
-        text("state", "state"), *extra, number("expected hours", "hours", significant, "hours_state"),
+        text("state", "state_words"), *extra, number("expected hours", "hours", significant, "hours_state"),
         text("reason", "reason"),
     ))
 

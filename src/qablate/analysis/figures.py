@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from qablate.analysis.agreement import has_pairs, system_agreement
 from qablate.analysis.curves import learning_curves, length_curves
 from qablate.analysis.figure import Drawing, Figure, write_figure
 from qablate.analysis.maps import score_map, state_map
@@ -16,6 +17,8 @@ SCORE_CAPTION = ("Mean test score over seeds; n where planned runs are missing. 
                  "from the baseline (majority rate, or training mean predicted) to a perfect score; for the Adding "
                  "Problem it is logarithmic and full at a ten-thousandth of the baseline. Hatched: no score.")
 STATE_CAPTION = "One square a seed, seeds ascending from left to right; the legend counts the cells."
+AGREEMENT_CAPTION = ("One point a cell and two results of it: the primary test metric of one against the other, which "
+                     "are equal on the line. Copies of one run and scores selected on test items are left out.")
 LEARNING_CAPTION = ("Validation of every run, mean training curve over seeds (with dropout on); the point is the epoch "
                     "whose weights were tested.")
 LENGTH_CAPTION = ("Small points are runs, large points and lines means over seeds, shifted sideways a little so that "
@@ -33,9 +36,11 @@ class Entry:
 
 
 def entries(collection: Collection) -> Iterator[Entry]:
-    """Yield the figures of a study: two maps, then two figures for each of its tasks."""
+    """Yield the figures of a study: two maps, agreement if there is any, two figures for each of its tasks."""
     yield Entry("score_map", "Scores of all models", SCORE_CAPTION, score_map)
     yield Entry("state_map", "What is there and what is missing", STATE_CAPTION, state_map)
+    if has_pairs(collection):
+        yield Entry("system_agreement", "Cells that were trained more than once", AGREEMENT_CAPTION, system_agreement)
     for task in collection.tasks:
         title = task_info(task).title
         yield Entry(f"length_{task}", f"{title}: score by length", LENGTH_CAPTION + _REFERENCES[task],

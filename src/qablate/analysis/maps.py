@@ -68,7 +68,9 @@ def share_of_the_way(task: str, score: pd.Series, baseline: pd.Series) -> pd.Ser
 
 def state_map(collection: Collection) -> Drawing:
     """Models x (task, length): one square a seed, its colour and hatch the state of the cell."""
-    canvas, axes = _panels(collection, 4.2, bottom=0.8)
+    legend_rows = -(-collection.cells["state"].nunique() // 3)
+    bottom = max(0.8, 0.52 + 0.17 * legend_rows)
+    canvas, axes = _panels(collection, 3.4 + bottom, bottom)
     seeds = {seed: place for place, seed in enumerate(collection.seeds)}
     for axis, task in zip(axes, collection.tasks, strict=True):
         cells = collection.cells[collection.cells["task"] == task]

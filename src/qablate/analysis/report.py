@@ -59,7 +59,7 @@ SECTIONS = (
             "mixed: C classical, Q quantum, Q(S) quantum with superposition.", (),
             ("models", "parameters", "settings")),
     Section("Cost", "Measured on the devices named.", (), ("cost",)),
-    Section("Agreement", "With the published document, and between systems.", (),
+    Section("Agreement", "With the published document, and between systems.", ("system_agreement",),
             ("reproduction_summary", "reproduction", "cross_system")),
     Section("Files and datasets", "What every number rests on.", (),
             ("import_counts", "import_log", "datasets")),

@@ -104,7 +104,8 @@ def per_seed(collection: Collection, task: str) -> Content:
         diverged = (of_seed["state"] == "diverged").reindex(keys)
         value = of_seed[metric].reindex(keys)
         rows[f"seed{seed}"] = value.mask(diverged).to_numpy()
-        rows[f"seed{seed}_state"] = of_seed["state"].reindex(keys).where(value.isna() | diverged).to_numpy()
+        words = of_seed["state"].str.replace("_", " ").reindex(keys)
+        rows[f"seed{seed}_state"] = words.where(value.isna() | diverged).to_numpy()
     seeds = [Column(f"seed {seed}", f"seed{seed}", show, state=f"seed{seed}_state") for seed in collection.seeds]
     return Content(rows, (text("model", "model"), number("L", "length", whole), *seeds, score("mean", "all", show)))
 

@@ -40,6 +40,7 @@ COMPARED = ("Each model's mean over the blocks (length and seed) that every mode
 SCALING = ("Means at both ends over the seeds that have both; the change is of these, unrounded. The slope is that of "
            "log score on log length by least squares, for each seed that has every length and positive scores, its "
            "mean ± the sample standard deviation. The block size is the number of steps that a model reads as one.")
+NO_SCORE = "No run has a score that may enter a mean."
 REPRODUCTION = ("Published runs only, of the system named, as many as the document's value rests on; a mean over "
                 "other runs is no reproduction. Equal means equal when rounded as printed, for a lower bound that it "
                 "holds. Forrelation here is the biased score, and planned runs are those of this study.")
@@ -63,7 +64,8 @@ ENTRIES = (
           when_empty="No hours are left: every planned cell is finished."),
     Entry("4b", "failures", "Runs that did not go well", coverage.failures,
           "Diverged: a loss or metric was not finite. No improvement: no epoch beat the starting value, the last "
-          "weights were tested. Steps skipped: gradients were not finite although the loss was.",
+          "weights were tested. Partial: the file was cut off, its score recovered. Steps skipped: gradients "
+          "were not finite although the loss was.",
           when_empty="No finished run diverged, stayed without improvement or skipped a step."),
     Entry("5", "queue", "Jobs in the queue", systems.queue,
           "The scheduler's jobs of this study as it told them when this report was made, beside the missing cells.",
@@ -97,10 +99,13 @@ ENTRIES = (
           functools.partial(scores.per_seed, task="selective_copy"), PER_SEED, "selective_copy"),
     Entry("11c", "per_seed_forrelation", "Forrelation: test accuracy per seed",
           functools.partial(scores.per_seed, task="forrelation"), PER_SEED, "forrelation"),
-    Entry("12", "architectures", "Architectures", comparisons.architectures, f"{COMPARED}in brackets: below half."),
-    Entry("13", "groups", "Groups", comparisons.groups, f"{COMPARED}in brackets and grey: below half."),
+    Entry("12", "architectures", "Architectures", comparisons.architectures, f"{COMPARED}in brackets: below half.",
+          when_empty=NO_SCORE),
+    Entry("13", "groups", "Groups", comparisons.groups, f"{COMPARED}in brackets: below half.",
+          when_empty=NO_SCORE),
     *(Entry(f"14{letter}", f"scaling_{task}", f"{task_info(task).title}: from the shortest to the longest sequences",
-            functools.partial(comparisons.scaling, task=task), SCALING, task)
+            functools.partial(comparisons.scaling, task=task), SCALING, task,
+            "No model has runs of the shortest and the longest sequences with the same seed.")
       for letter, task in zip("abc", ("adding_problem", "selective_copy", "forrelation"), strict=True)),
     Entry("16", "models", "Models", inventory.models,
           "Features and mixing say where a circuit stands; chunk is the number of steps that one circuit or pooled "
