@@ -3,6 +3,7 @@
 import csv
 import html.parser
 import json
+import math
 import re
 import subprocess
 import sys
@@ -15,6 +16,10 @@ import pytest
 from factories import published_study, record_of, small_study, write_results
 
 from qablate.analysis import make_report
+from qablate.analysis.claims import load_claims
+from qablate.analysis.findings import NO_FILE, OTHER_STUDY, Findings, belong, find, stated_totals
+from qablate.analysis.runs import collect
+from qablate.analysis.sentences import QUESTIONS
 from qablate.errors import QablateError
 from qablate.records import write_record
 
@@ -236,6 +241,113 @@ def test_hostile_text_in_a_record_is_only_text(tmp_path):
     assert "<script>alert" not in page and "&lt;script&gt;alert" in page and "{{ 7 * 7 }}" in page
     text = report.read_text(encoding="utf-8")
     assert "\\<script>" in text and "\\[link]" in text
+
+
+@pytest.fixture(scope="module")
+def claimed(tmp_path_factory):
+    """Part of the published study: one task of twelve models, a few cells of another, one cell diverged."""
+    study = published_study(tmp_path_factory.mktemp("claimed") / "results")
+    copies = [cell for cell in study.cells if cell.task == "selective_copy"]
+    write_results(study, copies[1:])
+    write_results(study, copies[:1], status="diverged")
+    write_results(study, [cell for cell in study.cells if cell.task == "adding_problem" and cell.model in ("1b", "3b")])
+    report = make_report(study, partial=True)
+    return study, report.read_text(encoding="utf-8"), report.with_suffix(".html").read_text(encoding="utf-8")
+
+
+STANDALONE = re.compile(r"(?<![\w.])[+-]?\d+(?:\.\d+)?(?:e-?\d+)?(?!\w)")
+FIXED_WORDS = ("95% interval", "90% interval", "power of .8", "R2", "R²")
+
+
+def untraced(text, row):
+    """Numbers of a claim's text that no number of its CSV row rounds to; counts of members are up to their number."""
+    for word in (row["statement"], *FIXED_WORDS):
+        text = text.replace(word, "")
+    values = [value for key, value in row.items() if key not in ("sentence", "statement", "flags") and is_number(value)]
+    counts = range(int(row["n"]) + 1) if row["kind"] in ("all_of", "any_of") else ()
+    return [token for token in STANDALONE.findall(text.replace(" x", " "))
+            if not any(rounds_to(token, value) for value in [*values, *map(str, counts)])]
+
+
+def is_number(value):
+    try:
+        return math.isfinite(float(value))
+    except ValueError:
+        return False
+
+
+def test_every_number_of_a_claim_is_in_its_row_of_the_csv(claimed):
+    study, text, _ = claimed
+    known = {row["id"]: row for row in rows_of(study.results / "tables" / "claims.csv")}
+    lines = [line for line in text.splitlines() if line.startswith("- `")]
+    claims_part = text.split("\n## Claims\n")[1]
+    rows = [line for line in claims_part.splitlines() if line.startswith("| ") and " ---" not in line]
+    rows = [line for line in rows if not line.startswith("| claim |")]
+    assert {line.split("`")[1] for line in lines} == set(known) == {line.split(" |")[0][2:] for line in rows}
+    for line in lines:
+        row = known[line.split("`")[1]]
+        assert row["statement"] in line and row["sentence"] in line
+        assert untraced(line.split("`", 2)[2], row) == [], line
+    for line in rows:
+        name, _, cells = line[2:].partition(" | ")
+        assert untraced(cells, known[name]) == [], line
+    assert sum(len(STANDALONE.findall(line)) for line in [*lines, *rows]) > 500
+    decided = next(row for row in known.values() if is_number(row["estimate"]))
+    assert untraced("an effect of +0.98765", decided) == ["+0.98765"]
+
+
+def test_counts_of_verdicts_are_those_of_the_csv(claimed):
+    study, text, _ = claimed
+    verdicts = {row["id"]: row["verdict"] for row in rows_of(study.results / "tables" / "claims.csv")}
+    for block in text.split("\n## Claims\n")[1].split("\n## ")[0].split("\n### ")[1:]:
+        total, _, counts = re.search(r"<summary>(.*)</summary>", block)[1].partition(" claims: ")
+        ids = [line.split("`")[1] for line in block.splitlines() if line.startswith("- `")]
+        assert len(ids) == int(total)
+        for part in counts.split(", "):
+            number, verdict = part.split(" ", 1)
+            verdict = verdict.replace("values only", "descriptive")
+            assert sum(verdicts[key] == verdict for key in ids) == int(number)
+
+
+def test_first_page_asks_the_questions_and_each_is_answered(claimed):
+    _, text, page = claimed
+    first = text.split("\n## How to read this")[0]
+    for question, keys in QUESTIONS:
+        answer = first.split(f"### {question}\n")[1].split("\n### ")[0]
+        assert all(f"`{key}`" in answer for key in keys)
+        assert question in page
+    assert not re.search(r"\bnan\b|\{\{|\}\}", text)
+    assert "quantum advantage" not in text.lower()
+
+
+def test_claims_are_written_beside_the_tables(claimed):
+    folder = claimed[0].results / "tables"
+    records = [json.loads(line) for line in (folder / "claims.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [record["id"] for record in records] == [row["id"] for row in rows_of(folder / "claims.csv")]
+    assert rows_of(folder / "claim_details.csv") and rows_of(folder / "shares_by_run.csv")
+    assert {record["verdict"] for record in records} >= {"not enough data", "undecided"}
+
+
+def test_parameter_counts_of_the_document_are_held_against_the_runs(claimed):
+    details = [row for row in rows_of(claimed[0].results / "tables" / "claim_details.csv") if row["id"] == "FD25"]
+    assert len(details) == 12 and {float(row["stated"]) for row in details} >= {338_000, 37_000}
+
+
+def test_totals_of_a_system_are_compared_where_its_runs_are_those_in_use(tmp_path):
+    study = published_study(tmp_path / "results")
+    assert set(stated_totals(collect(study))["quantity"]) == {"n_params_total"}
+
+
+def test_claims_belong_to_the_published_study(tmp_path, monkeypatch):
+    study = small_study(tmp_path / "results", models=["1a"], tasks={"adding_problem": {"lengths": [16]}})
+    assert find(collect(study)) == Findings(note=OTHER_STUDY)
+    training = {**study.config["training"], "recipe": "published"}
+    assert not belong(load_claims(), published_study(tmp_path, training={**training, "recipe": "demo"}))
+    assert not belong(load_claims(), published_study(tmp_path, data={"n_samples": 500}))
+    assert not belong(load_claims(), published_study(tmp_path, seeds=[2024, 2025]))
+    assert belong(load_claims(), published_study(tmp_path, models=["1a"]))
+    monkeypatch.chdir(tmp_path)
+    assert find(collect(study)) == Findings(note=NO_FILE)
 
 
 @pytest.mark.full

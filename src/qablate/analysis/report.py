@@ -12,10 +12,14 @@ import jinja2
 import pandas as pd
 from markdown_it import MarkdownIt
 
+from qablate.analysis.ceilings import shares
+from qablate.analysis.evaluation import write_claims
 from qablate.analysis.figure import Figure
 from qablate.analysis.figures import write_figures
+from qablate.analysis.findings import Findings, find
 from qablate.analysis.formats import DASH, integer
 from qablate.analysis.runs import Collection, collect
+from qablate.analysis.sentences import require_wording
 from qablate.analysis.table import Table, write_frame
 from qablate.analysis.tables import make_tables
 from qablate.errors import QablateError
@@ -55,6 +59,8 @@ SECTIONS = (
             ("selective_by_length", "selective_ceiling", "per_seed_selective_copy", "scaling_selective_copy")),
     Section("Kinds of models", "Means over kinds describe the models that were run; whether a kind matters is a matter "
             "of matched contrasts, not of these tables.", (), ("architectures", "groups")),
+    Section("Floors and ceilings", "What a score is to be compared with: a floor takes no learning, a ceiling is what "
+            "the data and a model's reading of them allow.", (), ("references", "shares", "selection_floors")),
     Section("Models and settings", "Letters before the arrow say how features are made, after it how the sequence is "
             "mixed: C classical, Q quantum, Q(S) quantum with superposition.", (),
             ("models", "parameters", "settings")),
@@ -85,18 +91,35 @@ def make_report(study: Study, partial: bool, jobs: Mapping[Cell, str] | None = N
     if not partial:
         require_readable(collection.merged)
         _require_complete(collection)
+    findings = find(collection)
     tables = make_tables(collection)
-    for table in tables.values():
-        table.write_csv(study.results / "tables")
-    write_frame(study.results / "tables" / "runs.csv", collection.runs)
     facts = _facts(collection)
-    write_frame(study.results / "tables" / "summary.csv", pd.DataFrame(facts.items(), columns=["name", "value"]))
+    _write_tables(collection, tables, facts, findings, study.results / "tables")
     figures = write_figures(collection, study.results / "figures")
     target = study.results / ("progress_report.md" if partial else "combined_report.md")
-    context = _context(collection, partial, facts, tables, figures)
+    context = _context(collection, partial, facts, tables, figures) | _claims_context(findings)
     for path, template in ((target.with_suffix(".html"), "report.html.j2"), (target, "report.md.j2")):
         write_atomic(path, _environment().get_template(template).render(context).encode("utf-8"))
     return target
+
+
+def _write_tables(collection: Collection, tables: Mapping[str, Table], facts: Mapping[str, Any], findings: Findings,
+                  folder: Path) -> None:
+    for table in tables.values():
+        table.write_csv(folder)
+    write_frame(folder / "runs.csv", collection.runs)
+    write_frame(folder / "shares_by_run.csv", shares(collection.complete_runs, collection.study))
+    write_frame(folder / "summary.csv", pd.DataFrame(facts.items(), columns=["name", "value"]))
+    if findings.results:
+        write_claims(findings.results, folder)
+
+
+def _claims_context(findings: Findings) -> dict[str, Any]:
+    """The claims for the templates; a QablateError names a phrase that no report may hold."""
+    context = {"questions": findings.questions, "groups": findings.groups, "claims_note": findings.note}
+    for name in ("questions.md.j2", "claims.md.j2"):
+        require_wording(_environment().get_template(name).render(context), findings.results)
+    return context
 
 
 def _require_complete(collection: Collection) -> None:

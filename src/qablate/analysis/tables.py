@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qablate.analysis import comparisons, coverage, datasets, inventory, legacy, reproduction, scores, systems
+from qablate.analysis import bounds, comparisons, coverage, datasets, inventory, legacy, reproduction, scores, systems
 from qablate.analysis.runs import Collection
 from qablate.analysis.table import Content, Table
 from qablate.catalog import task_info
@@ -107,6 +107,20 @@ ENTRIES = (
             functools.partial(comparisons.scaling, task=task), SCALING, task,
             "No model has runs of the shortest and the longest sequences with the same seed.")
       for letter, task in zip("abc", ("adding_problem", "selective_copy", "forrelation"), strict=True)),
+    Entry("15a", "references", "Floors, marks and ceilings", bounds.floors_and_ceilings,
+          "In the task's own metric. Floor: a constant prediction. Mark: what one part of the task is worth. Ceiling: "
+          "everything that the task, or a model that cannot tell the steps inside a chunk apart, allows. Solvers of "
+          "Forrelation are measured on the published datasets, all other values are closed forms."),
+    Entry("15b", "shares", "Share of the way from floor to ceiling", bounds.shares_of_way,
+          "Mean over seeds; zero at the floor, whole at the ceiling, negative below the floor. The ceiling is the "
+          "model's own where it has one; a task without a known ceiling is left out. n stands where runs are missing; "
+          "the spread is in the CSV, single runs are in tables/shares_by_run.csv.",
+          when_empty="No run has a score and a ceiling to hold it against."),
+    Entry("15c", "selection_floors", "Forrelation: floor of a score selected on its own items",
+          bounds.floors_of_selection,
+          "What models at exact chance report when the best epoch is chosen on the items it is reported on, by "
+          "simulation. How alike neighbouring epochs are is not known, so that each row assumes a correlation.",
+          "forrelation"),
     Entry("16", "models", "Models", inventory.models,
           "Features and mixing say where a circuit stands; chunk is the number of steps that one circuit or pooled "
           "token covers."),

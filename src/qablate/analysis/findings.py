@@ -1,0 +1,116 @@
+"""The claims on the results of a study, ready to be printed: whether they belong to it, verdicts, questions, groups.
+
+Claims are written for the published study; on another grid they are not evaluated, and the report says so.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from qablate.analysis.claims import CLAIMS_PATH, Claims, load_claims
+from qablate.analysis.evaluation import STATED_COLUMNS, ClaimResult, evaluate_claims, load_plan
+from qablate.analysis.reproduction import Published, reported_rows
+from qablate.analysis.runs import CELL, Collection
+from qablate.analysis.sentences import answers, grouped
+from qablate.study import Cell, Study, published_sha256
+
+VERDICTS = ("supported", "contradicted", "equivalent", "undecided", "descriptive", "not enough data")
+NO_FILE = f"No claims were evaluated: there is no `{CLAIMS_PATH.as_posix()}` in the working folder."
+OTHER_STUDY = (f"No claims were evaluated: those of `{CLAIMS_PATH.as_posix()}` belong to the published study, and this "
+               "one has other datasets or another recipe.")
+PARAMETER_UNIT = 1000
+"""The founding document rounds parameter counts to thousands."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Claims under one heading: their number by verdict in words, those decided, ids of the others by reason.
+
+    Items are those of `qablate.analysis.sentences.shown`; the others are those without enough data.
+    """
+
+    title: str
+    counts: str
+    items: list[dict[str, Any]]
+    decided: list[dict[str, Any]]
+    open: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the report says of claims: the results with questions and groups, or `note` why there are none."""
+
+    results: tuple[ClaimResult, ...] = ()
+    note: str = ""
+
+    @property
+    def questions(self) -> list[Group]:
+        """The study's questions with the claims that answer them."""
+        return [_group(title, items) for title, items in answers(self.results) if items]
+
+    @property
+    def groups(self) -> list[Group]:
+        """Every claim, by section."""
+        return [_group(title, items) for title, items in grouped(self.results)]
+
+
+def find(collection: Collection) -> Findings:
+    """Evaluate the claims file of the working folder on a study; ClaimsError if it is no valid claims file."""
+    if not CLAIMS_PATH.exists():
+        return Findings(note=NO_FILE)
+    claims = load_claims()
+    if not belong(claims, collection.study):
+        return Findings(note=OTHER_STUDY)
+    pairs = pd.DataFrame([row for pair in collection.merged.pairs() for row in pair.rows()])
+    return Findings(tuple(evaluate_claims(
+        collection.runs, collection.study, claims, cells=collection.cells, pairs=None if pairs.empty else pairs,
+        plan=load_plan(), stated=stated_totals(collection))))
+
+
+def belong(claims: Claims, study: Study) -> bool:
+    """Whether a study has the published recipe and every dataset of the claims' grid, each a published one."""
+    known, tasks = published_sha256(), study.config["tasks"]
+    return study.config["training"]["recipe"] == "published" and all(
+        task in tasks and length in tasks[task]["lengths"] and seed in study.config["seeds"]
+        and study.dataset(task, length, seed).identity_json in known
+        for task, grid in claims.tasks.items() for length in grid.lengths for seed in grid.replicates)
+
+
+def stated_totals(collection: Collection) -> pd.DataFrame:
+    """Return totals of the founding document (`STATED_COLUMNS`) that can be counted again from the runs in use.
+
+    A system's number of runs is one of them only where its published runs of the task are those in use; all numbers of
+    runs, Forrelation's too, are counted from the files themselves in the table of published numbers.
+    """
+    published = Published.of(collection)
+    rows = []
+    for row in reported_rows():
+        value = float(row["value"])
+        if row["metric"] == "n_params":
+            rows.append(("n_params_total", "all", row["model_id"], "forrelation", value, PARAMETER_UNIT))
+        elif row["table"] == "combined_progress" and row["metric"] == "runs_done" and row["task"] != "all" \
+                and _counted_alike(published, row["system"], row["task"]):
+            rows.append(("cells_complete_by_system", row["system"], "all", row["task"], value, 1))
+    return pd.DataFrame(rows, columns=list(STATED_COLUMNS))
+
+
+def _counted_alike(published: Published, system: str, task: str) -> bool:
+    runs = published.collection.runs
+    used = {Cell(*key) for key in runs.loc[(runs["source"] == system) & (runs["task"] == task), CELL].to_numpy()}
+    return bool(used) and used == {run.cell for run in published.of_system(system)
+                                   if run.cell is not None and run.cell.task == task}
+
+
+def _group(title: str, items: Sequence[dict[str, Any]]) -> Group:
+    found = Counter(item["verdict"] for item in items)
+    without: dict[str, list[str]] = {}
+    for item in items:
+        if item["verdict"] == "not enough data":
+            without.setdefault(item["reason_words"], []).append(item["claim"].id)
+    counts = ", ".join(f"{found[verdict]} {'values only' if verdict == 'descriptive' else verdict}"
+                       for verdict in VERDICTS if found[verdict])
+    return Group(title, f"{len(items)} claims: {counts}", list(items),
+                 [item for item in items if item["verdict"] != "not enough data"], without)
