@@ -1,5 +1,5 @@
 # Everything a fresh machine needs is set up by the command itself; only Python 3.11 or newer, gcc and make must be there.
-#   make demo        12 models x 3 tasks, small: trains 96 cells and writes results/demo/combined_report.md
+#   make demo        12 models x 3 tasks, small: trains 72 cells and writes results/demo/combined_report.md
 #   make test        ruff, mypy and the tests (EXTRAS=gpu also installs what the GPU tests need)
 #   make test-full   the same with the long tests
 #   make bench       gates on speed: ratios, a minute; `qablate bench` measures the machine
