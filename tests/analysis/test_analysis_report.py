@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from factories import published_study, record_of, small_study, write_results
+from factories import published_study, record_of, schema1_of, small_study, write_results
 
 from qablate.analysis import make_report
 from qablate.analysis.claims import load_claims
@@ -334,8 +334,14 @@ def test_parameter_counts_of_the_document_are_held_against_the_runs(claimed):
 
 
 def test_totals_of_a_system_are_compared_where_its_runs_are_those_in_use(tmp_path):
-    study = published_study(tmp_path / "results")
+    study = published_study(tmp_path / "results", systems={"nersc": {"results": str(tmp_path / "nersc")}})
+    there = tmp_path / "nersc"
+    there.mkdir()
     assert set(stated_totals(collect(study))["quantity"]) == {"n_params_total"}
+    first = study.cell("1b", "adding_problem", 100, 2024)
+    (there / first.result_name).write_text(json.dumps(schema1_of(record_of(study, first))))
+    totals = stated_totals(collect(study)).set_index("quantity").loc["cells_complete_by_system"]
+    assert (totals["system"], totals["task"], totals["value"]) == ("nersc", "adding_problem", 55)
 
 
 def test_claims_belong_to_the_published_study(tmp_path, monkeypatch):
