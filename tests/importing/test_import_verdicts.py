@@ -13,6 +13,7 @@ from import_builders import FIXTURES, put, put_log, study_with, text_of
 from qablate.importing import merge
 from qablate.importing.goldens import target_variances
 from qablate.importing.judging import Judge
+from qablate.importing.logs import parse_log
 from qablate.importing.reading import parse
 from qablate.importing.verdicts import Found
 from qablate.study import Cell
@@ -336,6 +337,44 @@ def test_a_log_completes_a_cut_file_only_if_they_agree(tmp_path):
     verdict = only(study)
     assert verdict.finishes and "from_log" in verdict.flags
     assert (verdict.record["test_mse"], verdict.record["best_val_metric"]) == (0.0012, record["best_val_metric"])
+
+
+OUR_HEADER = ("Model ID: 1b (QuantumMambaSSM)", "Task: adding_problem (regression)", "Sequence Length: 100",
+              "Seed: 2024", "Model parameters: 1,234")
+
+
+def our_log(*lines):
+    """Epochs of a log of ours: `start`, `resume N`, `header SEED`, or `EPOCH VALUE` for an epoch line."""
+    text = []
+    for line in lines:
+        word, _, value = line.partition(" ")
+        if word == "header":
+            text += [*OUR_HEADER[:3], f"Seed: {value}", OUR_HEADER[4]]
+        elif word in ("start", "resume", "stop"):
+            text.append(f'@qablate {{"event": "{word}", "epoch": {value or 0}}}')
+        else:
+            text.append(f"Epoch {int(word):3d}/100 (1.0s) | Train MSE: 0.1 | Val MSE: {value} | at most 2 min left")
+    log = parse_log(text, Path("x.log"))
+    return [(epoch, row[3]) for epoch, row in zip(log.epochs, log.rows, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "curve"),
+    [
+        (["header 2024", "start", "1 0.3", "2 0.2", "stop", "header 2024", "resume 3", "3 0.1"],
+         [(1, 0.3), (2, 0.2), (3, 0.1)]),
+        (["header 2024", "start", "1 0.3", "2 0.2", "header 2024", "resume 2", "2 0.4", "3 0.1"],     # killed in 3
+         [(1, 0.3), (2, 0.4), (3, 0.1)]),
+        (["header 2024", "start", "1 0.3", "2 0.2", "stop", "header 2024", "resume 2"],     # stopped in the test pass
+         [(1, 0.3), (2, 0.2)]),
+        (["header 2024", "start", "1 0.3", "2 0.2", "header 2024", "start", "1 0.5"], [(1, 0.5)]),
+        (["header 2024", "start", "1 0.3", "header 2024"], [(1, 0.3)]),     # ended before it could read the checkpoint
+        (["header 2024", "start", "1 0.3", "2 0.2", "header 2025", "resume 3", "3 0.1"], [(3, 0.1)]),
+        (["header 2024", "1 0.3", "2 0.2", "header 2024", "1 0.5"], [(1, 0.5)]),     # published: no events
+    ],
+)
+def test_a_resumed_log_keeps_the_epochs_before(lines, curve):
+    assert our_log(*lines) == curve
 
 
 def test_the_log_of_a_refused_run_does_not_let_it_in_again(tmp_path):

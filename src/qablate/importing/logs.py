@@ -1,17 +1,19 @@
 """What a training log tells: which cell, its curve as far as it was printed, its test results.
 
 The lines are those of the published code, which ours prints too. A log that was appended to holds several trainings;
-the last one that began counts.
+the last one that began counts. A published training begins at its header; ours says by an event whether it began or
+went on from a checkpoint, so that a resumed cell keeps the epochs before.
 """
 
 import functools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from qablate.catalog import MODELS, TASKS, model_info, task_info
+from qablate.logtail import EVENT, parse_event
 from qablate.records import METRICS, Record
 from qablate.study import Cell
 
@@ -44,7 +46,11 @@ PRINTED_DIGITS = {"test_r2": 4, "test_acc": 4, "test_auc": 4, "test_f1": 4}
 
 @dataclass
 class Log:
-    """One training as its log tells it; `results` holds what was printed at its end, None where not finite."""
+    """One training as its log tells it.
+
+    `results` holds what was printed at its end, None where not finite; `resumed_at` is the epoch that was under way in
+    the checkpoint it went on from, 0 without one.
+    """
 
     path: Path
     header: dict[str, str] = field(default_factory=dict)
@@ -53,6 +59,11 @@ class Log:
     rows: list[tuple[float | None, ...]] = field(default_factory=list)
     results: dict[str, float | None] = field(default_factory=dict)
     modified: float = 0.0
+    resumed_at: int = 0
+
+    def restart(self) -> None:
+        """Forget all but the header, which is printed before a training begins."""
+        self.epochs, self.rows, self.results, self.resumed_at = [], [], {}, 0
 
     @property
     def cell(self) -> Cell | None:
@@ -138,16 +149,36 @@ def _read(path: Path, modified: float, size: int, changed_ns: int) -> Log | None
 
 def parse_log(lines: Iterable[str], path: Path) -> Log:
     """Collect the last training of a log, line by line."""
+    lines = list(lines)
+    has_events = any(line.startswith(EVENT) for line in lines)
     log = Log(path)
     for line in lines:
-        if "Model ID: " in line:
-            log = Log(path)
-        if line.startswith("Epoch "):
+        if line.startswith(EVENT):
+            _follow(log, parse_event(line))
+        elif line.startswith("Epoch "):
             _add_epoch(log, line)
         elif len(line) < 200:
-            _match(line, HEADER, log.header, str)
+            if "Model ID: " in line and not has_events:
+                log = Log(path)
+            _read_header(log, line)
             _match(line, RESULTS, log.results, _number)
     return log
+
+
+def _follow(log: Log, event: Mapping[str, Any]) -> None:
+    """Forget earlier epochs where a training began anew, not where it went on."""
+    if event.get("event") == "start":
+        log.restart()
+    elif event.get("event") == "resume" and isinstance(event.get("epoch"), int):
+        log.resumed_at = event["epoch"]
+
+
+def _read_header(log: Log, line: str) -> None:
+    """Read a line of the header; one that differs from the header before is of another training."""
+    before = dict(log.header)
+    _match(line, HEADER, log.header, str)
+    if any(log.header[key] != value for key, value in before.items()):
+        log.restart()
 
 
 def _match(line: str, patterns: dict[str, re.Pattern[str]], into: dict[str, Any], read: Callable[[str], Any]) -> None:
@@ -161,10 +192,13 @@ def _add_epoch(log: Log, line: str) -> None:
     found = EPOCH.match(line)
     if found is None:
         return
-    row = _row(found[3])
-    if row is not None and int(found[1]) > log.last_epoch:
+    row, epoch = _row(found[3]), int(found[1])
+    if epoch == log.resumed_at and epoch in log.epochs:    # a checkpoint inside this epoch, which is trained again
+        at = log.epochs.index(epoch)
+        del log.epochs[at:], log.rows[at:]
+    if row is not None and epoch > log.last_epoch:
         log.max_epochs = int(found[2])
-        log.epochs.append(int(found[1]))
+        log.epochs.append(epoch)
         log.rows.append(row)
 
 

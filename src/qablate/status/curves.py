@@ -11,7 +11,7 @@ from qablate.catalog import task_info
 from qablate.errors import QablateError
 from qablate.files import write_atomic
 from qablate.importing.logs import MAX_LOG_BYTES, parse_log
-from qablate.logtail import EVENT, log_path, parse_event
+from qablate.logtail import log_path
 from qablate.plan import Plan
 from qablate.study import Cell, Study
 
@@ -81,7 +81,7 @@ def read_curves(study: Study, cell: Cell) -> Curves:
     if source is not None and source.record is not None and source.record["history"]["epochs"]:
         return _curves(cell, source.record["history"], source.file.path)
     path = log_path(study.results, cell.name)
-    log = parse_log(_of_last_training(_end_of(path)), path)
+    log = parse_log(_end_of(path), path)
     if not log.epochs:
         raise QablateError(f"{cell.name}: no result, and no epoch in {path}")
     return _curves(cell, log_history(log.epochs, log.rows), path)
@@ -108,15 +108,6 @@ def _end_of(path: Path) -> list[str]:
             return file.read(MAX_LOG_BYTES).decode("utf-8", errors="replace").splitlines()
     except OSError as error:
         raise QablateError(f"{path}: cannot read: {error.strerror or error}") from error
-
-
-def _of_last_training(lines: list[str]) -> list[str]:
-    """Lines since the last start, without the header that a resumed training repeats: it would hide earlier epochs."""
-    events = ((at, parse_event(line)) for at, line in enumerate(lines) if line.startswith(EVENT))
-    starts = [at for at, event in events if event.get("event") == "start"]
-    if not starts:
-        return lines
-    return [line for line in lines[starts[-1]:] if "Model ID: " not in line]
 
 
 def text_plot(curves: Curves, ascii_only: bool = False) -> list[str]:
