@@ -3,9 +3,10 @@
 import pytest
 from factories import small_study, write_results
 
-from qablate.bench.planning import epochs_used, measure_costs, plan_hours, print_plan
+from qablate.bench.planning import finished_runs, measure_costs, plan_hours, print_plan
 from qablate.costs import CostRow, CostTable
 from qablate.errors import QablateError
+from qablate.status.hours import epochs_used
 
 TASKS = ("adding_problem", "forrelation", "selective_copy")
 TABLE = CostTable(CostRow("cpu", model, task, length, 3600.0, None, "measured")
@@ -32,11 +33,23 @@ def test_finished_cells_cost_nothing(tmp_path):
     assert missing.n_missing == CELLS
 
 
+def test_cells_of_another_system_cost_nothing_and_tell_their_epochs(tmp_path):
+    there = tmp_path / "dgx"
+    study = small_study(tmp_path / "results", models=["3b"], systems={"dgx": {"results": str(there)}})
+    write_results(small_study(there, models=["3b"]), study.cells[:2])
+    (there / "synthetic_benchmarks").rename(tmp_path / "moved")
+    there.rmdir()
+    (tmp_path / "moved").rename(there)
+    (plan,) = plan_hours(study, TABLE, "cpu")
+    assert plan.n_missing == CELLS - 2
+    assert set(epochs_used(finished_runs(study).values())) == {("3b", study.cells[0].task)}
+
+
 def test_epochs_of_results_go_before_the_recipe(tmp_path):
     study = study_of(tmp_path, "3b")
     first = study.cells[0]
     (record,) = write_results(study, [first])
-    assert epochs_used(study) == {("3b", first.task): record["epochs_trained"]}
+    assert epochs_used(finished_runs(study).values()) == {("3b", first.task): record["epochs_trained"]}
     (plan,) = plan_hours(study, TABLE, "cpu")
     same_task = CELLS // 3 - 1
     epochs = same_task * record["epochs_trained"] + (CELLS - CELLS // 3) * 6

@@ -2,8 +2,6 @@
 
 import os
 import re
-import statistics
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +16,10 @@ from qablate.catalog import MODELS
 from qablate.costs import CostRow, CostTable, Estimate, to_csv, with_rows
 from qablate.errors import QablateError
 from qablate.files import write_atomic
+from qablate.plan import Plan
 from qablate.provenance import provenance_of_process, utc_now
-from qablate.records import RecordError, read_record
+from qablate.records import Record
+from qablate.status.hours import epochs_used
 from qablate.study import Cell, Study
 from qablate.training.cell import prepare_torch
 
@@ -39,8 +39,9 @@ class ModelPlan:
 
 def plan_hours(study: Study, table: CostTable, device: str) -> list[ModelPlan]:
     """Sum up the missing cells of a study, model by model; hours are of one core or one GPU."""
-    missing = [cell for cell in study.cells if study.state_of(cell).state != "done"]
-    used = epochs_used(study)
+    runs = finished_runs(study)
+    missing = [cell for cell in study.cells if cell not in runs]
+    used = epochs_used(runs.values())
     plans = []
     for model in study.config["models"]:
         cells = [cell for cell in missing if cell.model == model]
@@ -51,19 +52,11 @@ def plan_hours(study: Study, table: CostTable, device: str) -> list[ModelPlan]:
     return plans
 
 
-def epochs_used(study: Study) -> dict[tuple[str, str], float]:
-    """Median number of epochs of the results at hand, for each model and task that has any."""
-    found: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for cell in study.cells:
-        path = study.result_path(cell)
-        if not path.exists():
-            continue
-        try:
-            record = read_record(path)
-        except RecordError:
-            continue  # the state of the cell says so; here it is only one number less
-        found[cell.model, cell.task].append(record["epochs_trained"])
-    return {key: statistics.median(epochs) for key, epochs in found.items()}
+def finished_runs(study: Study) -> dict[Cell, tuple[str, Record]]:
+    """System and record of every cell that is finished, here or on another system."""
+    merged = Plan(study).merged
+    sources = {cell: merged.source_of(cell) for cell in study.cells}
+    return {cell: (source.system, source.record) for cell, source in sources.items() if source and source.record}
 
 
 def _estimate(
@@ -120,7 +113,7 @@ def measure_costs(study: Study, path: Path, models: Iterable[str], rounds: int =
     device = prepare_torch(study)
     name = device_name() if device.type == "cuda" else "cpu"
     clock = "epoch_wall_s" if device.type == "cuda" else "epoch_cpu_s"
-    used, processor = epochs_used(study), provenance_of_process()["cpu"]
+    used, processor = epochs_used(finished_runs(study).values()), provenance_of_process()["cpu"]
     source = f"qablate bench --costs, {utc_now()[:10]}" + (f", {processor}, 1 core" if name == "cpu" else "")
     rows = []
     table = CostTable.read(path) if path.exists() else CostTable([])

@@ -36,7 +36,7 @@ class Costs:
         self.limit: int = study.config["training"]["max_epochs"]
         self.n_items: int = study.config["data"]["n_samples"]
         runs = list(runs)
-        self.epochs_used = _epochs_used(runs)
+        self.epochs_used = epochs_used(runs)
         declared = study.config.get("jobs", {}).get("cost_device")    # what the profile's run times are estimated for
         own = {study.system: declared} if declared else {}
         self.devices = {study.system: local_device(study), **_devices(runs), **own, **(devices or {})}
@@ -94,8 +94,8 @@ def local_device(study: Study) -> str:
     return "cpu"
 
 
-def _epochs_used(runs: Iterable[tuple[str, Record]]) -> dict[tuple[str, str], float]:
-    """Median number of epochs for each model and task."""
+def epochs_used(runs: Iterable[tuple[str, Record]]) -> dict[tuple[str, str], float]:
+    """Median number of epochs for each model and task; `runs` are results with the system that made them."""
     found: dict[tuple[str, str], list[int]] = defaultdict(list)
     for _, record in runs:
         if record.get("epochs_trained"):
