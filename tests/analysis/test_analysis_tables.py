@@ -215,6 +215,27 @@ def test_cost_spent_and_left(tmp_path):
     assert pd.isna(rows.loc[32, "hours_left"]) and rows.loc[32, "left_state"] == "no run to judge by"
 
 
+def test_cost_beside_plan_and_published_code(tmp_path):
+    study = published_study(tmp_path, models=["1b", "2e"], seeds=[2024], tasks={"adding_problem": {"lengths": [100]}})
+    epochs = {cell.model: record["epochs_trained"] for cell, record in
+              zip(study.cells, write_results(study, training_time=360.0), strict=True)}
+    content = make_tables(collect(study))["cost_by_model"].content
+    rows = content.frame.set_index("model")
+    assert rows["spent"].tolist() == pytest.approx([0.1, 0.1, 0.2])
+    assert rows.loc["1b", "published"] == pytest.approx(37 * epochs["1b"] / 3600)     # 37 s an epoch, from its logs
+    assert rows.loc["1b", "ratio"] == pytest.approx(rows.loc["1b", "published"] / 0.1)
+    assert rows.loc["2e", "published"] == pytest.approx(615 * epochs["2e"] / 3600)    # an estimate
+    assert rows["estimated"].tolist() == [False, True, True]
+    assert content.rows()[1][-1].text.startswith("(")
+
+
+def test_cost_of_small_datasets_has_no_published_hours(tmp_path):
+    study = small_study(tmp_path, models=["1b"], seeds=[2024], tasks={"adding_problem": {"lengths": [100]}})
+    write_results(study)
+    rows = make_tables(collect(study))["cost_by_model"].content.frame
+    assert rows["published"].isna().all() and (rows["spent"] > 0).all()
+
+
 def test_published_records_have_empty_cells_with_reasons(tmp_path):
     study = published_study(tmp_path, models=["1b"], seeds=[2024],
                             tasks={"adding_problem": {"lengths": [100]}, "forrelation": {"lengths": [50]}})
@@ -226,7 +247,7 @@ def test_published_records_have_empty_cells_with_reasons(tmp_path):
     made = make_tables(collection)
     states = collection.cells.set_index("task")
     assert states.loc["adding_problem", "state"] == "done"
-    assert states.loc["forrelation", "state"] == "stale"     # its score was selected on its test items
+    assert states.loc["forrelation", "state"] == "selected_on_test"
     assert made["adding_by_length"].content.rows()[1][2].text == "– not recorded"
     assert made["parameters"].content.frame.loc[0, "adding_problem_trainable_state"] == "not recorded"
     assert collection.runs.loc[0, "source"] == "local"     # where it was found; the file does not say

@@ -64,7 +64,7 @@ SECTIONS = (
     Section("Models and settings", "Letters before the arrow say how features are made, after it how the sequence is "
             "mixed: C classical, Q quantum, Q(S) quantum with superposition.", (),
             ("models", "parameters", "settings")),
-    Section("Cost", "Measured on the devices named.", (), ("cost",)),
+    Section("Cost", "Measured on the devices named.", (), ("cost", "cost_by_model")),
     Section("Agreement", "With the published document, and between systems.", ("system_agreement",),
             ("reproduction_summary", "reproduction", "cross_system")),
     Section("Files and datasets", "What every number rests on.", (),

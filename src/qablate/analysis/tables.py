@@ -7,7 +7,18 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qablate.analysis import bounds, comparisons, coverage, datasets, inventory, legacy, reproduction, scores, systems
+from qablate.analysis import (
+    bounds,
+    comparisons,
+    coverage,
+    datasets,
+    inventory,
+    legacy,
+    reproduction,
+    scores,
+    spending,
+    systems,
+)
 from qablate.analysis.runs import Collection
 from qablate.analysis.table import Content, Table
 from qablate.catalog import task_info
@@ -133,6 +144,12 @@ ENTRIES = (
           "Seconds per epoch: median over runs of all tasks (each run's median epoch; total time over epochs for "
           "published files). Epochs used: median over runs. Hours are training time on the device named; hours left "
           "are missing cells times the mean of finished ones of the same model, task and length."),
+    Entry("18a", "cost_by_model", "Cost of the finished cells, beside the plan and the published code",
+          spending.cost_by_model,
+          "Spent: training time, which on a machine that others use too is more than the work. Planned: what "
+          "workflow/costs.csv gave these cells on the same device. Published code: its seconds per epoch on an A100 "
+          "times the epochs that these runs used; in brackets where its seconds are estimates, good to a factor of "
+          "about two.", when_empty="No cell is finished."),
     Entry("19", "reproduction_summary", "Published numbers computed again: how many agree",
           reproduction.reproduction_summary, REPRODUCTION,
           when_empty="Not made: this is not the published study."),

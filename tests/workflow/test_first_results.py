@@ -1,0 +1,42 @@
+"""The results that this repository ships: whole, of the published study, counted by the import like anyone's."""
+
+from pathlib import Path
+
+import pytest
+
+from qablate.importing import merge
+from qablate.records import read_record
+from qablate.study import Study
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = sorted(ROOT.glob("results/systems/*/*.json"))
+OVERLAY = ROOT / "workflow/studies/first_results.yaml"
+
+
+@pytest.fixture(scope="module")
+def counted():
+    """Names of the files that stand for a cell, by the overlay."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        study = Study.load([ROOT / "config.yaml", OVERLAY], {"results": "no-results-of-its-own"})
+        return {study.result_path(cell).name for cell, run in merge(study).runs.items() if run.finished}
+
+
+def test_each_shipped_file_is_a_finished_cell(counted):
+    assert SHIPPED
+    assert counted == {path.name for path in SHIPPED}
+
+
+def test_shipped_files_name_their_system_and_nothing_of_the_machine():
+    for path in SHIPPED:
+        record = read_record(path)
+        assert record["provenance"]["source"] == path.parent.name
+        assert not record["provenance"]["git_dirty"], path.name
+        assert "/home" not in path.read_text() and "/tmp" not in path.read_text(), path.name
+
+
+def test_without_the_overlay_no_cell_is_done(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    study = Study.load([ROOT / "config.yaml"], {"results": "no-results-of-its-own"})
+    assert len(study.cells) == 396
+    assert not [cell for cell, run in merge(study).runs.items() if run.finished]
