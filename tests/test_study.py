@@ -122,7 +122,7 @@ def test_another_dataset_does_not_satisfy_a_cell(tmp_path):
 
 def test_published_forrelation_files_have_no_honest_score(tmp_path):
     study = published_study(tmp_path)
-    for task, state in (("adding_problem", "done"), ("forrelation", "stale")):
+    for task, state in (("adding_problem", "done"), ("forrelation", "missing")):
         cell = study.cell("3a", task, 100, 2024)
         record = record_of(study, cell)
         keys = list(record)

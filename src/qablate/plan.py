@@ -82,15 +82,18 @@ class Plan:
     def inputs(self, cell: Cell) -> list[str]:
         """Return the files that training a cell waits for; none if its result stands.
 
-        A result that no longer stands is copied to the superseded ones first. The copy is younger than the result,
+        A result that does not stand is copied to the superseded ones first. The copy is younger than the result,
         which is what makes Snakemake train the cell again (and delete the result).
         """
-        state = self.state(cell).state
-        if state == "done":
+        if self.state(cell).state == "done":
             return []
         dataset, result = str(self.study.dataset_path(cell)), self.study.result_path(cell)
-        nothing_to_keep = state == "missing" or (state == "assigned" and not result.exists())
-        return [dataset] if nothing_to_keep else [dataset, str(self._keep(result))]
+        return [dataset, str(self._keep(result))] if self._had_result(cell) else [dataset]
+
+    def _had_result(self, cell: Cell) -> bool:
+        """Whether a result file of the cell lay here when the plan was made, whatever it was worth."""
+        return any(verdict.file.path.name == cell.result_name and verdict.file.modified and self.merged.is_own(verdict)
+                   for verdict in self.merged.verdicts_of(cell))
 
     def describe(self, cell: Cell) -> str:
         """Say what is trained and why, in lines that fit a terminal of 80 columns."""

@@ -229,6 +229,7 @@ class Study:
     def state_of(self, cell: Cell) -> CellState:
         """Judge the result file of one cell by what it says, never by its age or its place.
 
+        A file without an honest score is as good as none: its cell is missing, with that reason.
         Knows this study's results folder only; with the other systems' results: `qablate.importing.merge`.
         """
         path = self.result_path(cell)
@@ -238,14 +239,16 @@ class Study:
             record = read_record(path)
         except RecordError as error:
             return CellState("unreadable", str(error))
-        differing = self.differences(cell, record)
-        return CellState("stale", "; ".join(differing)) if differing else CellState("done")
+        if differing := self.setting_differences(cell, record):
+            return CellState("stale", "; ".join(differing))
+        unfit = self.differences(cell, record)
+        return CellState("missing", unfit[0]) if unfit else CellState("done")
 
     def differences(self, cell: Cell, record: Mapping[str, Any]) -> list[str]:
         """Say why a record does not stand: settings of this study it was not made with, or no honest score."""
         lines = self.setting_differences(cell, record)
         if selected_on_test(record) and not self.config["import"]["accept_selected_on_test"]:
-            lines.append("selected on its test items (published Forrelation files have no validation set of their own)")
+            lines.append("known only with a score selected on its test items")
         return lines
 
     def setting_differences(self, cell: Cell, record: Mapping[str, Any]) -> list[str]:

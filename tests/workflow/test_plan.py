@@ -1,5 +1,6 @@
 """What the workflow asks about single cells, without Snakemake."""
 
+import json
 from pathlib import Path
 
 import factories
@@ -7,10 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qablate.analysis.runs import collect
 from qablate.config import difference, merge
+from qablate.costs import CostTable
 from qablate.errors import QablateError
 from qablate.plan import Plan
-from qablate.study import Cell, Study
+from qablate.status import survey
+from qablate.study import Cell, CellState, Study
 
 CELL = Cell("1b", "adding_problem", 16, 2024)
 SETTINGS = st.recursive(
@@ -53,6 +57,26 @@ def test_stale_result_is_copied_once_and_younger(study: Study) -> None:
     assert copy.exists()  # made by the other one: a dry run beside a real run takes nothing from it
     first.discard_copies()
     assert not copy.parent.exists()
+
+
+def test_a_score_selected_on_test_items_is_missing_everywhere_and_kept(tmp_path: Path) -> None:
+    here = factories.published_study(tmp_path / "results", models=["3a"], seeds=[2024])
+    there = factories.published_study(tmp_path / "none", models=["3a"], seeds=[2024],
+                                      systems={"dgx": {"results": str(here.result_folder)}})
+    cell = Cell("3a", "forrelation", 50, 2024)
+    here.result_folder.mkdir(parents=True)
+    old = factories.schema1_of(factories.record_of(here, cell))
+    here.result_path(cell).write_text(json.dumps({**old, "test_acc": old["best_val_metric"]}))
+    for study, system in ((here, "local"), (there, "dgx")):
+        plan, judged = Plan(study), collect(study).cells.set_index(["task", "length"]).loc[("forrelation", 50)]
+        reason = f"{system}: known only with a score selected on its test items"
+        assert plan.state(cell) == CellState("missing", reason)
+        assert (judged["state"], judged["reason"]) == ("selected_on_test", reason)
+        (status,) = [found for found in survey(study, CostTable([]), ask_slurm=False).cells if found.cell == cell]
+        assert (status.state, status.reason, status.to_train) == ("missing", reason, True)
+    dataset, kept = Plan(here).inputs(cell)
+    assert Path(kept).read_text() == here.result_path(cell).read_text()
+    assert Plan(there).inputs(cell) == [str(there.dataset_path(cell))]
 
 
 def test_answer_outlives_the_file(study: Study) -> None:
