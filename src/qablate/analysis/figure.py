@@ -12,6 +12,8 @@ from qablate.analysis.style import look
 from qablate.analysis.table import write_frame
 from qablate.files import write_atomic
 
+SUFFIXES = ("png", "svg", "csv")
+"""Endings of the files that every figure is written to."""
 MAX_EMBEDDED_SVG = 400_000
 """Bytes above which the HTML report embeds the PNG instead: curves of hundreds of runs."""
 

@@ -12,6 +12,7 @@ import jinja2
 import pandas as pd
 from markdown_it import MarkdownIt
 
+from qablate.analysis import contents
 from qablate.analysis.ceilings import shares
 from qablate.analysis.evaluation import write_claims
 from qablate.analysis.figure import Figure
@@ -94,8 +95,10 @@ def make_report(study: Study, partial: bool, jobs: Mapping[Cell, str] | None = N
     findings = find(collection)
     tables = make_tables(collection)
     facts = _facts(collection)
-    _write_tables(collection, tables, facts, findings, study.results / "tables")
+    data = _write_tables(collection, tables, facts, findings, study.results / "tables")
     figures = write_figures(collection, study.results / "figures")
+    headings = {key: section.title for section in SECTIONS for key in (*section.figures, *section.tables)}
+    contents.replace_contents(study.results, contents.items(tables.values(), figures.values(), data, headings))
     target = study.results / ("progress_report.md" if partial else "combined_report.md")
     context = _context(collection, partial, facts, tables, figures) | _claims_context(findings)
     for path, template in ((target.with_suffix(".html"), "report.html.j2"), (target, "report.md.j2")):
@@ -104,14 +107,14 @@ def make_report(study: Study, partial: bool, jobs: Mapping[Cell, str] | None = N
 
 
 def _write_tables(collection: Collection, tables: Mapping[str, Table], facts: Mapping[str, Any], findings: Findings,
-                  folder: Path) -> None:
+                  folder: Path) -> list[Path]:
+    """Write every table; return the files that hold more than a table of the report does."""
     for table in tables.values():
         table.write_csv(folder)
-    write_frame(folder / "runs.csv", collection.runs)
-    write_frame(folder / "shares_by_run.csv", shares(collection.complete_runs, collection.study))
-    write_frame(folder / "summary.csv", pd.DataFrame(facts.items(), columns=["name", "value"]))
-    if findings.results:
-        write_claims(findings.results, folder)
+    frames = {"runs": collection.runs, "shares_by_run": shares(collection.complete_runs, collection.study),
+              "summary": pd.DataFrame(facts.items(), columns=["name", "value"])}
+    data = [write_frame(folder / f"{name}.csv", frame) for name, frame in frames.items()]
+    return data + (write_claims(findings.results, folder) if findings.results else [])
 
 
 def _claims_context(findings: Findings) -> dict[str, Any]:
