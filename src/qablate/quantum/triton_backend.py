@@ -23,9 +23,9 @@ from torch.autograd.function import once_differentiable
 
 from qablate import selfcheck
 from qablate.quantum import triton_kernels as kernels
-from qablate.quantum.circuit import Circuit, Gate, ansatz, embedding
+from qablate.quantum.agreement import require_agreement
+from qablate.quantum.circuit import Circuit
 from qablate.quantum.program import CRX, RX, RY, RZ, U3, Program, lower
-from qablate.quantum.reference_backend import ReferenceBackend
 from qablate.quantum.torch_backend import TorchBackend
 
 MAX_QUBITS = {torch.float32: 8, torch.float64: 8}
@@ -222,33 +222,13 @@ def _check_on(device: torch.device) -> Any:
 
 
 def check(device: torch.device, dtype: torch.dtype) -> None:
-    """Compare values and gradients with gate-by-gate simulation on the CPU.
-
-    Wires in registers and across threads, all kinds of gates, columns read twice, full and ragged programs.
-    """
-    circuit = Circuit(6, (*embedding(6), *ansatz(6, 1, first=6), Gate("RZ", (1,), 0), Gate("RX", (5,), 4)))
-    n_batch = 11
-    angles = torch.sin(torch.arange(n_batch * circuit.n_angles, dtype=torch.float64)).to(dtype) * 3
-    initial = torch.cos(torch.arange(n_batch * 128, dtype=torch.float64)).to(dtype).reshape(n_batch, 64, 2)
-    results = []
-    for run, place in ((_run_compiled, device), (_run_reference, torch.device("cpu"))):
-        leaves = [leaf.to(place).requires_grad_() for leaf in (angles.reshape(n_batch, -1).clone(), initial.clone())]
-        outputs = run(circuit, leaves[0], torch.view_as_complex(leaves[1]))
-        real = [torch.view_as_real(output) if output.is_complex() else output for output in outputs]
-        loss = sum((output.cos().sum() for output in real), torch.zeros((), dtype=dtype, device=place))
-        results.append([tensor.cpu() for tensor in (*real, *torch.autograd.grad(loss, leaves))])
-    names = ("expectations", "states", "evolved states", "gradient of angles", "gradient of initial states")
-    selfcheck.require_agreement(names, *results)
+    """Compare with gate-by-gate simulation: wires in registers and across threads, full and ragged programs."""
+    require_agreement(_simulate, n_qubits=6, n_batch=11, dtype=dtype, device=device)
 
 
-def _run_compiled(circuit: Circuit, angles: Tensor, initial: Tensor) -> tuple[Tensor, ...]:
-    return _expectations(circuit, angles), _states(circuit, angles), _evolve(circuit, angles, initial)
-
-
-def _run_reference(circuit: Circuit, angles: Tensor, initial: Tensor) -> tuple[Tensor, ...]:
-    plain = ReferenceBackend()
-    evolved = plain.evolve(circuit, angles, initial)
-    return plain.expectations(circuit, angles), plain.states(circuit, angles), evolved
+def _simulate(circuit: Circuit, angles: Tensor, initial: Tensor) -> dict[str, Tensor]:
+    return {"expectations": _expectations(circuit, angles), "states": _states(circuit, angles),
+            "evolved states": _evolve(circuit, angles, initial)}
 
 
 BACKEND = TritonBackend()
