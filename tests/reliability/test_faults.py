@@ -29,20 +29,6 @@ from qablate.training.checkpoint import (
     read_checkpoint,
 )
 
-TWO_EPOCHS = {"max_epochs": 2, "batch_size": 48}
-
-
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory) -> Workplace:
-    return workplace(tmp_path_factory.mktemp("faults") / "fresh", training=TWO_EPOCHS)
-
-
-@pytest.fixture(scope="module")
-def whole(fresh) -> Workplace:
-    place = copy_of(fresh, fresh.folder.with_name("whole"))
-    assert place.run() == 0
-    return place
-
 
 @pytest.fixture
 def halfway(fresh, tmp_path) -> Workplace:

@@ -7,24 +7,10 @@ from pathlib import Path
 
 import pytest
 from factories import write_results
-from harness import FullDisk, KillAtStep, Workplace, copy_of, workplace
+from harness import FullDisk, KillAtStep, Workplace, copy_of
 
 from qablate.records import read_record
 from qablate.training.checkpoint import read_checkpoint
-
-LARGE = {"max_epochs": 2, "batch_size": 48}
-
-
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory) -> Workplace:
-    return workplace(tmp_path_factory.mktemp("disk") / "fresh", training=LARGE)
-
-
-@pytest.fixture(scope="module")
-def whole(fresh) -> Workplace:
-    place = copy_of(fresh, fresh.folder.with_name("whole"))
-    assert place.run() == 0
-    return place
 
 
 def said(place: Workplace, reason: str) -> str:

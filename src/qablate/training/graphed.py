@@ -11,7 +11,6 @@ from typing import Any
 from qablate.training.graph import GraphStep
 from qablate.training.interrupts import Interrupts
 from qablate.training.loop import MAX_NONFINITE_RUN, Training
-from qablate.training.streams import seed_everything
 
 
 class GraphedTraining(Training):
@@ -23,11 +22,7 @@ class GraphedTraining(Training):
         self.step.optimizers = self.graph.optimizers  # what checkpoints hold is what the graph updates
 
     def _epoch(self, between: Callable[[], None]) -> None:
-        progress, items = self.progress, self.data.train
-        order = self.streams.batch_order(len(items), progress.epoch).to(items.inputs.device)
-        batches = order.split(self.training["batch_size"])
-        if progress.batch == 0:
-            seed_everything(self.streams.seed("dropout", progress.epoch))
+        progress, batches = self.progress, self._batches()
         rate = self.step.learning_rate(progress.epoch)
         self.graph.begin_epoch(rate, progress.nonfinite_grad_run, progress.loss_sum)
         already, began = progress.epoch_seconds, time.perf_counter()

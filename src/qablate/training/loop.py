@@ -61,11 +61,7 @@ class Training:
 
     def _epoch(self, between: Callable[[], None]) -> None:
         """Train on the batches of the current epoch that are still to come."""
-        progress, items = self.progress, self.data.train
-        order = self.streams.batch_order(len(items), progress.epoch).to(items.inputs.device)
-        batches = order.split(self.training["batch_size"])
-        if progress.batch == 0:
-            seed_everything(self.streams.seed("dropout", progress.epoch))
+        progress, items, batches = self.progress, self.data.train, self._batches()
         self.step.begin_epoch(progress.epoch)
         already, began = progress.epoch_seconds, time.perf_counter()
         while progress.batch < len(batches) and progress.stop_reason is None:
@@ -73,6 +69,14 @@ class Training:
             progress.epoch_seconds = already + time.perf_counter() - began
             if progress.stop_reason is None:
                 between()
+
+    def _batches(self) -> tuple[Tensor, ...]:
+        """Indices of the current epoch's batches; seeds dropout where the epoch begins."""
+        progress, items = self.progress, self.data.train
+        if progress.batch == 0:
+            seed_everything(self.streams.seed("dropout", progress.epoch))
+        order = self.streams.batch_order(len(items), progress.epoch).to(items.inputs.device)
+        return order.split(self.training["batch_size"])
 
     def _save_or_stop(self, interrupts: Interrupts, save: Callable[[], None]) -> None:
         reason = interrupts.stop_reason()
