@@ -67,7 +67,7 @@ SECTIONS = (
             ("models", "parameters", "settings")),
     Section("Cost", "Measured on the devices named.", (), ("cost", "cost_by_model")),
     Section("Agreement", "With the published document, and between systems.", ("system_agreement",),
-            ("reproduction_summary", "reproduction", "cross_system")),
+            ("reproduction_summary", "reproduction", "replication", "cross_system")),
     Section("Files and datasets", "What every number rests on.", (),
             ("import_counts", "import_log", "datasets")),
 )

@@ -14,6 +14,7 @@ from qablate.analysis import (
     datasets,
     inventory,
     legacy,
+    replication,
     reproduction,
     scores,
     spending,
@@ -156,6 +157,12 @@ ENTRIES = (
     Entry("19a", "reproduction", "Published numbers computed again, one by one", reproduction.reproduction,
           "Those that differ first, then equal ones, then those that cannot be recomputed, with the reason.",
           when_empty="Not made: this is not the published study."),
+    Entry("19b", "replication", "New runs beside the published means", replication.new_runs_beside_published,
+          "Runs trained with this package, of the same cells. They agree with a printed mean if R² is within five "
+          "hundredths, MSE within a factor of three or both below five ten-thousandths, accuracy within two percentage "
+          "points. Forrelation: the biased score by the published rule, over the lengths that were run; the printed "
+          "mean is over three lengths.",
+          when_empty="No run of this package has a published mean beside it."),
     Entry("20", "cross_system", "Cells that were trained more than once", systems.cross_system,
           "The primary test metric of two results of one cell, copies of one run left out; one of them is used by "
           "declared order, never an average. Difference: other value minus value.",
