@@ -3,6 +3,7 @@
 snakemake -n                        what is missing, one message a cell
 snakemake --profile profiles/local  trains what is missing, then writes results/combined_report.md
 snakemake progress                  reports on what exists now, trains nothing
+snakemake --report study.html       the figures and tables that were reported, in one page; progress too has them
 snakemake --configfile workflow/studies/demo.yaml ...    another study, laid over config.yaml
 """
 
@@ -12,6 +13,9 @@ min_version("9.16")
 
 
 configfile: "config.yaml"
+
+
+report: "workflow/report/study.rst"
 
 
 include: "workflow/rules/common.smk"
@@ -26,5 +30,8 @@ rule all:
     input:
         cells=lambda wildcards: PLAN.targets,
         report=lambda wildcards: [REPORT] if PLAN.complete_here else [],
+        shown=SHOWN,
+    params:
+        contents=CONTENTS,
     message:
         "what this system is to have is there"

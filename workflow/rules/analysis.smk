@@ -26,11 +26,14 @@ rule report:
 
 
 rule progress:
-    """Report on the cells that exist now. No inputs, so nothing is trained; no outputs, so it always runs."""
+    """Report on what exists now. No rule makes its inputs, so nothing is trained; no outputs, so it always runs."""
+    input:
+        SHOWN,
     log:
         LOGS / "report/progress.log",
     params:
         settings=SETTINGS,
+        contents=CONTENTS,
     message:
         f"report on what exists now: {STUDY.results}/progress_report.md"
     shell:

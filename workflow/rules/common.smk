@@ -1,8 +1,10 @@
 """What the rules share: the study, what each cell waits for, and the settings that every job is given."""
 
 import atexit
+import csv
 import functools
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -74,6 +76,44 @@ if "gpu_slots" in workflow.global_resources.keys():
 
 # A job finds the qablate of the environment that runs this workflow, activated or not.
 os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), os.path.dirname(sys.executable)])
+
+
+class Contents(dict):
+    """What the files of the last report are, by id; Snakemake prints a parameter beside every figure and table."""
+
+    def __repr__(self):
+        return "tables/contents.csv"
+
+    def category(self, wildcards):
+        return self.get(wildcards.id, {}).get("section")
+
+    def labels(self, wildcards):
+        known = self.get(wildcards.id, {})
+        return {"number": known.get("number", ""), "title": known.get("title", wildcards.id)}
+
+    def caption(self, wildcards):
+        """The caption as reStructuredText."""
+        text = self.get(wildcards.id, {}).get("caption", "")
+        return re.sub(r"``|`|[\\*_|]", lambda sign: "``" if "`" in sign[0] else "\\" + sign[0], text)
+
+
+def contents_of_report():
+    try:
+        with open(STUDY.results / "tables/contents.csv", newline="", encoding="utf-8") as file:
+            return Contents({row["id"]: row for row in csv.DictReader(file)})
+    except (OSError, ValueError, KeyError, csv.Error):
+        return Contents()
+
+
+# Embedded by --report. They are no outputs of a rule: partial reports write them too, and which there are depends on the
+# results. As inputs of rules that are never compared with anything, they make nothing run.
+CONTENTS = contents_of_report()
+SHOWN = []
+for folder, pattern, caption in (("figures", "{id}.png", "figure.rst"), ("tables", "{id}.csv", "table.rst")):
+    if CONTENTS and (STUDY.results / folder).is_dir():
+        SHOWN += [report(str(STUDY.results / folder), patterns=[pattern], category=CONTENTS.category,
+                         subcategory=folder.capitalize(), labels=CONTENTS.labels,
+                         caption=os.path.join(workflow.basedir, "workflow/report", caption))]
 
 
 wildcard_constraints:

@@ -1,0 +1,56 @@
+"""`snakemake --report`: one page with the figures and tables of the last report, whole or partial."""
+
+import json
+import re
+from pathlib import Path
+
+from conftest import Workspace
+from factories import write_results
+
+from qablate.analysis import make_report
+
+
+def files_of(page: Path) -> dict[str, dict]:
+    """Everything the page holds, by path."""
+    found = re.search(r"var results = (\{.*?\});?\s*</script>", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def categories_of(page: Path) -> dict[str, dict[str, list[str]]]:
+    found = re.search(r"var categories = (\{.*?\});?\s*</script>", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def test_figures_and_tables_with_captions_categories_and_labels(tiny: Workspace) -> None:
+    study = tiny.study
+    write_results(study, study.cells[:3])
+    without = tiny.snakemake("progress", "--report", "empty.html")
+    assert without.code == 0, without.text
+    assert files_of(tiny.folder / "empty.html") == {}
+    make_report(study, partial=True)
+    run = tiny.snakemake("--report", "page.html")
+    assert run.code == 0, run.text
+    shown = files_of(tiny.folder / "page.html")
+    folders = {path.relative_to(tiny.folder).as_posix() for ending in ("figures/*.png", "tables/*.csv")
+               for path in study.results.glob(ending)}
+    assert set(shown) == folders and len(folders) > 30
+    table = shown["results/tables/adding_by_length.csv"]
+    assert table["labels"] == {"number": "6", "title": "Adding Problem: test MSE by length"}
+    assert "Smaller is better. Mean over seeds" in table["caption"]
+    assert "<p>Every planned cell" not in shown["results/tables/missing_cells.csv"]["caption"]
+    assert "--check" in shown["results/tables/datasets.csv"]["caption"]
+    assert "system-message" not in str([item["caption"] for item in shown.values()])     # of reStructuredText
+    figure = shown["results/figures/length_adding_problem.png"]
+    assert figure["caption"].startswith("<p>Small points are runs") and figure["data_uri"].startswith("data:image/png")
+    found = categories_of(tiny.folder / "page.html")
+    assert {"Overview", "Coverage", "Adding Problem", "Files and datasets", "Data behind the tables"} <= set(found)
+    assert set(found["Adding Problem"]) == {"Figures", "Tables"}
+
+    assert len(tiny.snakemake("-n").cells) == 1     # what is shown makes nothing run and holds nothing up
+    write_results(study)
+    assert tiny.snakemake("--cores", "1").code == 0
+    assert "Nothing to be done" in tiny.snakemake("-n").text
+    assert tiny.snakemake("progress", "--report", "partial.html").code == 0
+    assert set(files_of(tiny.folder / "partial.html")) == folders
