@@ -116,7 +116,8 @@ def render(template, found):
     environment = jinja2.Environment(loader=jinja2.PackageLoader("qablate.analysis", "templates"), trim_blocks=True,
                                      lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     findings = Findings(tuple(found))
-    return environment.get_template(template).render(groups=findings.groups, questions=findings.questions)
+    return environment.get_template(template).render(
+        groups=findings.groups, questions=findings.questions, controls=[], controls_complete=False)
 
 
 @pytest.mark.parametrize("text", [

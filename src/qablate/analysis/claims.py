@@ -5,6 +5,7 @@ decided in `qablate.analysis.evaluation`; nothing here looks at results.
 """
 
 import functools
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -122,13 +123,22 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Control:
+    """Cells that must be complete before the report may speak of an advantage: arm, task, length, replicate of each."""
+
+    settles: str
+    cells: tuple[tuple[str, str, int, int], ...]
+
+
+@dataclass(frozen=True)
 class Claims:
-    """A checked claims file: tasks, family sizes, defaults, pairs by name, and claims by id in file order."""
+    """A checked claims file: tasks, family sizes, defaults, claims by id in file order, controls by name."""
 
     tasks: Mapping[str, TaskGrid]
     families: Mapping[str, int]
     defaults: Defaults
     claims: Mapping[str, Claim]
+    controls: Mapping[str, Control]
 
     def margin(self, claim: Claim) -> float:
         """Margin of a claim on the benefit scale of its task; per doubling of the length for a slope."""
@@ -169,10 +179,18 @@ def parse_claims(content: Mapping[str, Any]) -> Claims:
         {name: family["size"] for name, family in content["families"].items()},
         Defaults(**{key: value for key, value in raw_defaults.items() if key not in ("scope", "attributes_to")}),
         {record["id"]: _claim(record, content) for record in expanded},
+        {name: Control(control["settles"], tuple(_control_cells(control, content["tasks"])))
+         for name, control in content["controls"].items()},
     )
     _check_families(claims, content["families"])
     _check_members(claims)
     return claims
+
+
+def _control_cells(control: Mapping[str, Any], tasks: Mapping[str, Any]) -> Iterator[tuple[str, str, int, int]]:
+    for task in control["tasks"]:
+        grid = {**_look_up(tasks, task, "tasks"), **control}
+        yield from itertools.product(control["arms"], (task,), grid["lengths"], grid["replicates"])
 
 
 @functools.cache

@@ -25,6 +25,8 @@ DATA = {
     "summary": "Numbers of the running text",
     "claims": "Claims and their verdicts",
     "claim_details": "Values behind the claims",
+    "power": "What would settle the open claims, and what it costs",
+    "controls": "How far the controls are",
 }
 """Titles of the tables that are written as CSV only."""
 DATA_SECTION = "Data behind the tables"

@@ -19,6 +19,7 @@ from qablate.analysis.claims import Claim, Claims, Pair, Scale, Weights
 from qablate.analysis.statistics import Floats, mean_estimate
 from qablate.catalog import model_info
 from qablate.errors import QablateError
+from qablate.importing.goldens import published_parameters
 from qablate.study import Study
 
 SMALLEST_MSE, LARGEST_MSE = 1e-8, 1 / 6
@@ -164,15 +165,27 @@ class Evidence:
         return [(arm, Key(self.model(arm), task, length, seed)) for task in claim.tasks for arm in claim.arms
                 for length in self.claims.tasks[task].lengths for seed in self.seeds(claim, task)]
 
-    def provisional(self, claim: Claim) -> bool:
-        """Whether a planned cell is neither complete nor diverged nor given up in the plan."""
-        return any(not self.observations.get(key, Observation()).usable and key not in self.plan.given_up
-                   for _, key in self.planned(claim))
+    def missing(self, claim: Claim) -> tuple[Key, ...]:
+        """The planned cells that are neither complete nor diverged nor given up in the plan."""
+        return tuple(key for _, key in self.planned(claim)
+                     if not self.observations.get(key, Observation()).usable and key not in self.plan.given_up)
+
+    def controls(self) -> pd.DataFrame:
+        """How far the controls of the claims file are: `control`, `settles`, `cells`, and `complete` ones of them."""
+        return pd.DataFrame([{"control": name, "settles": control.settles, "cells": len(control.cells),
+                              "complete": sum(self.of(*cell).usable for cell in control.cells)}
+                             for name, control in self.claims.controls.items()])
 
     def runs_of(self, arm: str, task: str) -> list[Observation]:
         """All usable observations of an arm on a task."""
         column = self.column(arm, task, self.claims.tasks[task].replicates)
         return [seen for row in column.seen for seen in row if seen.usable]
+
+    def foreseen(self, arm: str, task: str) -> list[Observation]:
+        """What is known of the size and chunks of an arm before any run of it: those of a published model, no tags."""
+        sizes = [n for (model, of_task, _), n in published_parameters().items()
+                 if (model, of_task) == (self.model(arm), task)]
+        return [Observation(n_trainable=n, n_total=n, chunk=model_info(arm).chunk) for n in sizes]
 
     def column(self, arm: str, task: str, seeds: tuple[int, ...]) -> "Column":
         """All planned observations of one arm on one task, collected once."""
@@ -326,7 +339,7 @@ def confounded(evidence: Evidence, claim: Claim, factor: str | None) -> list[str
         return []
     reasons = []
     for plus, minus in counterparts(claim):
-        one, two = ([*evidence.runs_of(arm, claim.task)] for arm in (plus, minus))
+        one, two = (evidence.runs_of(arm, claim.task) or evidence.foreseen(arm, claim.task) for arm in (plus, minus))
         if not one or not two:
             continue      # named as missing already
         sizes = [seen.n_trainable for seen in (*one, *two)]

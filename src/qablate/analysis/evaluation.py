@@ -43,6 +43,7 @@ class ClaimResult:
 
     `flags`: `provisional`, `depends_on_failed_cells`, `detectable_below_margin`, `seed_dependent`,
     `member_unadjusted`. `blocks_for_power` is the number of blocks that would detect the margin with power .8.
+    `missing` are the planned cells, of a joint claim those of its members, that have no usable result.
     """
 
     claim: Claim
@@ -55,6 +56,7 @@ class ClaimResult:
     inputs: tuple[str, ...]
     scale: str
     member_verdicts: Mapping[str, str]
+    missing: tuple[Key, ...] = ()
 
     @property
     def provisional(self) -> bool:
@@ -232,9 +234,8 @@ def _result(material: Material, claim: Claim, outcome: Outcome, adjusted: Adjust
             members: Mapping[str, ClaimResult]) -> ClaimResult:
     claims, defaults = material.claims, material.claims.defaults
     size = claims.families[claim.family]
-    provisional = material.evidence.provisional(claim) or any(members[key].provisional for key in claim.members)
-    if claim.kind in ("reference", "bookkeeping", "not_estimable"):
-        provisional = False      # they wait for no cell
+    missing = [*material.evidence.missing(claim), *(cell for key in claim.members for cell in members[key].missing)]
+    provisional = bool(missing)      # claims about solvers and totals have no arms, so they wait for no cell
     verdicts = {key: members[key].verdict for key in claim.members}
     if claim.composite:
         verdict = decide_composite(claim, outcome, adjusted, size, list(verdicts.values()), provisional, defaults)
@@ -249,7 +250,8 @@ def _result(material: Material, claim: Claim, outcome: Outcome, adjusted: Adjust
                                                      material.evidence.planned(claim)))
     return ClaimResult(claim, outcome, adjusted, size, verdict, tuple(flags),
                        _needed(claim, outcome, max(size, 1), defaults), tuple(filter(None, inputs)),
-                       claims.tasks[claim.task].scale.name if claim.task else "", verdicts)
+                       claims.tasks[claim.task].scale.name if claim.task else "", verdicts,
+                       tuple(dict.fromkeys(missing)))
 
 
 def depends_on_failed(claim: Claim, outcome: Outcome, verdict: str) -> bool:
@@ -276,9 +278,13 @@ def _flags(claims: Claims, claim: Claim, outcome: Outcome, adjusted: Adjusted, v
 
 
 def _needed(claim: Claim, outcome: Outcome, size: int, defaults: Defaults) -> int | None:
-    """Blocks for power .8 at the margin in a family of this size; pairs and slopes have other units, so none."""
+    """Blocks for power .8 at the margin in a family of this size; pairs and slopes have other units, so none.
+
+    A candidate of several must pass the Holm correction among them too.
+    """
     if outcome.units != "blocks" or claim.kind == "slope" or math.isnan(outcome.sd) or math.isnan(outcome.margin):
         return None
+    size *= max(1, len(claim.candidates))
     needed = blocks_for_power(outcome.sd, outcome.margin, defaults.alpha / size)
     return None if needed is None else max(needed, blocks_needed(size, defaults.alpha))
 

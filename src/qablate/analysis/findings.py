@@ -3,18 +3,26 @@
 Claims are written for the published study; on another grid they are not evaluated, and the report says so.
 """
 
+import difflib
+import functools
+import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from qablate.analysis.claims import CLAIMS_PATH, Claims, load_claims
+from qablate.analysis.contrasts import Evidence
 from qablate.analysis.evaluation import STATED_COLUMNS, ClaimResult, evaluate_claims, load_plan
+from qablate.analysis.hours import hours_by_device
+from qablate.analysis.power import Prices, Settlement, settlements
 from qablate.analysis.reproduction import Published, reported_rows
-from qablate.analysis.runs import CELL, Collection
+from qablate.analysis.runs import CELL, Collection, collect
 from qablate.analysis.sentences import answers, grouped
+from qablate.analysis.settling import as_json, details, power_row, table
+from qablate.errors import QablateError
 from qablate.study import Cell, Study, published_sha256
 
 VERDICTS = ("supported", "contradicted", "equivalent", "undecided", "descriptive", "not enough data")
@@ -27,34 +35,65 @@ PARAMETER_UNIT = 1000
 
 @dataclass(frozen=True)
 class Group:
-    """Claims under one heading: their number by verdict in words, those decided, ids of the others by reason.
+    """Claims under one heading: their number by verdict in words, those with enough data, ids of the others.
 
-    Items are those of `qablate.analysis.sentences.shown`; the others are those without enough data.
+    Items are those of `qablate.analysis.sentences.shown` with `to_settle`, what would decide them. The others are by
+    reason and what would settle them.
     """
 
     title: str
     counts: str
     items: list[dict[str, Any]]
-    decided: list[dict[str, Any]]
-    open: dict[str, list[str]]
+    tested: list[dict[str, Any]]
+    without: dict[tuple[str, str], list[str]]
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What the report says of claims: the results with questions and groups, or `note` why there are none."""
+    """What the report says of claims: the results with questions and groups, or `note` why there are none.
+
+    `power` says what would settle the open ones (`qablate.analysis.power`), at `prices`; `controls` how far the
+    controls are.
+    """
 
     results: tuple[ClaimResult, ...] = ()
     note: str = ""
+    power: tuple[Settlement, ...] = ()
+    prices: Prices | None = field(default=None, compare=False)
+    controls: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False)
 
     @property
     def questions(self) -> list[Group]:
         """The study's questions with the claims that answer them."""
-        return [_group(title, items) for title, items in answers(self.results) if items]
+        return [self._group(title, items) for title, items in answers(self.results) if items]
 
     @property
     def groups(self) -> list[Group]:
         """Every claim, by section."""
-        return [_group(title, items) for title, items in grouped(self.results)]
+        return [self._group(title, items) for title, items in grouped(self.results)]
+
+    @property
+    def controls_complete(self) -> bool:
+        """Whether every cell of every control is there."""
+        return bool(len(self.controls) and (self.controls["complete"] == self.controls["cells"]).all())
+
+    @functools.cached_property
+    def power_table(self) -> pd.DataFrame:
+        """One row an open claim: what would settle it, and the cost."""
+        return pd.DataFrame([power_row(settlement, self.prices) for settlement in self.power if self.prices])
+
+    def _group(self, title: str, items: Sequence[dict[str, Any]]) -> Group:
+        to_settle = {} if self.power_table.empty else dict(self.power_table[["id", "to_settle"]].to_numpy())
+        items = [{**item, "to_settle": to_settle.get(item["claim"].id, "")} for item in items]
+        found = Counter(item["verdict"] for item in items)
+        without: dict[tuple[str, str], list[str]] = {}
+        for item in items:
+            if item["verdict"] == "not enough data":
+                without.setdefault((item["reason_words"], item["to_settle"]), []).append(item["claim"].id)
+        counts = ", ".join(f"{found[verdict]} {'values only' if verdict == 'descriptive' else verdict}"
+                           for verdict in VERDICTS if found[verdict])
+        return Group(title, f"{len(items)} claims: {counts}", items,
+                     [item for item in items if item["verdict"] != "not enough data"], without)
 
 
 def find(collection: Collection) -> Findings:
@@ -65,9 +104,11 @@ def find(collection: Collection) -> Findings:
     if not belong(claims, collection.study):
         return Findings(note=OTHER_STUDY)
     pairs = pd.DataFrame([row for pair in collection.merged.pairs() for row in pair.rows()])
-    return Findings(tuple(evaluate_claims(
+    results = evaluate_claims(
         collection.runs, collection.study, claims, cells=collection.cells, pairs=None if pairs.empty else pairs,
-        plan=load_plan(), stated=stated_totals(collection))))
+        plan=load_plan(), stated=stated_totals(collection))
+    return Findings(tuple(results), "", tuple(settlements(claims, results)), Prices(hours_by_device(collection)),
+                    Evidence(claims, collection.runs, collection.cells).controls())
 
 
 def belong(claims: Claims, study: Study) -> bool:
@@ -104,13 +145,20 @@ def _counted_alike(published: Published, system: str, task: str) -> bool:
                                    if run.cell is not None and run.cell.task == task}
 
 
-def _group(title: str, items: Sequence[dict[str, Any]]) -> Group:
-    found = Counter(item["verdict"] for item in items)
-    without: dict[str, list[str]] = {}
-    for item in items:
-        if item["verdict"] == "not enough data":
-            without.setdefault(item["reason_words"], []).append(item["claim"].id)
-    counts = ", ".join(f"{found[verdict]} {'values only' if verdict == 'descriptive' else verdict}"
-                       for verdict in VERDICTS if found[verdict])
-    return Group(title, f"{len(items)} claims: {counts}", list(items),
-                 [item for item in items if item["verdict"] != "not enough data"], without)
+def report_power(study: Study, claim: str | None = None, as_programs_read: bool = False,
+                 device: str | None = None) -> str:
+    """What `qablate power` prints: all open claims as a table, one in detail, or either as JSON."""
+    findings = find(collect(study))
+    if findings.prices is None:
+        raise QablateError(findings.note.replace("`", ""))
+    prices = findings.prices.on(device) if device else findings.prices
+    by_id = {result.claim.id: result for result in findings.results}
+    if claim is not None and claim not in by_id:
+        close = "".join(f", did you mean '{name}'?" for name in difflib.get_close_matches(claim, by_id, 1))
+        raise QablateError(f"claim '{claim}': not in {CLAIMS_PATH}{close}")
+    chosen = [found for found in findings.power if claim in (None, found.result.claim.id)]
+    if as_programs_read:
+        return json.dumps([as_json(found, prices) for found in chosen], indent=2, allow_nan=False)
+    if claim is None:
+        return table(chosen, prices, len(by_id))
+    return details(chosen[0], prices) if chosen else f"{claim} is decided.\n{by_id[claim].sentence}"

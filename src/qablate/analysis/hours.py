@@ -18,9 +18,12 @@ def planning_device(collection: Collection) -> str:
     return str(declared or (named.iloc[0] if len(named) else "cpu"))
 
 
-def expected_hours(collection: Collection, cells: pd.DataFrame) -> pd.DataFrame:
-    """Return `hours`, `device` and `source` of each row of `cells`; hours are empty where nothing was measured."""
-    device, config = planning_device(collection), collection.study.config
+def expected_hours(collection: Collection, cells: pd.DataFrame, device: str | None = None) -> pd.DataFrame:
+    """Return `hours`, `device` and `source` of each row of `cells`; hours are empty where nothing was measured.
+
+    On the planning device, or another one.
+    """
+    device, config = device or planning_device(collection), collection.study.config
     n_items, limit = config["data"]["n_samples"], config["training"]["max_epochs"]
     table = _costs(collection, device, n_items)
     epochs = collection.runs.dropna(subset="epochs").groupby(["model", "task"])["epochs"].median().to_dict()
@@ -32,6 +35,14 @@ def expected_hours(collection: Collection, cells: pd.DataFrame) -> pd.DataFrame:
                      "device": device if estimate else None, "source": estimate.source if estimate else None})
     frame = pd.DataFrame(rows, columns=["hours", "device", "source"], index=cells.index)
     return frame.astype({"hours": "float64"})
+
+
+def hours_by_device(collection: Collection) -> dict[str, pd.DataFrame]:
+    """Hours of one cell of each `model, task, length` on every device of the cost table, the planning device first."""
+    kinds = collection.cells[["model", "task", "length"]].drop_duplicates()
+    table = CostTable.read() if COSTS_PATH.exists() else CostTable(())
+    devices = dict.fromkeys([planning_device(collection), *sorted({row.device for row in table.rows})])
+    return {device: kinds.assign(hours=expected_hours(collection, kinds, device)["hours"]) for device in devices}
 
 
 def _costs(collection: Collection, device: str, n_items: int) -> CostTable:

@@ -76,12 +76,14 @@ class Material:
 class Outcome:
     """What was measured for one claim.
 
-    `value` is the estimate on the benefit scale (per doubling of length for slopes); `n` counts `units`. `supports`
+    `value` is the estimate on the benefit scale (per doubling of length for slopes), `error` its standard error; `n`
+    counts `units`. `supports`
     and `opposes` hold the conditions beside the p values. `direct` is the verdict of a kind without a test. `reasons`
     say why there is not enough data. `details` are rows for the table of details.
     """
 
     value: float = math.nan
+    error: float = math.nan
     ci90: Interval = UNBOUNDED
     ci95: Interval = UNBOUNDED
     sd: float = math.nan
@@ -119,7 +121,7 @@ def directed(claim: Claim, estimate: Estimate, p: float, margin: float) -> Outco
     signed = DIRECTION[claim.hypothesis] * estimate.value
     ci95, tost = estimate.interval(0.95), estimate.tost(margin)
     apart = ci95.low > 0 or ci95.high < 0
-    outcome = Outcome(estimate.value, estimate.interval(0.90), ci95, p=p, tost=tost, margin=margin,
+    outcome = Outcome(estimate.value, estimate.error, estimate.interval(0.90), ci95, p=p, tost=tost, margin=margin,
                       n=int(estimate.df + 1))
     if claim.hypothesis == "equivalent":
         return replace(outcome, p_for=tost, p_against=p, supports=True, opposes=apart and abs(signed) >= margin)
@@ -209,9 +211,9 @@ def any_beats_all(material: Material, claim: Claim) -> Outcome:
     weights = {best: 1.0, rival: -1.0}
     estimate = mean_estimate(blocks.values(weights))
     against = max(found[3] for found in worst.values())
-    outcome = replace(outcome, value=value, ci90=estimate.interval(0.90), ci95=estimate.interval(0.95),
-                      p=min(p, against), p_for=min(adjusted), p_against=against, supports=True, opposes=True,
-                      sd=_sd(blocks.values(weights)), best=best,
+    outcome = replace(outcome, value=value, error=estimate.error, ci90=estimate.interval(0.90),
+                      ci95=estimate.interval(0.95), p=min(p, against), p_for=min(adjusted), p_against=against,
+                      supports=True, opposes=True, sd=_sd(blocks.values(weights)), best=best,
                       values={"candidate": best, "closest_rival": rival,
                               "not_separable": ", ".join(_not_separable(blocks, claim, seed))})
     filled = evidence.matched(claim, fill_failed=True)
@@ -252,8 +254,8 @@ def chance(material: Material, claim: Claim) -> Outcome:
         return _with_blocks(Outcome(margin=margin, units="test items"), blocks, reasons)
     ci95 = proportion_interval(hits, items)
     ci90 = proportion_interval(hits, items, 0.90)
-    outcome = Outcome(hits / items - null, Interval(ci90.low - null, ci90.high - null),
-                      Interval(ci95.low - null, ci95.high - null), n=items, units="test items",
+    outcome = Outcome(hits / items - null, ci90=Interval(ci90.low - null, ci90.high - null),
+                      ci95=Interval(ci95.low - null, ci95.high - null), n=items, units="test items",
                       p=chance_p(hits, items, null), p_for=chance_p(hits, items, null), supports=True,
                       tost=chance_tost(hits, items, null, margin), margin=margin,
                       values={"hits": hits, "items": items, "accuracy": hits / items, "null": null,

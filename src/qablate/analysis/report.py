@@ -113,15 +113,19 @@ def _write_tables(collection: Collection, tables: Mapping[str, Table], facts: Ma
         table.write_csv(folder)
     frames = {"runs": collection.runs, "shares_by_run": shares(collection.complete_runs, collection.study),
               "summary": pd.DataFrame(facts.items(), columns=["name", "value"])}
+    if findings.results:
+        frames |= {"power": findings.power_table, "controls": findings.controls}
     data = [write_frame(folder / f"{name}.csv", frame) for name, frame in frames.items()]
     return data + (write_claims(findings.results, folder) if findings.results else [])
 
 
 def _claims_context(findings: Findings) -> dict[str, Any]:
     """The claims for the templates; a QablateError names a phrase that no report may hold."""
-    context = {"questions": findings.questions, "groups": findings.groups, "claims_note": findings.note}
+    context = {"questions": findings.questions, "groups": findings.groups, "claims_note": findings.note,
+               "controls": findings.controls.to_dict("records"), "controls_complete": findings.controls_complete}
     for name in ("questions.md.j2", "claims.md.j2"):
-        require_wording(_environment().get_template(name).render(context), findings.results)
+        require_wording(_environment().get_template(name).render(context), findings.results,
+                        findings.controls_complete)
     return context
 
 

@@ -8,14 +8,14 @@ the definitions that the tests hold these functions against. Sums over all patte
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
 Floats = NDArray[np.float64]
 MAX_PATTERNS = 1 << 20
@@ -26,6 +26,7 @@ ROUNDING = 1e-10
 ALPHA = 0.05
 MOST_BLOCKS = 10_000
 CERTAIN = 10.0
+QUANTILES = (np.arange(500) + 0.5) / 500
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def sign_flip_p(d: ArrayLike, seed: int = 0) -> float:
 
 def smallest_sign_flip_p(n: int) -> float:
     """Smallest two-sided p that n blocks can give: 2 / 2^n."""
-    return min(1.0, 2.0 / 2**n)
+    return min(1.0, 2.0 ** (1 - n))
 
 
 def blocks_needed(family_size: int, alpha: float = ALPHA) -> int:
@@ -100,7 +101,7 @@ def _twice_smaller_tail(sums: Floats, observed: float, room: float, extra: int) 
 
 def smallest_slope_p(n_lengths: int, n_replicates: int) -> float:
     """Smallest two-sided p of a slope test: 2 / (k!)^r."""
-    return min(1.0, 2.0 / float(math.factorial(n_lengths)) ** n_replicates)
+    return min(1.0, 2.0 * float(math.factorial(n_lengths)) ** -n_replicates)
 
 
 @dataclass(frozen=True)
@@ -195,20 +196,63 @@ def chance_tost(k: int, n: int, null: float, margin: float) -> float:
 
 def accuracy_needed(n: int, tail: float, null: float = 0.5) -> float:
     """Smallest accuracy k / n with P(X >= k) <= tail under the null proportion."""
-    hits = np.arange(n + 1)
-    tails = special.bdtrc(hits - 1, n, null)      # P(X >= k) for k >= 1
-    tails[0] = 1.0
-    return float(hits[tails <= tail][0] / n)
+    return (int(binom.isf(tail, n, null)) + 1) / n      # the smallest k - 1 with P(X > k - 1) <= tail, and one
+
+
+def accuracy_power(n: int, tail: float, null: float, accuracy: float) -> float:
+    """Probability that n items of this true accuracy reach `accuracy_needed`."""
+    return float(binom.sf(round(accuracy_needed(n, tail, null) * n) - 1, n, accuracy))
+
+
+def accuracy_equivalence_power(n: int, level: float, null: float, margin: float) -> float:
+    """Probability that `chance_tost` declares a model at exactly `null` equivalent to it within the margin."""
+    least = round(accuracy_needed(n, level, null - margin) * n)
+    most = n - round(accuracy_needed(n, level, 1 - null - margin) * n)
+    return max(0.0, float(binom.cdf(most, n, null) - binom.cdf(least - 1, n, null)))
+
+
+def t_power(df: float, shift: float, alpha: float = ALPHA) -> float:
+    """Power of a two-sided t test where the true value lies `shift` standard errors from the null value."""
+    critical = special.stdtrit(df, 1 - alpha / 2)
+    if shift - critical > CERTAIN:      # where the noncentral t underflows
+        return 1.0
+    # P(T < -critical) as the upper tail of the mirrored distribution: scipy's lower tail is NaN far out
+    return float(2 - special.nctdtr(df, shift, critical) - special.nctdtr(df, -shift, critical))
+
+
+def tost_power(df: float, shift: float, level: float = ALPHA) -> float:
+    """Power of `Estimate.tost` where the true value is 0 and the margin is `shift` true standard errors wide.
+
+    The mean, over the distribution of the estimated standard error, of what a known one would give.
+    """
+    errors = np.sqrt(special.gammaincinv(df / 2, QUANTILES) * 2 / df)      # in units of the true one
+    room = shift - float(special.stdtrit(df, 1 - level)) * errors
+    return float(np.mean(np.maximum(2 * special.ndtr(room) - 1, 0)))
 
 
 def mean_power(n: int, effect: float, alpha: float = ALPHA) -> float:
     """Power of the two-sided one-sample t test with n values at an effect in units of their SD."""
-    critical = special.stdtrit(n - 1, 1 - alpha / 2)
-    shift = effect * math.sqrt(n)
-    if shift - critical > CERTAIN:      # where the noncentral t underflows
-        return 1.0
-    # P(T < -critical) as the upper tail of the mirrored distribution: scipy's lower tail is NaN far out
-    return float(2 - special.nctdtr(n - 1, shift, critical) - special.nctdtr(n - 1, -shift, critical))
+    return t_power(n - 1, effect * math.sqrt(n), alpha)
+
+
+def smallest_where(holds: Callable[[int], bool], low: int, high: int) -> int | None:
+    """The smallest integer from low to high at which a condition holds that stays true once it is; None if none.
+
+    Steps double until it holds, for the condition may be dear to check at large numbers.
+    """
+    if holds(low):
+        return low
+    step = 1
+    while low + step < high and not holds(low + step):
+        low, step = low + step, 2 * step
+    if low + step < high:
+        high = low + step
+    elif not holds(high):
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
 
 
 def blocks_for_power(sd: float, margin: float, alpha: float = ALPHA, power: float = 0.8) -> int | None:
@@ -217,15 +261,9 @@ def blocks_for_power(sd: float, margin: float, alpha: float = ALPHA, power: floa
     At least the blocks that the exact test needs for alpha; None if over 10,000 are needed.
     """
     least = max(2, blocks_needed(1, alpha))
-    if not sd > 0 or mean_power(least, margin / sd, alpha) >= power:
+    if not sd > 0:
         return least
-    low, high = least, MOST_BLOCKS
-    if margin <= 0 or mean_power(high, margin / sd, alpha) < power:
-        return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if mean_power(middle, margin / sd, alpha) >= power else (middle, high)
-    return high
+    return smallest_where(lambda n: mean_power(n, margin / sd, alpha) >= power, least, MOST_BLOCKS)
 
 
 def seed_of(text: str) -> int:
