@@ -3,9 +3,14 @@
 import pandas as pd
 
 from qablate.analysis.ceilings import references, selection_floors, shares
-from qablate.analysis.formats import Format, fixed, percent, significant
+from qablate.analysis.formats import METRIC_NAMES, Format, fixed, percent, significant
 from qablate.analysis.runs import Collection
 from qablate.analysis.table import Column, Content, number, text
+from qablate.catalog import task_info
+
+SOLVERS = {"linear": "ridge on the tables", "table ridge": "ridge on products of table entries",
+           "plug in": "threshold on the plug-in Phi of the tables"}
+"""What the solvers of Forrelation do (`qablate.tasks.solvers.forrelation_solvers`)."""
 
 
 def floors_and_ceilings(collection: Collection) -> Content:
@@ -19,8 +24,10 @@ def floors_and_ceilings(collection: Collection) -> Content:
         table = table.merge(values.rename(columns={"value": f"L{length}", "n": f"L{length}_datasets"}), on=keys,
                             how="left")
         table[f"L{length}_state"] = _unplanned(collection, table, length)
-    return Content(table, (text("task", "task"), text("metric", "metric"), text("model", "model"), text("role", "role"),
-                           text("reference", "reference"), *_by_length(lengths, significant)))
+    table["title"], table["metric_name"] = _titles(table["task"]), table["metric"].map(METRIC_NAMES)
+    table["words"] = table["reference"].replace(SOLVERS)
+    return Content(table, (text("task", "title"), text("metric", "metric_name"), text("model", "model"),
+                           text("role", "role"), text("reference", "words"), *_by_length(lengths, significant)))
 
 
 def shares_of_way(collection: Collection) -> Content:
@@ -39,7 +46,8 @@ def shares_of_way(collection: Collection) -> Content:
         table[f"L{length}_n"] = found["count"].fillna(0).astype(int).to_numpy()
         table[f"L{length}_planned"] = len(collection.seeds)
         table[f"L{length}_state"] = _unplanned(collection, table, length, "no run")
-    return Content(table, (text("task", "task"), text("model", "model"), *(
+    table["title"] = _titles(table["task"])
+    return Content(table, (text("task", "title"), text("model", "model"), *(
         Column(f"L {length}", f"L{length}", percent, n=f"L{length}_n", planned=f"L{length}_planned",
                state=f"L{length}_state") for length in lengths)))
 
@@ -56,6 +64,10 @@ def floors_of_selection(collection: Collection) -> Content:
         number("mean best of 9 runs", "best_of_9", fixed(4)),
         number("mean best of 108 runs", "best_of_108", fixed(4)),
     ))
+
+
+def _titles(tasks: pd.Series) -> list[str]:
+    return [task_info(task).title for task in tasks]
 
 
 def _by_length(lengths: list[int], show: Format) -> list[Column]:

@@ -60,7 +60,8 @@ def _kinds(collection: Collection, task: str, key: str) -> list[dict[str, object
         rows.append({
             key: kind, "task": task, "title": task_info(task).title, "metric": METRIC_NAMES[metric],
             "mean": means.mean() if enough else math.nan, "sd": means.std() if enough else math.nan,
-            "lowest": means.min(), "highest": means.max(), "models": ", ".join(means.index), "n_models": len(ids),
+            "lowest": means.min(), "highest": means.max(), "models": ", ".join(means.index) or None,
+            "n_models": len(ids),
             "blocks": len(of_kind.groupby(["length", "seed"])), "n": len(of_kind), "runs": runs, "planned": planned,
             "coverage": runs / planned, "few": runs / planned < LEAST_COVERAGE,
             "state": "" if enough else _why_no_mean(runs, list(means.index)),
@@ -75,7 +76,7 @@ def _why_no_mean(runs: int, models: list[str]) -> str:
 
 
 def scaling(collection: Collection, task: str) -> Content:
-    """One row a model: metric at both ends, change, slope of its logarithm, markers a step, block size."""
+    """One row a model: metric at both ends, change, slope of its logarithm, markers a step, chunk."""
     metric = task_info(task).metric
     runs = collection.complete_runs
     runs = runs[(runs["task"] == task) & runs[metric].notna()]
@@ -91,15 +92,14 @@ def scaling(collection: Collection, task: str) -> Content:
         table["markers_first"], table["markers_last"] = float(markers) / lengths[0], float(markers) / lengths[-1]
         density = (number("markers per step, shortest", "markers_first", significant),
                    number("markers per step, longest", "markers_last", significant))
-    table.insert(1, "shortest", lengths[0])
-    table.insert(2, "longest", lengths[-1])
+    ends = {f"L{lengths[0]}": table.pop("first"), f"L{lengths[-1]}": table.pop("last")}
+    table = table.assign(**ends)
     show = METRIC_FORMATS[metric]
     return Content(table, (
-        text("model", "model"), number("shortest L", "shortest", whole), number("longest L", "longest", whole),
-        Column("at shortest", "first", show, state="state"), Column("at longest", "last", show, state="state"),
-        number("seeds", "n"), Column("change, percent", "change", signed(1), state="change_state"),
+        text("model", "model"), *(Column(key.replace("L", "at L "), key, show, state="state") for key in ends),
+        number("seeds with both", "n"), Column("change, %", "change", signed(1), state="change_state"),
         Column("slope", "slope", signed(3), sd="slope_sd", state="slope_state"),
-        number("seeds of the slope", "slope_n"), *density, number("block size", "chunk", whole),
+        number("seeds of the slope", "slope_n"), *density, number("chunk", "chunk", whole),
     ))
 
 

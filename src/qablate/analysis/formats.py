@@ -37,6 +37,13 @@ def signed(digits: int) -> Format:
     return show
 
 
+def change(value: float, digits: int = 3) -> str:
+    """Write a difference: sign and significant digits, a whole number as such; zero has no sign."""
+    if float(value).is_integer():
+        return f"{value:+,.0f}" if value else "0"
+    return ("+" if value > 0 else "") + significant(value, digits)
+
+
 def percent(value: float) -> str:
     """Write a share as percent, one decimal: 0.5 is `50.0 %`."""
     return f"{100 * value:.1f} %"

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from qablate.analysis.formats import signed, significant
+from qablate.analysis.formats import METRIC_NAMES, change, significant
 from qablate.analysis.runs import Collection
 from qablate.analysis.systems import by_itself
-from qablate.analysis.table import Content, number, text
+from qablate.analysis.table import Column, Content, number, text
 from qablate.catalog import MODELS, model_info, task_info
 from qablate.importing import Verdict
 from qablate.importing.goldens import published_parameters
@@ -276,12 +276,22 @@ def reproduction(collection: Collection) -> Content:
     order = table["verdict"].map({DIFFERS: 0, EQUAL: 1, CANNOT: 2})
     table = table.iloc[order.argsort(kind="stable")].reset_index(drop=True)
     return Content(table, (
-        text("system", "system"), text("table there", "table"), text("model", "model"), text("task", "task"),
-        text("L", "length"), text("metric", "metric"), text("printed", "printed"),
-        number("recomputed", "recomputed", functools.partial(significant, digits=4)), number("n", "n"),
-        number("n there", "reported_n"), number("difference", "difference", signed(4)), text("verdict", "verdict"),
-        text("remark", "remark"),
+        text("system", "system"), Column("table there", "table", _words, numeric=False), text("model", "model"),
+        Column("task", "task", _words, numeric=False), text("L", "length"),
+        Column("value", "metric", _words, numeric=False), text("printed", "printed"),
+        number("recomputed", "recomputed", _number), number("n", "n"), number("n there", "reported_n"),
+        number("difference", "difference", change), text("verdict", "verdict"), text("remark", "remark"),
     ))
+
+
+def _words(name: str) -> str:
+    """An id as words: `test_mse_mean` is `test MSE mean`."""
+    found = METRIC_NAMES.get(name) or " ".join(name.split("_"))
+    return found.replace(" mse", " MSE").replace(" r2", " R²")
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else significant(value, 4)
 
 
 def reproduction_summary(collection: Collection) -> Content:
@@ -295,6 +305,7 @@ def reproduction_summary(collection: Collection) -> Content:
     counts["values"] = counts[["equal", "differs", "cannot"]].sum(axis=1)
     counts.loc[len(counts)] = ["total", "", *counts[["equal", "differs", "cannot", "values"]].sum()]
     return Content(counts, (
-        text("system", "system"), text("table there", "table"), number("values", "values"), number(EQUAL, "equal"),
+        text("system", "system"), Column("table there", "table", _words, numeric=False), number("values", "values"),
+        number(EQUAL, "equal"),
         number(DIFFERS, "differs"), number(CANNOT, "cannot"),
     ), n_foot=1)

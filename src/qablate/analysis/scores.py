@@ -5,7 +5,7 @@ import pandas as pd
 from qablate.analysis.formats import METRIC_FORMATS, Format, fixed, integer, percent, signed, whole
 from qablate.analysis.references import NAMES, baseline_by_length, model_ceiling
 from qablate.analysis.runs import Collection
-from qablate.analysis.summary import by_length, common_blocks, common_mean, wide
+from qablate.analysis.summary import WORDS, by_length, common_blocks, common_mean, wide
 from qablate.analysis.table import Column, Content, number, score, text
 from qablate.catalog import Parameter, model_info, task_info
 
@@ -104,7 +104,7 @@ def per_seed(collection: Collection, task: str) -> Content:
         diverged = (of_seed["state"] == "diverged").reindex(keys)
         value = of_seed[metric].reindex(keys)
         rows[f"seed{seed}"] = value.mask(diverged).to_numpy()
-        words = of_seed["state"].str.replace("_", " ").reindex(keys)
+        words = of_seed["state"].map(WORDS).reindex(keys)
         rows[f"seed{seed}_state"] = words.where(value.isna() | diverged).to_numpy()
     seeds = [Column(f"seed {seed}", f"seed{seed}", show, state=f"seed{seed}_state") for seed in collection.seeds]
     return Content(rows, (text("model", "model"), number("L", "length", whole), *seeds, score("mean", "all", show)))
@@ -154,5 +154,5 @@ def _with_baseline_row(collection: Collection, task: str, table: pd.DataFrame) -
 
 def _share_state(ceiling: float | None, state: object) -> str:
     if ceiling is None:
-        return "does not bind"
+        return "none"
     return "" if pd.isna(state) else str(state)

@@ -7,7 +7,7 @@ from qablate.analysis.runs import Collection
 PARTS = ("mean", "sd", "n", "planned", "diverged", "state")
 WORDS = {"missing": "missing", "checkpoint": "in training", "failed": "failed", "stale": "stale",
          "unreadable": "unreadable", "diverged": "diverged", "done": "not recorded", "no_improvement": "not recorded",
-         "partial": "not recorded", "selected_on_test": "selected on test", "no_score": "cut off",
+         "partial": "not recorded", "selected_on_test": "selected on test", "no_score": "no score",
          "quarantined": "quarantined", "rejected": "rejected"}
 
 

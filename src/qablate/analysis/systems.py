@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from qablate.analysis.formats import percent, significant, whole
+from qablate.analysis.formats import METRIC_NAMES, change, percent, significant, whole
 from qablate.analysis.runs import CELL, Collection
 from qablate.analysis.table import Content, number, text
 from qablate.catalog import task_info
@@ -97,11 +97,14 @@ def cross_system(collection: Collection) -> Content:
     ]
     columns = [*CELL, "metric", "system_a", "value_a", "system_b", "value_b", "difference", "used", "remark"]
     table = pd.DataFrame(rows, columns=columns)
+    table["title"] = [task_info(task).title for task in table["task"]]
+    table["metric_name"] = table["metric"].map(METRIC_NAMES)
+    remark = [text("remark", "remark")] if table["remark"].any() else []
     return Content(table, (
-        text("model", "model"), text("task", "task"), number("L", "length", whole), number("seed", "seed", whole),
-        text("metric", "metric"), text("system", "system_a"), number("value", "value_a", significant),
+        text("model", "model"), text("task", "title"), number("L", "length", whole), number("seed", "seed", whole),
+        text("metric", "metric_name"), text("system", "system_a"), number("value", "value_a", significant),
         text("other system", "system_b"), number("its value", "value_b", significant),
-        number("difference", "difference", significant), text("used", "used"), text("remark", "remark"),
+        number("difference", "difference", change), text("used", "used"), *remark,
     ))
 
 

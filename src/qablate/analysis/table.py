@@ -58,7 +58,7 @@ class Column:
 
     def _value_text(self, value: Any, row: Mapping[str, Any]) -> str:
         spread = row[self.sd] if self.sd else None
-        return self.show(value) if pd.isna(spread) else f"{self.show(value)} ± {self.show(spread)}"
+        return self.show(value) if pd.isna(spread) else f"{self.show(value)} ± {self.show(spread).lstrip('+')}"
 
     def _notes(self, row: Mapping[str, Any]) -> list[str]:
         notes = []

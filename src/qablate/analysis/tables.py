@@ -51,7 +51,7 @@ COMPARED = ("Each model's mean over the blocks (length and seed) that every mode
             "model never stands for its kind. Runs, planned and coverage count all cells of the kind; ")
 SCALING = ("Means at both ends over the seeds that have both; the change is of these, unrounded. The slope is that of "
            "log score on log length by least squares, for each seed that has every length and positive scores, its "
-           "mean ± the sample standard deviation. The block size is the number of steps that a model reads as one.")
+           "mean ± the sample standard deviation. The chunk is the number of steps that a model reads as one.")
 NO_SCORE = "No run has a score that may enter a mean."
 REPRODUCTION = ("Published runs only, of the system named, as many as the document's value rests on; a mean over "
                 "other runs is no reproduction. Equal means equal when rounded as printed, for a lower bound that it "
@@ -68,8 +68,10 @@ ENTRIES = (
     Entry("3", "completion", "Completion by model", coverage.completion,
           "Finished of planned cells for each task, then the model's cells by state."),
     Entry("4", "missing_cells", "Cells without a result that stands", coverage.missing_cells,
-          "A stale result was made with other settings, an unreadable one is no valid result file. Hours by seconds "
-          "per epoch and epochs of results at hand, else of the cost table (the CSV says which); they are an estimate.",
+          "No score: the file was cut off before its test score. Selected on test: the epoch was chosen on the test "
+          "items, which is no honest score. Quarantined: made with other data. Rejected: breaks a rule of the import. "
+          "Stale: made with other settings. Unreadable: no valid result file. Hours by seconds per epoch and epochs "
+          "of results at hand, else of the cost table (the CSV says which); they are an estimate.",
           when_empty="Every planned cell is finished."),
     Entry("4a", "hours_left", "Hours that are left", coverage.hours_left,
           "The estimates of the table above, added; cells of unknown cost are not in the sum.",
@@ -90,7 +92,7 @@ ENTRIES = (
           f"Larger is better; predicting the training mean has zero. {MEANS} {COMMON}", "selective_copy"),
     Entry("7b", "selective_ceiling", "Selective Copy: share of the chunk ceiling", scores.selective_ceiling,
           "The ceiling is the best R² of a model that does not know the order of the steps inside a chunk, E[occupied "
-          "chunks] over markers; it does not bind models that see this order. Position accuracy is the share of "
+          "chunks] over markers; models that see this order have none. Position accuracy is the share of "
           "outputs within a tenth of the target, sequence accuracy the share of items with all outputs so; both are "
           "means over the common blocks.", "selective_copy"),
     Entry("8", "forrelation_overview", "Forrelation: accuracy beside the majority rate", scores.forrelation_overview,
@@ -121,8 +123,9 @@ ENTRIES = (
       for letter, task in zip("abc", ("adding_problem", "selective_copy", "forrelation"), strict=True)),
     Entry("15a", "references", "Floors, marks and ceilings", bounds.floors_and_ceilings,
           "In the task's own metric. Floor: a constant prediction. Mark: what one part of the task is worth. Ceiling: "
-          "everything that the task, or a model that cannot tell the steps inside a chunk apart, allows. Solvers of "
-          "Forrelation are measured on the published datasets, all other values are closed forms."),
+          "everything that the task, or a model that cannot tell the steps inside a chunk apart, allows. For "
+          "Forrelation the mean test accuracy of three solvers on the published datasets, by the two tables of values "
+          "that a sequence fills in; all other values are closed forms."),
     Entry("15b", "shares", "Share of the way from floor to ceiling", bounds.shares_of_way,
           "Mean over seeds; zero at the floor, whole at the ceiling, negative below the floor. The ceiling is the "
           "model's own where it has one; a task without a known ceiling is left out. n stands where runs are missing; "

@@ -246,7 +246,9 @@ def _equal_lengths(values: Mapping[str, Any]) -> None:
     lengths = {key: len(history[key]) for key in HISTORY}
     epochs = values.get("epochs_trained", lengths["epochs"])
     if any(n != epochs for n in lengths.values()):
-        found = ", ".join(f"{key} {n}" for key, n in lengths.items() if n != epochs)
+        same = len(set(lengths.values())) == 1
+        found = f"{lengths['epochs']} in every list" if same else ", ".join(
+            f"{key} {n}" for key, n in lengths.items() if n != epochs)
         raise Refused("rejected", "history_lengths", f"expected {epochs} entries (epochs_trained), found {found}")
 
 

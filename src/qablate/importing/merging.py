@@ -232,6 +232,7 @@ def _why_not(verdict: Verdict) -> str:
     """`nersc: known only without a test score (name.json)`: why a file does not finish its cell."""
     reason = {
         "selected_on_test": "known only with a score selected on its test items",
+        "forrelation_v1": "quarantined, made with the data that give their labels away (forrelation_v1)",
         "truncated": "known only without a test score (the file was cut off)" if verdict.status == "partial" else "",
     }.get(verdict.reason, "")
     told = reason or f"{verdict.status}, {verdict.reason}" + (f": {verdict.detail}" if verdict.detail else "")

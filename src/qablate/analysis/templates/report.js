@@ -9,7 +9,7 @@ for (const button of document.querySelectorAll("th button")) {
     const numeric = header.classList.contains("number");
     const body = header.closest("table").tBodies[0];
     const key = (row) => row.cells[place].dataset.sort;
-    const compare = (a, b) => (numeric ? Number(a) - Number(b) : a.localeCompare(b, "en"));
+    const compare = (a, b) => (numeric ? Number(a) - Number(b) : a.localeCompare(b, "en", { numeric: true }));
     const rows = [...body.rows].sort((a, b) => {
       if (key(a) === "" || key(b) === "") return (key(a) === "") - (key(b) === "");
       return (down ? -1 : 1) * compare(key(a), key(b));
