@@ -247,10 +247,22 @@ def test_a_finished_cell_stays_finished_whatever_the_queue_says(study, traces, s
 def test_without_a_queue_nothing_fails(study, squeue):
     assert (look(study).queue.reachable, look(study).queue.note) == (False, "")
     squeue.answers(code=1)
-    assert not look(study).queue.reachable and "squeue did not answer" in look(study).queue.note
+    assert (look(study).queue.reachable, look(study).queue.note) == (False, "queue unknown: exit code 1")
     squeue.answers(("1", "RUNNING", comment(study.cells[0])))
     assert not look(study, ask_slurm=False).queue.reachable
     assert look(study).queue.reachable
+
+
+@pytest.mark.parametrize(("last", "note"), [
+    ("squeue: fatal: Could not establish a configuration source", ""),    # programs are there, a cluster is not
+    ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)",
+     "queue unknown: Unable to contact slurm controller (connect failure)"),
+])
+def test_a_queue_that_cannot_be_asked_is_one_line_or_none(study, squeue, last, note):
+    squeue.program.write_text(f"#!/bin/sh\necho 'squeue: error: first' >&2\necho '{last}' >&2\nexit 1\n")
+    squeue.program.chmod(0o755)
+    assert (look(study).queue.reachable, look(study).queue.note) == (False, note)
+    assert len(note) <= 80
 
 
 def test_a_queue_that_prints_anything(study, squeue):

@@ -16,6 +16,9 @@ COMMENT = "rule_train_wildcards_{model}_{task}_{length}_{seed}"
 FORMAT = "%i|%T|%j|%r|%Z|%k"
 FIELDS = FORMAT.count("|") + 1
 TIMEOUT_S = 10.0
+NOT_SET_UP = "Could not establish a configuration source"
+"""What squeue says on a machine that has Slurm's programs but belongs to no cluster."""
+
 RUNNING = ("RUNNING", "CONFIGURING", "COMPLETING", "STAGE_OUT", "SIGNALING")
 WAITING = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SUSPENDED", "RESV_DEL_HOLD", "SPECIAL_EXIT")
 
@@ -33,7 +36,7 @@ class Job:
 class Queue:
     """Jobs by cell; `others` are jobs of this study's kind that belong to no cell of it (rules, other folders).
 
-    `reachable` is False where there is no squeue or it did not answer; `note` says the latter.
+    `reachable` is False where there is no Slurm or it did not answer; `note` says the latter.
     """
 
     jobs: dict[Cell, Job] = field(default_factory=dict)
@@ -51,11 +54,13 @@ def ask_queue(cells: Iterable[Cell], folder: Path | None = None) -> Queue:
     except FileNotFoundError:
         return Queue()
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Queue(note=f"squeue did not answer ({type(error).__name__})")
+        return Queue(note=f"queue unknown, squeue did not answer ({type(error).__name__})")
+    if done.returncode and NOT_SET_UP in done.stderr:
+        return Queue()
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        reason = lines[-1].removeprefix("squeue: ")[:100]
-        return Queue(note=f"squeue did not answer ({reason})")
+        reason = lines[-1].rpartition("error: ")[2].removeprefix("squeue: ")[:65]
+        return Queue(note=f"queue unknown: {reason}")
     return parse_queue(done.stdout, cells, folder or Path.cwd())
 
 
