@@ -13,6 +13,7 @@ from import_builders import FIXTURES, put, put_log, study_with, text_of
 from test_import_merge import METRIC, naive_merge, spread
 
 from qablate.analysis import make_report
+from qablate.analysis.coverage import missing_cells
 from qablate.analysis.reproduction import CANNOT, DIFFERS, EQUAL, Published, recompute, reported_rows
 from qablate.analysis.runs import collect
 from qablate.analysis.tables import make_tables
@@ -245,6 +246,17 @@ def test_a_folder_that_cannot_be_read_is_said(tmp_path):
     assert "systems.dgx.results" in make_report(study, partial=True).read_text(encoding="utf-8")
     with pytest.raises(QablateError, match=r"systems\.dgx\.results"):
         make_report(study, partial=False)
+
+
+def test_the_report_says_which_changed_setting_un_counts_a_cell(tmp_path):
+    study = study_with(tmp_path)
+    cell = Cell("1b", "adding_problem", 100, 2024)
+    put(tmp_path / "nersc", cell, text_of(study, cell))
+    before, after = (missing_cells(collect(study_with(tmp_path, **changes))).frame for changes in (
+        {}, {"model": {**study.config["model"], "d_state": 8}}))
+    assert (len(before), len(after)) == (395, 396)
+    row = after.set_index(["model", "task", "length", "seed"]).loc[("1b", "adding_problem", 100, 2024)]
+    assert row["state"] == "rejected" and "model.d_state is 16, the study has 8" in row["reason"]
 
 
 def test_leak_checks_are_those_of_the_file(tmp_path, monkeypatch, capsys):

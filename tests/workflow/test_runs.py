@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 
 from conftest import Workspace
@@ -18,6 +19,12 @@ def set_age(workspace: Workspace, seconds: float) -> None:
         os.utime(path, (then, then))
 
 
+def counted(workspace: Workspace, names: str) -> int:
+    """What the users type to see how far their study is."""
+    command = f"ls results/synthetic_benchmarks/{names} 2>/dev/null | wc -l"
+    return int(subprocess.run(command, shell=True, cwd=workspace.folder, capture_output=True, check=True).stdout)
+
+
 def test_finished_cells_are_never_trained_again(tiny: Workspace) -> None:
     study, copied = tiny.study, tiny.cell("1b", 1)
     write_results(study, [copied])
@@ -29,6 +36,8 @@ def test_finished_cells_are_never_trained_again(tiny: Workspace) -> None:
     assert set(first.cells) == set(study.cells) - {copied}  # its dataset was made for 3a all the same
     assert (result.stat().st_ino, result.stat().st_mtime_ns, result.read_bytes()) == before
     assert tiny.report.read_text() == "4 cells"
+    assert [counted(tiny, names) for names in ("*.json", "synthetic_1b_*.json", "synthetic_*_adding_problem_*.json",
+                                               "synthetic_2d_*.json")] == [4, 2, 4, 0]
     assert "training 1b_" in (tiny.folder / "results/logs/train/1b_adding_problem_L16_seed2.log").read_text()
 
     assert DONE in tiny.snakemake("--cores", "2").text
@@ -74,6 +83,7 @@ def test_results_that_no_longer_stand_are_moved_and_trained(tiny: Workspace) -> 
     assert "Traceback" not in real.text
     assert {study.state_of(cell).state for cell in (stale, broken, sound)} == {"done"}
     assert study.state_of(failing).state == "missing"
+    assert counted(tiny, "*.json") == 3     # the failed one is none of them, nor are the copies of those replaced
     kept = list((tiny.folder / "results/superseded").iterdir())
     assert {path.read_bytes() for path in kept} == old
     assert study.result_path(sound).stat().st_mtime_ns == untouched
