@@ -1,7 +1,9 @@
 """The written report: every number traceable to a CSV, honest when incomplete, the same bytes for the same results."""
 
 import csv
+import html
 import html.parser
+import itertools
 import json
 import math
 import re
@@ -294,6 +296,33 @@ def test_every_number_of_a_claim_is_in_its_row_of_the_csv(claimed):
     assert sum(len(STANDALONE.findall(line)) for line in [*lines, *rows]) > 500
     decided = next(row for row in known.values() if is_number(row["estimate"]))
     assert untraced("an effect of +0.98765", decided) == ["+0.98765"]
+
+
+def test_every_number_of_what_would_settle_a_claim_is_in_a_csv(claimed):
+    study, text, page = claimed
+    known = {row["id"]: row for row in rows_of(study.results / "tables" / "power.csv")}
+    lines, settled = text.split("\n## How to read this")[0].splitlines(), set()
+    for line, following in itertools.pairwise(lines):
+        if not following.startswith("  To settle: "):
+            continue
+        told = re.sub(r"\b\d[a-e](?:-\w+)?\b", "", following.removeprefix("  To settle: "))
+        for claim in [name for name in re.findall(r"`([^`]+)`", line) if name in known]:
+            row = known[claim]
+            assert following == f"  To settle: {row['to_settle']}."
+            values = [value for key, value in row.items() if key != "to_settle" and is_number(value)]
+            assert [n for n in STANDALONE.findall(told) if not any(rounds_to(n, v) for v in values)] == [], following
+            settled.add(claim)
+        assert html.escape(following.strip(), quote=False) in page
+    asked = {key for _, keys in QUESTIONS for key in keys}
+    assert settled == {key for key in known if key in asked and known[key]["to_settle"]} and len(settled) > 20
+
+
+def test_controls_are_counted_on_the_first_page(claimed):
+    study, text, _ = claimed
+    line = next(line for line in text.splitlines() if line.startswith("Controls that"))
+    for row in rows_of(study.results / "tables" / "controls.csv"):
+        assert f"{row['control'].replace('_', ' ')} {row['complete']} of {row['cells']}" in line
+    assert "chunk sweep 3 of 24" in line and line.endswith("about these twelve models only.")
 
 
 def test_counts_of_verdicts_are_those_of_the_csv(claimed):

@@ -53,6 +53,15 @@ def test_pairs_are_weighted_alike(claims_file):
     assert all(features.weights[arm] == pytest.approx(plain[arm]) for arm in plain)
 
 
+def test_controls_name_every_cell(claims_file):
+    cells = {name: len(set(control.cells)) for name, control in claims_file.controls.items()}
+    assert cells == {"chunk_sweep": 24, "classical_twins": 396, "no_entanglement": 198, "learning_rate": 36}
+    twins = {(arm, claim.task) for claim in claims_file.claims.values() for arm in claim.arms if "+" in arm}
+    assert twins <= {(arm, task) for control in claims_file.controls.values() for arm, task, *_ in control.cells}
+    seeds = {cell[3] for cell in claims_file.controls["learning_rate"].cells}
+    assert not seeds & set(claims_file.tasks["selective_copy"].replicates)
+
+
 def set_of(*keys, to):
     def change(content):
         place = content
@@ -73,6 +82,10 @@ def one_more_in_s_forr(content):
 
 
 WRONG = {
+    "control of an unknown task": (set_of("controls", "chunk_sweep", "tasks", to=["copying"]),
+                                   "controls.chunk_sweep.tasks.0: 'copying' is not allowed"),
+    "control that misspells": (set_of("controls", "chunk_sweep", "lenghts", to=[100]),
+                               "controls.chunk_sweep.lenghts: unknown key, did you mean 'lengths'?"),
     "id twice": (lambda c: c["claims"].append(dict(find(c, "FD01"))), "claim FD01: the id stands twice"),
     "unknown key": (set_of("P1-copy", "margn", to=0.1), "claim P1-copy: margn: unknown key, did you mean 'margin'?"),
     "unknown key of the file": (set_of("families2", to={}), "families2: unknown key, did you mean 'families'?"),

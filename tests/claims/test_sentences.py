@@ -7,9 +7,11 @@ import re
 import founding
 import jinja2
 import numpy as np
+import pandas as pd
 import pytest
-from synthetic import MODELS, QUANTUM_FEATURES, TWINS, claims, grid, study
+from synthetic import MODELS, QUANTUM_FEATURES, TWINS, claims, grid, row, study, without
 
+from qablate.analysis.contrasts import Evidence
 from qablate.analysis.evaluation import claims_table, evaluate_claims
 from qablate.analysis.findings import Findings
 from qablate.analysis.formats import fixed, significant, whole
@@ -60,13 +62,13 @@ def test_every_verdict_of_every_kind_has_a_template():
 def values_of(table):
     """Every number a sentence may print: the columns of the table after each declared rounding."""
     found = {}
-    for row in table.to_dict("records"):
+    for record in table.to_dict("records"):
         texts = set()
-        for value in row.values():
+        for value in record.values():
             if isinstance(value, (int, float, np.integer)) and not isinstance(value, bool) and math.isfinite(value):
                 texts |= {whole(value), significant(value, 2), significant(value, 3),
                           *(form for digits in (3, 4) for form in (fixed(digits)(value), f"{value:+.{digits}f}"))}
-        found[row["id"]] = texts
+        found[record["id"]] = texts
     return found
 
 
@@ -147,6 +149,19 @@ def test_advantage_needs_twins_general_claims_and_controls():
     assert not advantage_allowed(without_twin, controls_complete=True)
     assert forbidden_wording("a quantum advantage", found, controls_complete=True) == []
     assert forbidden_wording("1b outperforms 3b", found) == []
+
+
+def test_controls_are_complete_when_every_cell_of_them_is():
+    cells = {cell for control in claims().controls.values() for cell in control.cells}
+    runs = pd.DataFrame([row(arm.replace("+", "-"), task, length, seed, 0.5) for arm, task, length, seed in cells])
+    whole = Evidence(claims(), runs).controls()
+    assert Findings(controls=whole).controls_complete and whole["cells"].tolist() == [24, 396, 198, 36]
+    last = without(runs, model="3b-chunk64", seed=2026)
+    missing_one = Evidence(claims(), last).controls()
+    assert not Findings(controls=missing_one).controls_complete
+    assert missing_one.set_index("control")["complete"].to_dict()["chunk_sweep"] == 23
+    assert not Findings(controls=Evidence(claims(), runs.head(0)).controls()).controls_complete
+    assert not Findings().controls_complete
 
 
 def test_groups_hold_every_claim_and_questions_name_claims(results):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from qablate.analysis.evaluation import ClaimResult
 
 TESTED = ("mean_difference", "slope", "any_beats_all", "best_arm")
+JOINT = ("all_of", "any_of")
 COUNTED = ("threshold", "reference", "bookkeeping")
 REASON_WORDS = {
     "few_blocks": "too few matched blocks", "few_replicates": "too few replicates", "few_lengths": "too few lengths",
@@ -36,7 +37,8 @@ FLAG_WORDS = {
 _EFFECT = "{effect} (95% interval {low} to {high}, n = {n} {units}); p = {p}, after Holm {p_holm} in a family of {size}"
 _EQUAL = "{effect} (90% interval {low90} to {high90}, margin {margin}, n = {n} {units}); equivalence p = {p_tost}, " \
          "after Holm {p_tost_holm} in a family of {size}"
-_NOT_ENOUGH = "Not enough data: {reason}. {used} of {planned} {units} usable."
+_NOT_ENOUGH = "Not enough data: {reason}. {used} of {planned} {usable} usable."
+_JOINT = "of the members {counts}; p = {p}, after Holm {p_holm} in a family of {size}"
 _CHANCE = "accuracy {accuracy} against {null} for a constant prediction ({hits} of {n} test items, 95% interval " \
           "{low_accuracy} to {high_accuracy}); p = {p}, after Holm {p_holm} in a family of {size}"
 _OBSERVED = "{k} of {m} observed, {unobserved} unobserved"
@@ -63,13 +65,12 @@ TEMPLATES: Mapping[tuple[str, str], str] = {
     **{(kind, "not enough data"): f"Not enough data: {_OBSERVED}." for kind in (*COUNTED, "descriptive")},
     ("descriptive", "descriptive"): f"Values only: {_OBSERVED}.",
     ("not_estimable", "not enough data"): "Not enough data: {reason}; needed are the models {needs}.",
-    **{("all_of", verdict): f"{verdict.capitalize()}: {{counts}}; p = {{p}}, after Holm {{p_holm}}."
-       for verdict in ("supported", "contradicted", "undecided", "equivalent")},
-    ("all_of", "not enough data"): "Not enough data: {reason}; {counts}.",
-    ("any_of", "supported"): "Supported by {best}: {counts}; p = {p}, after Holm {p_holm}.",
-    **{("any_of", verdict): f"{verdict.capitalize()}: {{counts}}; p = {{p}}, after Holm {{p_holm}}."
-       for verdict in ("undecided", "equivalent")},
-    ("any_of", "not enough data"): "Not enough data: {reason}; {counts}.",
+    **{("all_of", verdict): f"{verdict.capitalize()}: {_JOINT}."
+       for verdict in ("supported", "contradicted", "undecided")},
+    ("any_of", "supported"): f"Supported by {{best}}: {_JOINT}.",
+    ("any_of", "undecided"): f"Undecided: {_JOINT}.",
+    **{(kind, "equivalent"): "Equivalent within the margin: of the members {counts}." for kind in JOINT},
+    **{(kind, "not enough data"): "Not enough data: {reason}; of the members {counts}." for kind in JOINT},
 }
 """Sentence by (kind, verdict). Numbers are those of the claims table after the rounding of `fields`."""
 
@@ -98,6 +99,7 @@ def fields(result: "ClaimResult") -> dict[str, str]:
         "margin": _shown(fixed(3), outcome.margin), "n": whole(outcome.n), "units": outcome.units,
         "p": _p(outcome.p), "p_holm": _p(min(adjusted.p_for, adjusted.p_against)), "p_tost": _p(outcome.tost),
         "p_tost_holm": _p(adjusted.tost), "size": whole(result.family_size or 1),
+        "usable": "blocks" if outcome.units == "pairs" else outcome.units,
         "reason": REASON_WORDS.get(result.reason, ""), "used": whole(outcome.n_used),
         "planned": whole(outcome.n_planned), "best": outcome.best, "rival": str(values.get("closest_rival", "")),
         "ties": str(values.get("not_separable", "")), "needs": str(values.get("needs", "")),
@@ -122,12 +124,12 @@ def _p(value: float) -> str:
 
 
 def _effect(result: "ClaimResult") -> str:
-    """The estimate with its scale; errors also as a factor."""
+    """The estimate with its scale; that of an error also as what the error is divided by."""
     value = result.outcome.value
     names = PER_DOUBLING if result.claim.kind == "slope" else UNITS
     text = f"{_shown(SCALE_FORMATS[result.scale], value)} in {names.get(result.scale, 'benefit')}"
     if result.scale == "neg_ln_mse" and math.isfinite(value):
-        text += f", a factor x{significant(math.exp(value))} in MSE"
+        text += f", the MSE divided by {significant(math.exp(value))}"
     return text
 
 
@@ -192,8 +194,6 @@ def require_wording(text: str, results: Iterable["ClaimResult"] = (), controls_c
     return text
 
 
-
-
 GROUPS = (
     ("Primary claims", ("P_", "S_", "S2-")), ("Claims about a factor in general", ("G_",)),
     ("Claims of the founding document", ("FD",)), ("Models against their classical counterparts", ("M_",)),
@@ -227,8 +227,12 @@ def shown(result: "ClaimResult") -> dict[str, Any]:
         "notes": [FLAG_WORDS[flag] for flag in result.flags],
         "fields": {"estimate": _shown(show, result.outcome.value),
                    "interval": f"{texts['low']} to {texts['high']}" if known else "–",
-                   "n": f"{texts['n']} {texts['units']}", "p_holm": texts["p_holm"] if known else "–"},
+                   "n": _units(result.outcome.n, result.outcome.units), "p_holm": texts["p_holm"] if known else "–"},
     }
+
+
+def _units(n: int, units: str) -> str:
+    return f"{whole(n)} {units.removesuffix('s') if n == 1 else units}"
 
 
 def grouped(results: Iterable["ClaimResult"]) -> list[tuple[str, list[dict[str, Any]]]]:
