@@ -190,7 +190,7 @@ def test_ceiling_shares(tmp_path):
     assert rows.loc["1c", "L100_ceiling"] == pytest.approx(0.4946, abs=5e-5)
     assert rows.loc["1b", "L100_share"] == pytest.approx(0.33 / 0.3960, abs=2e-4)
     assert rows.loc[["3b", "4a"], "L100_ceiling"].isna().all()
-    assert (rows.loc[["3b", "4a"], "L100_state"] == "none").all()
+    assert (rows.loc[["3b", "4a"], "L100_state"] == "no ceiling").all()
 
 
 def test_parameters_are_those_of_the_records(tmp_path):

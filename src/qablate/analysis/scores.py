@@ -154,5 +154,5 @@ def _with_baseline_row(collection: Collection, task: str, table: pd.DataFrame) -
 
 def _share_state(ceiling: float | None, state: object) -> str:
     if ceiling is None:
-        return "none"
+        return "no ceiling"
     return "" if pd.isna(state) else str(state)

@@ -92,7 +92,7 @@ ENTRIES = (
           f"Larger is better; predicting the training mean has zero. {MEANS} {COMMON}", "selective_copy"),
     Entry("7b", "selective_ceiling", "Selective Copy: share of the chunk ceiling", scores.selective_ceiling,
           "The ceiling is the best R² of a model that does not know the order of the steps inside a chunk, E[occupied "
-          "chunks] over markers; models that see this order have none. Position accuracy is the share of "
+          "chunks] over markers; models that see this order have no such ceiling. Position accuracy is the share of "
           "outputs within a tenth of the target, sequence accuracy the share of items with all outputs so; both are "
           "means over the common blocks.", "selective_copy"),
     Entry("8", "forrelation_overview", "Forrelation: accuracy beside the majority rate", scores.forrelation_overview,
