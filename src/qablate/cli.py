@@ -163,13 +163,14 @@ def _status(options: argparse.Namespace) -> int:
 def _add_report(commands: Any) -> None:
     parser = _command(commands, "report", _report, "Write tables, figures and the combined report.")
     parser.add_argument("--partial", action="store_true", help="from what exists: progress_report.md")
+    parser.add_argument("--pdf", action="store_true", help="figures as PDF, too")
 
 
 def _report(options: argparse.Namespace) -> int:
     from qablate.analysis import make_report
 
     study = _study(options)
-    print(make_report(study, options.partial, _jobs(study) if options.partial else None))
+    print(make_report(study, options.partial, _jobs(study) if options.partial else None, options.pdf))
     return 0
 
 

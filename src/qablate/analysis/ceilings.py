@@ -15,7 +15,7 @@ import pandas as pd
 
 from qablate.analysis.references import model_ceiling
 from qablate.analysis.statistics import selection_floor
-from qablate.study import Study, published_sha256
+from qablate.study import DatasetSpec, Study, published_sha256
 from qablate.tasks.solvers import position_readout_limit
 
 SOLVER_COLUMNS = ("solver", "task", "length", "seed", "score")
@@ -32,11 +32,26 @@ def known_datasets() -> pd.DataFrame:
     One row a dataset and solver: `SOLVER_COLUMNS`, `dataset_sha256`, `n_test`, `test_positives`. The scores are those
     of `qablate.tasks.solvers.solver_accuracies`.
     """
-    text = resources.files("qablate").joinpath("goldens/forrelation_solvers.csv").read_text(encoding="utf-8")
-    rows = [{**row, "length": int(row["length"]), "seed": int(row["seed"]), "score": float(row["score"]),
-             "n_test": int(row["n_test"]), "test_positives": int(row["test_positives"])}
+    return _solver_scores("forrelation_solvers.csv", ("n_test", "test_positives"))
+
+
+@functools.cache
+def scores_by_training_size() -> pd.DataFrame:
+    """The same solvers on the same datasets with the first `n_train` of the training items, all of them last.
+
+    One row a dataset, solver and size: `SOLVER_COLUMNS`, `dataset_sha256`, `n_train`.
+    """
+    fewer = _solver_scores("forrelation_training_sizes.csv", ("n_train",))
+    whole = known_datasets().drop(columns=["n_test", "test_positives"])
+    sizes = [DatasetSpec("forrelation", row.length, row.seed).split_sizes[0] for row in whole.itertuples()]
+    return pd.concat([fewer, whole.assign(n_train=sizes)], ignore_index=True)
+
+
+def _solver_scores(name: str, counts: tuple[str, ...]) -> pd.DataFrame:
+    text = resources.files("qablate").joinpath("goldens", name).read_text(encoding="utf-8")
+    rows = [{**row, "score": float(row["score"]), **{key: int(row[key]) for key in ("length", "seed", *counts)}}
             for row in csv.DictReader(text.splitlines())]
-    return pd.DataFrame(rows, columns=[*SOLVER_COLUMNS, "dataset_sha256", "n_test", "test_positives"])
+    return pd.DataFrame(rows, columns=[*SOLVER_COLUMNS, "dataset_sha256", *counts])
 
 
 def references(study: Study) -> pd.DataFrame:
@@ -79,12 +94,25 @@ def _selective(study: Study, length: int) -> Iterator[dict[str, Any]]:
 def _forrelation(study: Study, length: int) -> Iterator[dict[str, Any]]:
     yield _row("test_acc", "one class predicted", "floor", 0.5)
     known = known_datasets()
-    ours = {study.dataset("forrelation", length, seed).identity_json for seed in study.config["seeds"]}
-    known = known[known["dataset_sha256"].isin({published_sha256().get(identity) for identity in ours})]
+    known = known[known["dataset_sha256"].isin(_forrelation_sha256(study, length))]
     for solver, role in (("linear", "mark"), ("table_ridge", "mark"), ("plug_in", "ceiling")):
         scores = known[known["solver"] == solver]["score"]
         if len(scores):
             yield _row("test_acc", solver.replace("_", " "), role, float(scores.mean()), n=len(scores))
+
+
+def _forrelation_sha256(study: Study, length: int) -> set[str]:
+    """Hashes of the study's Forrelation datasets of one length that are published ones."""
+    ours = {study.dataset("forrelation", length, seed).identity_json for seed in study.config["seeds"]}
+    return {published_sha256()[identity] for identity in ours if identity in published_sha256()}
+
+
+def solvers_of_study(study: Study) -> pd.DataFrame:
+    """Rows of `scores_by_training_size` on the study's own Forrelation datasets."""
+    known = scores_by_training_size()
+    lengths = study.config["tasks"].get("forrelation", {}).get("lengths", ())
+    return known[known["dataset_sha256"].isin({sha for length in lengths
+                                               for sha in _forrelation_sha256(study, length)})]
 
 
 def selection_floors(n_items: int, repetitions: int = 20_000) -> pd.DataFrame:

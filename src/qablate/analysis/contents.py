@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from qablate.analysis.figure import SUFFIXES, Figure
+from qablate.analysis.figure import Figure
 from qablate.analysis.table import Table, write_frame
 from qablate.files import sha256_of
 
@@ -48,10 +48,11 @@ class Item:
 def items(tables: Iterable[Table], figures: Iterable[Figure], data: Iterable[Path],
           sections: Mapping[str, str]) -> list[Item]:
     """List tables, figures and the CSV files behind them; `sections` maps their ids to headings of the report."""
-    found = [Item(f"tables/{table.file_name}", "table", table.id, table.number, table.title, table.caption,
+    found = [Item(f"tables/{table.file_name}", "table", table.id, table.number, table.title,
+                  table.caption if len(table.content.frame) else table.when_empty,
                   sections.get(table.id, DATA_SECTION)) for table in tables]
     found += [Item(f"figures/{figure.id}.{suffix}", "figure", figure.id, "", figure.title, figure.caption,
-                   sections.get(figure.id, DATA_SECTION)) for figure in figures for suffix in SUFFIXES]
+                   sections.get(figure.id, DATA_SECTION)) for figure in figures for suffix in figure.suffixes]
     found += [Item(f"tables/{path.name}", "data", path.stem, "", DATA.get(path.stem, path.stem)) for path in data]
     return [*found, Item(f"tables/{NAME}", "data", Path(NAME).stem, "", "The files of this report")]
 

@@ -12,29 +12,30 @@ from qablate.analysis.style import look
 from qablate.analysis.table import write_frame
 from qablate.files import write_atomic
 
-SUFFIXES = ("png", "svg", "csv")
-"""Endings of the files that every figure is written to."""
 MAX_EMBEDDED_SVG = 400_000
 """Bytes above which the HTML report embeds the PNG instead: curves of hundreds of runs."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """What a figure function returns: the canvas and the frame it was drawn from."""
+    """What a figure function returns: the canvas, the frame it was drawn from, and what the caption says besides."""
 
     canvas: Canvas
     frame: pd.DataFrame
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A written figure: title, caption, its bytes and where they stand."""
+    """A written figure: title, caption, its bytes and the suffixes of its files; or the reason why there is none."""
 
     id: str
     title: str
-    caption: str
-    png: bytes
-    svg: bytes
+    caption: str = ""
+    png: bytes = b""
+    svg: bytes = b""
+    reason: str = ""
+    suffixes: tuple[str, ...] = ()
 
     @property
     def data_uri(self) -> str:
@@ -43,18 +44,22 @@ class Figure:
         return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def write_figure(folder: Path, figure_id: str, title: str, caption: str, drawing: Drawing) -> Figure:
-    """Render a drawing and write `ID.png`, `ID.svg` and `ID.csv` below `folder`; equal input gives equal bytes."""
-    png, svg = _render(drawing.canvas, "png"), _render(drawing.canvas, "svg")
-    write_atomic(folder / f"{figure_id}.png", png)
-    write_atomic(folder / f"{figure_id}.svg", svg)
+def write_figure(folder: Path, figure_id: str, title: str, caption: str, drawing: Drawing, pdf: bool = False) -> Figure:
+    """Render a drawing and write `ID.png`, `ID.svg`, `ID.csv` and, if asked for, `ID.pdf` below `folder`.
+
+    Equal input gives equal bytes.
+    """
+    rendered = {kind: _render(drawing.canvas, kind) for kind in ("png", "svg", *(["pdf"] if pdf else []))}
+    for kind, content in rendered.items():
+        write_atomic(folder / f"{figure_id}.{kind}", content)
     write_frame(folder / f"{figure_id}.csv", drawing.frame)
-    return Figure(figure_id, title, caption, png, svg)
+    return Figure(figure_id, title, " ".join(filter(None, (caption, drawing.note))), rendered["png"], rendered["svg"],
+                  suffixes=(*rendered, "csv"))
 
 
 def _render(canvas: Canvas, kind: str) -> bytes:
     buffer = io.BytesIO()
-    metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+    metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}[kind]
     with look():
         canvas.savefig(buffer, format=kind, metadata=metadata, facecolor="white")
     return buffer.getvalue()

@@ -1,65 +1,123 @@
-"""The report's figures in order: title, caption, and the function that draws each from the collected runs."""
+"""The report's figures in order: title, caption, and the function that draws each.
+
+A caption says what the points and bars are and which runs they rest on; a drawing may add its numbers.
+"""
 
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from qablate.analysis.agreement import has_pairs, system_agreement
+from qablate.analysis.agreement import system_agreement
+from qablate.analysis.basis import Basis, lay_basis
 from qablate.analysis.curves import learning_curves, length_curves
+from qablate.analysis.diagnostics import forrelation_diagnostics
+from qablate.analysis.effects import controls_ladder, equivalence_strip, factor_forest, placement
 from qablate.analysis.figure import Drawing, Figure, write_figure
+from qablate.analysis.findings import NO_FILE, Findings
 from qablate.analysis.maps import score_map, state_map
+from qablate.analysis.ranking import performance_profiles, rank_diagram
 from qablate.analysis.runs import Collection
 from qablate.analysis.style import look
+from qablate.analysis.tradeoffs import pareto
 from qablate.catalog import task_info
 
-SCORE_CAPTION = ("Mean test score over seeds; n where planned runs are missing. The colour is the share of the way "
-                 "from the baseline (majority rate, or training mean predicted) to a perfect score; for the Adding "
-                 "Problem it is logarithmic and full at a ten-thousandth of the baseline. Hatched: no score.")
-STATE_CAPTION = "One square a seed, seeds ascending from left to right; the legend counts the cells."
-AGREEMENT_CAPTION = ("One point a cell and two results of it: the primary test metric of one against the other, which "
-                     "are equal on the line. Copies of one run and scores selected on test items are left out.")
-LEARNING_CAPTION = ("Validation of every run, mean training curve over seeds (with dropout on); the point is the epoch "
-                    "whose weights were tested.")
-LENGTH_CAPTION = ("Small points are runs, large points and lines means over seeds, shifted sideways a little so that "
-                  "models do not cover each other. Diverged runs are left out.")
+SCORES = ("Mean test score over seeds and n, the runs behind it; diverged runs are not among them. The colour is the "
+          "share of the way from the baseline to the reference solver in benefit: -ln MSE (the solver's error counts "
+          "as the smallest told apart), R², accuracy. Where no solver's score is known a perfect one is taken. "
+          "Hatched: no score.")
+STATES = "One square a seed, seeds ascending from left to right; the legend counts the cells."
+LENGTHS = ("Small points are runs, large points means over seeds with a 95 % t interval, both on the scale of the "
+           "claims: a mean error is a geometric mean; a run worse than the baseline, or diverged, stands at it. "
+           "Every seed with a result enters; models are shifted sideways a little, intervals may run over the edge. "
+           "The solver knows the task; a chunk ceiling binds models that lose the order inside a chunk.")
+LEARNING = ("Every run: validation solid, training dotted (with dropout on); the point is the epoch whose weights were "
+            "tested.")
+PROFILES = ("Share of a model's runs above a score, a step for every run of the blocks (length and seed) that all models "
+            "drawn share, n of them (models and blocks are chosen so that most runs remain); shaded: 95 % band for the whole curve. Score: share of the way from "
+            "baseline to reference solver in benefit. A diverged run counts as the baseline.")
+RANKS = ("Mean rank over the blocks (length and seed) that all models drawn share, best left; ties share their rank. "
+         "Models and blocks are chosen so that most runs remain. A bar joins neighbours no two of which differ by Wilcoxon's signed ranks after Holm over all pairs. "
+         "Describes these models; no claim rests on it.")
+FOREST = ("Estimate and 95 % t interval of each factor's contrast over matched blocks (length and seed, n of them) or, "
+          "in general, over the matched pairs of models; grey: smaller than the margin. Positive: quantum, or the "
+          "first named, is better. Beside it n and the verdict of the claim, or why it has no verdict.")
+PLACEMENT = ("Difference of each model to the classical one of its architecture over the blocks that both have (their "
+             "number beside the point), with a 95 % t interval; the classical model stands at zero on the left. Grey: "
+             "smaller than the margin. Intervals may run over the edge.")
+PARETO = ("Mean score over the blocks (length and seed) that all models drawn share, n of them, against the mean "
+          "of trainable parameters and of seconds of training in the same blocks; for errors the geometric mean. The "
+          "line joins models that no other beats at lower cost.")
+AGREEMENT = ("One point a cell with two honest results: one against the other, equal on the line; and the second minus "
+             "the first in benefit against their mean. Line: mean offset with its 95 % t interval over cells; dashed: "
+             "limits between which 95 % of the offsets would lie. Copies of one run are left out.")
+STRIP = ("Difference of each quantum model to its classical counterpart over the blocks that both have, with a 90 % t "
+         "interval, in units of the task's margin (linear around zero, logarithmic beyond). Inside the grey band the "
+         "two are equivalent within the margin.")
+LADDER = ("Control minus quantum model as trained, block by block (small points) and as mean with a 95 % t interval "
+          "over the blocks that both have. Grey: smaller than the margin.")
+DIAGNOSTICS = ("Test accuracy of solvers and models (means over seeds) against length; of solvers against the number "
+               "of training items; and training against validation accuracy of every run at its chosen epoch.")
+CAPTIONS: dict[str, tuple[str, str, Callable[[Basis], Drawing | str]]] = {
+    "system_agreement": ("Cells that were trained more than once", AGREEMENT, system_agreement),
+    "factor_forest": ("Factors: estimates in two scopes", FOREST, factor_forest),
+    "equivalence_strip": ("Models against their classical counterparts: equivalence", STRIP, equivalence_strip),
+    "placement": ("Placement of the quantum part by architecture", PLACEMENT, placement),
+    "pareto": ("Score against size and time", PARETO, pareto),
+    "performance_profiles": ("Performance profiles", PROFILES, performance_profiles),
+    "rank_diagram": ("Ranks over blocks", RANKS, rank_diagram),
+    "controls_ladder": ("Controls of the quantum circuit", LADDER, controls_ladder),
+}
+NOT_MEASURED = {
+    "gradient_variance": ("Variance of gradients at initialisation", "gradients are stored in no result, and no "
+                          "command measures them"),
+}
+"""Figures without a source of data, and why."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A figure before it is drawn."""
+    """A figure before it is drawn; drawing gives a reason instead where there is nothing to draw."""
 
     id: str
     title: str
     caption: str
-    draw: Callable[[Collection], Drawing]
+    draw: Callable[[], Drawing | str]
 
 
-def entries(collection: Collection) -> Iterator[Entry]:
-    """Yield the figures of a study: two maps, agreement if there is any, two figures for each of its tasks."""
-    yield Entry("score_map", "Scores of all models", SCORE_CAPTION, score_map)
-    yield Entry("state_map", "What is there and what is missing", STATE_CAPTION, state_map)
-    if has_pairs(collection):
-        yield Entry("system_agreement", "Cells that were trained more than once", AGREEMENT_CAPTION, system_agreement)
+def entries(collection: Collection, basis: Basis | None) -> Iterator[Entry]:
+    """Yield the figures of a study: maps, those over all tasks, those of each of its tasks.
+
+    Without a basis (no claims file) all but the map of states give that reason.
+    """
+    def drawn(draw: Callable[[Basis], Drawing | str]) -> Callable[[], Drawing | str]:
+        return functools.partial(draw, basis) if basis is not None else lambda: NO_FILE
+
+    yield Entry("score_map", "Scores of all models", SCORES, drawn(score_map))
+    yield Entry("state_map", "What is there and what is missing", STATES, functools.partial(state_map, collection))
+    for key, (title, caption, draw) in CAPTIONS.items():
+        yield Entry(key, title, caption, drawn(draw))
     for task in collection.tasks:
         title = task_info(task).title
-        yield Entry(f"length_{task}", f"{title}: score by length", LENGTH_CAPTION + _REFERENCES[task],
-                    functools.partial(length_curves, task=task))
-        yield Entry(f"learning_{task}", f"{title}: learning curves", LEARNING_CAPTION,
-                    functools.partial(learning_curves, task=task))
+        yield Entry(f"length_{task}", f"{title}: score by length", LENGTHS,
+                    drawn(functools.partial(length_curves, task=task)))
+        yield Entry(f"learning_{task}", f"{title}: learning curves", LEARNING,
+                    drawn(functools.partial(learning_curves, task=task)))
+    if "forrelation" in collection.tasks:
+        yield Entry("forrelation_diagnostics", "Forrelation: solvers, models, training and validation", DIAGNOSTICS,
+                    drawn(forrelation_diagnostics))
+    for key, (title, reason) in NOT_MEASURED.items():
+        yield Entry(key, title, "", functools.partial(str, reason))
 
 
-_REFERENCES = {
-    "forrelation": " Grey line: majority rate of the test split.",
-    "adding_problem": " Grey line: error of predicting the training mean.",
-    "selective_copy": " Grey line: predicting the training mean; dashed lines: the chunk ceiling of the models named.",
-}
-
-
-def write_figures(collection: Collection, folder: Path) -> dict[str, Figure]:
-    """Draw and write every figure below `folder`; return them by id."""
-    written = {}
+def write_figures(collection: Collection, findings: Findings, folder: Path, pdf: bool = False) -> dict[str, Figure]:
+    """Draw and write every figure below `folder`; return them by id, with a reason for those not drawn."""
+    written, basis = {}, lay_basis(collection, findings.results)
     with look():
-        for entry in entries(collection):
-            written[entry.id] = write_figure(folder, entry.id, entry.title, entry.caption, entry.draw(collection))
+        for entry in entries(collection, basis):
+            drawing = entry.draw()
+            if isinstance(drawing, str):
+                written[entry.id] = Figure(entry.id, entry.title, reason=drawing)
+            else:
+                written[entry.id] = write_figure(folder, entry.id, entry.title, entry.caption, drawing, pdf)
     return written

@@ -13,105 +13,108 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Patch, Rectangle
 
 from qablate.analysis import style
+from qablate.analysis.basis import Basis
+from qablate.analysis.contrasts import benefit
 from qablate.analysis.figure import Drawing
-from qablate.analysis.references import baseline_by_length
+from qablate.analysis.parts import banner, canvas, legend
 from qablate.analysis.runs import Collection
 from qablate.analysis.summary import by_length
 from qablate.catalog import model_info, task_info
 
-DECADES = 4.0
-"""Adding Problem: a test MSE this many decades below its baseline gets the full colour."""
-
 SHORT_METRIC = {"test_mse": "test MSE", "test_r2": "test R²", "test_acc": "accuracy"}
+FINISHED = ("done", "no_improvement", "diverged", "partial")
 
 
-def score_map(collection: Collection) -> Drawing:
-    """Models x (task, length): mean score printed, colour the share of the way from baseline to a perfect score."""
-    frame = score_frame(collection)
-    canvas, axes = _panels(collection, 4.2, bottom=0.75)
+def score_map(basis: Basis) -> Drawing:
+    """Models x (task, length): mean score and n, colour the share of the way from baseline to reference solver."""
+    collection, frame = basis.collection, score_frame(basis)
+    figure, axes = _panels(collection, 0.75 + 0.27 * len(collection.models))
     for axis, task in zip(axes, collection.tasks, strict=True):
-        axis.set_title(f"{task_info(task).title}\n{SHORT_METRIC[task_info(task).metric]}")
-    for axis, task in zip(axes, collection.tasks, strict=True):
+        axis.set_title(f"{task_info(task).title}\n{SHORT_METRIC[task_info(task).metric]}", fontsize=style.SMALL + 0.5)
         _score_panel(axis, collection, task, frame[frame["task"] == task])
-    _share_bar(canvas)
-    return Drawing(canvas, frame)
+    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), style.SHARE_MAP), ax=axes, location="bottom", shrink=0.5,
+                          aspect=30, pad=0.02)
+    bar.set_ticks([0, 1], labels=["baseline or worse", "reference solver"])
+    bar.ax.tick_params(length=0, labelsize=style.SMALL)
+    banner(figure, basis.missing())
+    return Drawing(figure, frame)
 
 
-def score_frame(collection: Collection) -> pd.DataFrame:
-    """One row a model, task and length: mean, n, planned, state, baseline and the share that the colour shows."""
+def score_frame(basis: Basis) -> pd.DataFrame:
+    """One row a model, task and length: mean, n, planned, state, the solver's score, the share that the colour shows.
+
+    The share is that of the mean's benefit, cut at 0 and 1.
+    """
     parts = []
-    for task in collection.tasks:
-        rows = by_length(collection, task, task_info(task).metric)
+    for task in basis.collection.tasks:
+        scale = basis.scale(task)
+        rows = by_length(basis.collection, task, scale.metric)
         rows.insert(0, "task", task)
-        rows["baseline"] = rows["length"].map(_baseline(collection, task))
-        rows["share"] = share_of_the_way(task, rows["mean"], rows["baseline"])
+        rows["solver"] = [basis.solvers[task, length] for length in rows["length"]]
+        rows["share"] = [basis.share(task, length, benefit(scale, mean)) if n else np.nan
+                         for length, mean, n in zip(rows["length"], rows["mean"], rows["n"], strict=True)]
+        rows["share"] = rows["share"].clip(0, 1)
         parts.append(rows)
     return pd.concat(parts, ignore_index=True)
 
 
-def _baseline(collection: Collection, task: str) -> pd.Series:
-    """The measured baseline per length, the nominal one where results hold none; zero for R2."""
-    known = baseline_by_length(collection, task)["mean"].astype("float64")
-    if task_info(task).metric == "test_r2":
-        return known * 0.0
-    return known.fillna(task_info(task).nominal_baseline)
-
-
-def share_of_the_way(task: str, score: pd.Series, baseline: pd.Series) -> pd.Series:
-    """Return 0 at the baseline or below and 1 at a perfect score (for MSE: `DECADES` decades below the baseline)."""
-    if task_info(task).larger_is_better:
-        share = (score - baseline.fillna(0.0)) / (1 - baseline.fillna(0.0))
-    else:
-        share = np.log10(baseline / score.clip(lower=1e-12)) / DECADES
-    return share.clip(0, 1)
-
-
 def state_map(collection: Collection) -> Drawing:
-    """Models x (task, length): one square a seed, its colour and hatch the state of the cell."""
-    legend_rows = -(-collection.cells["state"].nunique() // 3)
-    bottom = max(0.8, 0.52 + 0.17 * legend_rows)
-    canvas, axes = _panels(collection, 3.4 + bottom, bottom)
+    """Models x (task, length): one square a seed, its colour and hatch the state of the cell, or the system it ran on.
+
+    Finished cells have a shade a system where several systems have finished cells.
+    """
+    states = _state_looks(collection)
+    figure, axes = _panels(collection, 0.9 + 0.2 * len(collection.models) + 0.13 * -(-len(states) // 2))
     seeds = {seed: place for place, seed in enumerate(collection.seeds)}
     for axis, task in zip(axes, collection.tasks, strict=True):
+        axis.set_title(task_info(task).title, fontsize=style.SMALL + 0.5)
         cells = collection.cells[collection.cells["task"] == task]
         places = {length: place for place, length in enumerate(collection.lengths(task))}
         for cell in cells.to_dict("records"):
             left = places[cell["length"]] + (seeds[cell["seed"]] / len(seeds) - 0.5) * 0.9
-            _, colour, hatch = style.STATES[cell["state"]]
+            _, colour, hatch = states[_state_key(cell)]
             axis.add_patch(Rectangle((left, collection.models.index(cell["model"]) - 0.42), 0.9 / len(seeds), 0.84,
-                                     facecolor=colour, hatch=hatch, edgecolor="#888888", linewidth=0.4))
-    _state_legend(canvas, collection)
-    return Drawing(canvas, collection.cells)
+                                     facecolor=colour, hatch=hatch * 2, edgecolor="#888888", linewidth=0.3))
+    entries = [Patch(facecolor=colour, hatch=hatch * 2, edgecolor="#888888", linewidth=0.4, label=label)
+               for label, colour, hatch in states.values()]
+    legend(figure, entries, 2)
+    return Drawing(figure, collection.cells)
 
 
-def _state_legend(canvas: Canvas, collection: Collection) -> None:
-    counts = collection.cells["state"].value_counts()
-    entries = [Patch(facecolor=colour, hatch=hatch, edgecolor="#888888", label=f"{words} ({counts[state]})")
-               for state, (words, colour, hatch) in style.STATES.items() if state in counts]
-    canvas.legend(handles=entries, loc="lower center", ncols=min(3, len(entries)), columnspacing=1.2)
+def _state_key(cell: dict[str, Any]) -> tuple[str, str]:
+    """State of a cell, and the system of one finished as planned."""
+    return cell["state"], str(cell["system"]) if cell["state"] == "done" else ""
 
 
-def _panels(collection: Collection, height: float, bottom: float) -> tuple[Canvas, list[Axes]]:
-    """One panel a task, side by side, as wide as the task has lengths; models from top to bottom.
+def _state_looks(collection: Collection) -> dict[tuple[str, str], tuple[str, str, str]]:
+    """Words with count, colour and hatch of every state that occurs, in the order of the style file."""
+    keys = pd.Series([_state_key(cell) for cell in collection.cells.to_dict("records")])
+    counts = keys.value_counts()
+    systems = sorted(system for state, system in counts.index if state == "done")
+    looks = {}
+    for state, (words, colour, hatch) in style.STATES.items():
+        for _, system in sorted(key for key in counts.index if key[0] == state):
+            if system:
+                colour = style.SYSTEM_SHADES[min(systems.index(system), len(style.SYSTEM_SHADES) - 1)]
+                words = f"finished on {system}" if len(systems) > 1 else words
+            looks[state, system] = (f"{words} ({counts[state, system]})", colour, hatch)
+    return looks
 
-    `height` of the figure and the room `bottom` below the panels in inches.
-    """
+
+def _panels(collection: Collection, height: float) -> tuple[Canvas, list[Axes]]:
+    """One panel a task, side by side, as wide as the task has lengths; models from top to bottom."""
     widths = [len(collection.lengths(task)) for task in collection.tasks]
-    canvas = Canvas(figsize=(style.WIDE, height))
-    grid = canvas.add_gridspec(1, len(widths), width_ratios=widths, left=0.14, right=0.99, top=1 - 0.38 / height,
-                               bottom=bottom / height, wspace=0.08)
-    axes = [canvas.add_subplot(grid[0, place]) for place in range(len(widths))]
-    for axis, task in zip(axes, collection.tasks, strict=True):
+    figure, axes = canvas(height, 1, len(widths), width_ratios=widths)
+    for axis, task in zip(axes[0], collection.tasks, strict=True):
         lengths = collection.lengths(task)
         axis.set(xlim=(-0.5, len(lengths) - 0.5), ylim=(len(collection.models) - 0.5, -0.5), xlabel="length L")
-        axis.set_title(task_info(task).title)
-        axis.set_xticks(range(len(lengths)), [str(length) for length in lengths])
-        axis.set_yticks(range(len(collection.models)), _labels(collection) if axis is axes[0] else [])
+        axis.set_xticks(range(len(lengths)), [str(length) for length in lengths], fontsize=style.SMALL)
+        axis.set_yticks(range(len(collection.models)), _labels(collection) if axis is axes[0, 0] else [])
         axis.tick_params(length=0)
         axis.spines[:].set_visible(False)
         for place in _group_ends(collection):
             axis.axhline(place, color="#444444", linewidth=0.8)
-    return canvas, axes
+    return figure, list(axes[0])
 
 
 def _labels(collection: Collection) -> list[str]:
@@ -139,10 +142,8 @@ def _score_panel(axis: Axes, collection: Collection, task: str, rows: pd.DataFra
 
 def _write_score(axis: Axes, x: float, y: float, row: dict[str, Any], label: str) -> None:
     ink = "black" if row["share"] < 0.55 else "white"
-    few = row["n"] < row["planned"]
-    axis.text(x, y - (0.14 if few else 0), label, ha="center", va="center", color=ink, fontsize=7.5)
-    if few:
-        axis.text(x, y + 0.3, f"n = {row['n']}", ha="center", va="center", color=ink, fontsize=5.5)
+    axis.text(x, y - 0.12, label, ha="center", va="center", color=ink, fontsize=style.SMALL)
+    axis.text(x, y + 0.3, f"n {row['n']}", ha="center", va="center", color=ink, fontsize=style.TINY - 0.5)
 
 
 def compact(task: str, score: float) -> str:
@@ -152,10 +153,3 @@ def compact(task: str, score: float) -> str:
         return f"{mantissa}e{int(power)}"
     digits = 3 if task_info(task).metric == "test_mse" else 2
     return f"{score:.{digits}f}".replace("0.", ".", 1).replace("-", "−", 1)
-
-
-def _share_bar(canvas: Canvas) -> None:
-    axis = canvas.add_axes((0.34, 0.07, 0.45, 0.018))
-    canvas.colorbar(ScalarMappable(Normalize(0, 1), style.SHARE_MAP), cax=axis, orientation="horizontal")
-    axis.set_xticks([0, 1], ["baseline\nor worse", "perfect\nscore"])
-    axis.tick_params(length=0)

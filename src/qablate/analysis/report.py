@@ -48,7 +48,8 @@ SECTIONS = (
     Section("Coverage", "A cell is one model on one task at one length with one seed.", ("state_map",),
             ("systems", "progress", "completion", "missing_cells", "hours_left", "failures", "queue")),
     Section("Forrelation", "Decide whether two Boolean functions, seen at random addresses, are related by a Fourier "
-            "transform. The score is the accuracy on the test split.", ("length_forrelation", "learning_forrelation"),
+            "transform. The score is the accuracy on the test split.", ("length_forrelation",
+            "forrelation_diagnostics", "learning_forrelation"),
             ("forrelation_overview", "forrelation_by_length", "legacy_forrelation", "per_seed_forrelation",
              "scaling_forrelation")),
     Section("Adding Problem", "Add the two marked values of a sequence. The score is the mean squared error on the "
@@ -58,6 +59,10 @@ SECTIONS = (
     Section("Selective Copy", "Return the marked values of a sequence in their order. The score is R² on the test "
             "split over all outputs together.", ("length_selective_copy", "learning_selective_copy"),
             ("selective_by_length", "selective_ceiling", "per_seed_selective_copy", "scaling_selective_copy")),
+    Section("Matched comparisons", "Arms are compared on the blocks (length and seed) that all of them have, by the "
+            "contrasts of the claims; scores of different tasks are never pooled.",
+            ("factor_forest", "placement", "equivalence_strip", "performance_profiles", "rank_diagram",
+             "controls_ladder", "gradient_variance")),
     Section("Kinds of models", "Means over kinds describe the models that were run; whether a kind matters is a matter "
             "of matched contrasts, not of these tables.", (), ("architectures", "groups")),
     Section("Floors and ceilings", "What a score is to be compared with: a floor takes no learning, a ceiling is what "
@@ -65,7 +70,7 @@ SECTIONS = (
     Section("Models and settings", "Letters before the arrow say how features are made, after it how the sequence is "
             "mixed: C classical, Q quantum, Q(S) quantum with superposition.", (),
             ("models", "parameters", "settings")),
-    Section("Cost", "Measured on the devices named.", (), ("cost", "cost_by_model")),
+    Section("Cost", "Measured on the devices named.", ("pareto",), ("cost", "cost_by_model")),
     Section("Agreement", "With the published document, and between systems.", ("system_agreement",),
             ("reproduction_summary", "reproduction", "replication", "cross_system")),
     Section("Files and datasets", "What every number rests on.", (),
@@ -81,12 +86,12 @@ READING = """\
 """
 
 
-def make_report(study: Study, partial: bool, jobs: Mapping[Cell, str] | None = None) -> Path:
+def make_report(study: Study, partial: bool, jobs: Mapping[Cell, str] | None = None, pdf: bool = False) -> Path:
     """Write tables, figures, Markdown and HTML of a study below its results folder; return the Markdown file.
 
     `partial` makes `progress_report.md` from whatever exists; otherwise `combined_report.md`, for which every planned
     cell must be finished and every folder readable, else a QablateError names what is not. `jobs`: cells in a
-    scheduler's queue, `queued` or `running`, if one was reached.
+    scheduler's queue, `queued` or `running`, if one was reached. `pdf`: figures as PDF, too.
     """
     collection = collect(study, jobs)
     if not partial:
@@ -96,7 +101,7 @@ def make_report(study: Study, partial: bool, jobs: Mapping[Cell, str] | None = N
     tables = make_tables(collection)
     facts = _facts(collection)
     data = _write_tables(collection, tables, facts, findings, study.results / "tables")
-    figures = write_figures(collection, study.results / "figures")
+    figures = write_figures(collection, findings, study.results / "figures", pdf)
     headings = {key: section.title for section in SECTIONS for key in (*section.figures, *section.tables)}
     contents.replace_contents(study.results, contents.items(tables.values(), figures.values(), data, headings))
     target = study.results / ("progress_report.md" if partial else "combined_report.md")
@@ -154,7 +159,7 @@ def _facts(collection: Collection) -> dict[str, Any]:
         "models": len(collection.models),
         "tasks": len(collection.tasks),
         "seeds": len(collection.seeds),
-        "systems": ", ".join(sorted(runs["source"].dropna().unique())),
+        "systems": ", ".join(name for name in collection.merged.systems if (runs["source"] == name).any()),
         "folders that could not be read": "; ".join(collection.merged.unreadable),
         "devices": ", ".join(sorted(runs["device_name"].dropna().unique())),
         "package versions": ", ".join(sorted(runs["package_version"].dropna().unique())),

@@ -1,9 +1,10 @@
 """One look for all figures: colour per model, marker and line per group, safe for colour-blind readers and in grey.
 
-Hue tells the group (where the circuit stands), shade the architecture. Sizes are chosen so that a figure printed 80 mm
-wide can still be read.
+Hue tells the group (where the circuit stands), shade the architecture. Every figure is drawn one column wide, so that
+its text stands in print as it is set here.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib
@@ -40,28 +41,49 @@ STATES = {
 REFERENCE = "#555555"
 SHARE_MAP = "YlGnBu"
 LENGTH_MAP = "viridis"
-NARROW = 4.0
-WIDE = 5.2
-"""Widths in inches: one column, one and a half."""
+SYSTEM_SHADES = ("#4477AA", "#0B2E59", "#9CC3E6")
+"""Finished cells of the first, second and third system of a study; further ones look like the last."""
+SOLVER = "#AA3377"
+BAND = "#DDDDDD"
+PALE = "#777777"
+BANNER: Mapping[str, Any] = {"facecolor": "#FFF3C4", "edgecolor": "#C9A227", "linewidth": 0.5}
+COLUMN = 85 / 25.4
+"""Width of every figure in inches: one column of 85 mm."""
+SMALL = 6.0
+TINY = 5.0
+"""Sizes of text in points: notes and legends; counts inside the fields of a map."""
 
 SETTINGS: dict[Any, Any] = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
+    "font.size": 7,
+    "axes.titlesize": 7,
+    "axes.titlepad": 3,
+    "axes.labelsize": 7,
+    "axes.labelpad": 2,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
-    "xtick.labelsize": 7.5,
-    "ytick.labelsize": 7.5,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
-    "legend.fontsize": 7.5,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.minor.size": 1.5,
+    "ytick.minor.size": 1.5,
+    "legend.fontsize": SMALL,
     "legend.frameon": False,
-    "lines.linewidth": 1.3,
-    "lines.markersize": 3.6,
-    "hatch.linewidth": 0.5,
+    "legend.handlelength": 2.0,
+    "legend.labelspacing": 0.3,
+    "legend.columnspacing": 1.0,
+    "legend.borderaxespad": 0.2,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 3.4,
+    "errorbar.capsize": 1.5,
+    "hatch.linewidth": 0.4,
+    "figure.constrained_layout.h_pad": 0.02,
+    "figure.constrained_layout.w_pad": 0.02,
     "figure.dpi": 100,
-    "savefig.dpi": 200,
+    "savefig.dpi": 300,
     "svg.hashsalt": "qablate",
     "svg.fonttype": "path",
 }

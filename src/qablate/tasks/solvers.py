@@ -6,6 +6,7 @@ Shapes: n items, l length, N = 2**n_bits table entries, d features, o outputs.
 import functools
 import itertools
 from collections.abc import Iterable
+from dataclasses import replace
 from math import comb
 from typing import Any
 
@@ -114,13 +115,15 @@ def table_products(sequences: NDArray[np.float32], n_bits: int) -> NDArray[np.fl
     return (seen[:, 0, :, None] * seen[:, 1, None, :]).reshape(len(seen), -1)
 
 
-def solver_accuracies(dataset: Dataset) -> dict[str, float]:
+def solver_accuracies(dataset: Dataset, n_train: int | None = None) -> dict[str, float]:
     """Return the test accuracies of the Forrelation solvers on the dataset's own split.
 
     `plug_in`: threshold on the plug-in Phi fitted on the training items. `table_ridge`: ridge on the products of table
     entries, the penalty chosen on the validation items. `linear`: the same on the tables alone, the negative control.
+    With `n_train` they see that many of the training items, the first of the split.
     """
     split, n_bits = split_of(dataset.spec), int(dataset.spec.parameters["n_bits"])
+    split = replace(split, train=split.train[:n_train])
     labels = dataset.targets
     phi = plug_in_phi(dataset.sequences, n_bits)
     cut = best_threshold(phi[split.train], labels[split.train])
