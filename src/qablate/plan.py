@@ -29,6 +29,7 @@ class Plan:
         self.study = study
         self.copies: list[Path] = []
         self._states: dict[Cell, CellState] = {}
+        self._dataset = functools.cache(self._dataset_file)
 
     @functools.cached_property
     def merged(self) -> Merged:
@@ -49,7 +50,7 @@ class Plan:
             return state
         return CellState("assigned", "; ".join(filter(None, [f"assigned to {system}", state.reason])))
 
-    @property
+    @functools.cached_property
     def targets(self) -> list[str]:
         """Result files that this system's workflow is to have: not those finished or to be trained elsewhere."""
         return [str(self.study.result_path(cell)) for cell in self.study.cells if self._is_target(cell)]
@@ -87,13 +88,16 @@ class Plan:
         """
         if self.state(cell).state == "done":
             return []
-        dataset, result = str(self.study.dataset_path(cell)), self.study.result_path(cell)
+        dataset, result = self._dataset(cell.task, cell.length, cell.seed), self.study.result_path(cell)
         return [dataset, str(self._keep(result))] if self._had_result(cell) else [dataset]
 
     def _had_result(self, cell: Cell) -> bool:
         """Whether a result file of the cell lay here when the plan was made, whatever it was worth."""
         return any(verdict.file.path.name == cell.result_name and verdict.file.modified and self.merged.is_own(verdict)
                    for verdict in self.merged.verdicts_of(cell))
+
+    def _dataset_file(self, task: str, length: int, seed: int) -> str:
+        return str(self.study.dataset(task, length, seed).path(self.study.results))
 
     def describe(self, cell: Cell) -> str:
         """Say what is trained and why, in lines that fit a terminal of 80 columns."""

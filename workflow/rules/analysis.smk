@@ -17,12 +17,10 @@ rule report:
         str(STUDY.results / "combined_report.html"),
     log:
         LOGS / "report/combined.log",
-    params:
-        settings=SETTINGS,
     message:
         "report on all cells: {output[0]}"
     shell:
-        "qablate report {params.settings} > {log} 2>&1"
+        "qablate report {SETTINGS} > {log} 2>&1"
 
 
 rule progress:
@@ -32,9 +30,8 @@ rule progress:
     log:
         LOGS / "report/progress.log",
     params:
-        settings=SETTINGS,
         contents=CONTENTS,
     message:
         f"report on what exists now: {STUDY.results}/progress_report.md"
     shell:
-        "qablate report {params.settings} --partial > {log} 2>&1"
+        "qablate report {SETTINGS} --partial > {log} 2>&1"

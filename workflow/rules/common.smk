@@ -3,6 +3,7 @@
 import atexit
 import csv
 import functools
+import gc
 import os
 import re
 import shlex
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 from snakemake.io import IOFile
+from snakemake.resources import Resource
 
 from qablate.config import difference, merge, read_yaml, with_yaml_types
 from qablate.errors import QablateError
@@ -17,6 +19,9 @@ from qablate.jobs import Jobs, budget, check_request, gpu_slots
 from qablate.plan import Plan
 from qablate.study import Study, canonical_json
 
+
+# A large study makes millions of objects that stay; searching them for garbage takes a tenth of its dry run.
+gc.set_threshold(100_000, 50, 50)
 
 # workflow.configfiles lists the overlays before the file they lie over, so the order is built here.
 CONFIG_FILES = ["config.yaml", *(os.path.relpath(path) for path in workflow.overwrite_configfiles)]
@@ -46,6 +51,7 @@ LOGS = STUDY.results / "logs"
 # The same study, in the words of the command line that every job calls; what jobs ask for is no concern of theirs.
 CHANGED = {key: value for key, value in OVERRIDES.items() if key != "jobs"}
 SETTINGS = shlex.join(["--config", *CONFIG_FILES, *(["--set", canonical_json(CHANGED)] if CHANGED else [])])
+LAUNCHER = STUDY.config["jobs"]["launcher"]
 
 
 def cell_of(wildcards):
@@ -66,12 +72,19 @@ def max_seconds(wildcards, resources):
     return f"--max-seconds {budget(resources.runtime):g}"
 
 
-# Only what the profile asks for: each of these costs a dry run half a millisecond a cell.
+# Only what the profile asks for: each function costs a dry run up to half a millisecond a cell.
 RESOURCES = {}
 if STUDY.config["jobs"]["max_minutes"]:
     RESOURCES["runtime"] = lambda wildcards, attempt: JOBS.minutes(cell_of(wildcards), attempt)
 if "gpu_slots" in workflow.global_resources.keys():
     RESOURCES["gpu_slots"] = lambda wildcards: gpu_slots(wildcards.model)
+
+# Snakemake evaluates what a profile sets as Python, anew for each cell, a fifth of a dry run; a word stays what it is.
+SET_BY_PROFILE = workflow.resource_settings.overwrite_resources.get("train", {})
+for key in {"slurm_account", "constraint", "qos"} & SET_BY_PROFILE.keys():
+    raw = str(SET_BY_PROFILE[key].raw)
+    if re.fullmatch(r"[\w.&|-]+", word := os.path.expandvars(raw)):
+        SET_BY_PROFILE[key] = Resource(key, word, raw=raw)
 
 
 # A job finds the qablate of the environment that runs this workflow, activated or not.
@@ -134,8 +147,7 @@ def without_file_lists(record):
 logger.addFilter(without_file_lists)
 
 if workflow.is_main_process:
-    set_by_profile = workflow.resource_settings.overwrite_resources.get("train", {})
-    in_one_line(lambda: check_request(STUDY, {key: resource.raw for key, resource in set_by_profile.items()}))
+    in_one_line(lambda: check_request(STUDY, {key: resource.raw for key, resource in SET_BY_PROFILE.items()}))
     logger.info(in_one_line(PLAN.summary))
     if unknown := in_one_line(JOBS.without_costs):
         logger.info(f"  no costs known, jobs ask for the longest run time: {', '.join(unknown)}")

@@ -9,10 +9,8 @@ rule dataset:
         STUDY.results / "datasets/{task}/{generator}/{variant}/L{length}_seed{seed}.npz",
     log:
         LOGS / "dataset/{task}_{generator}_{variant}_L{length}_seed{seed}.log",
-    params:
-        settings=SETTINGS,
     message:
         "dataset of {wildcards.task}, length {wildcards.length}, seed {wildcards.seed}"
     shell:
-        "qablate dataset {params.settings} --task {wildcards.task} --length {wildcards.length}"
+        "qablate dataset {SETTINGS} --task {wildcards.task} --length {wildcards.length}"
         " --seed {wildcards.seed} > {log} 2>&1"

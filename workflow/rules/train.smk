@@ -5,11 +5,9 @@ rule train:
     output:
         STUDY.result_folder / "synthetic_{model}_{task}_L{length}_seed{seed}_results.json",
     params:
-        settings=SETTINGS,
         reason=lambda wildcards: PLAN.describe(cell_of(wildcards)),
         # Not under `log:`, whose files Snakemake deletes before a job: a cell that resumes keeps its whole log.
         log=f"{LOGS}/train/{{model}}_{{task}}_L{{length}}_seed{{seed}}.log",
-        launcher=STUDY.config["jobs"]["launcher"],
         max_seconds=max_seconds if "runtime" in RESOURCES else "",
     message:
         "{params.reason}"
@@ -17,8 +15,7 @@ rule train:
     resources:
         **RESOURCES,
     shell:
-        "mkdir -p $(dirname {params.log}); "
-        "{params.launcher} qablate train {params.settings} --model {wildcards.model} --task {wildcards.task}"
-        " --length {wildcards.length} --seed {wildcards.seed} --output {output} {params.max_seconds}"
-        " >> {params.log} 2>&1"
-        " || {{ code=$?; tail -n 3 {params.log} >&2; exit $code; }}"
+        "log={params.log}; mkdir -p $(dirname $log); "
+        "{LAUNCHER} qablate train {SETTINGS} --model {wildcards.model} --task {wildcards.task}"
+        " --length {wildcards.length} --seed {wildcards.seed} --output {output} {params.max_seconds} >> $log 2>&1"
+        " || {{ code=$?; tail -n 3 $log >&2; exit $code; }}"
