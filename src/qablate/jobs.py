@@ -105,10 +105,14 @@ def gpu_slots(model: str) -> int:
 def check_request(study: Study, resources: Mapping[str, object]) -> None:
     """Refuse jobs for Slurm that lack what no profile can know; a QablateError says what to set.
 
-    `resources` are those that a profile sets for rule train, unevaluated; without one of Slurm's all is well.
+    `resources` are those that a profile sets for rule train, unevaluated. Where there are none of Slurm's and no run
+    time is asked for, all is well.
     """
-    if not any(key in resources for key in REQUIRED):
+    if study.config["jobs"]["max_minutes"] is None and not any(key in resources for key in REQUIRED):
         return
+    if lost := [key for key in REQUIRED if key not in resources]:
+        raise QablateError(f"{lost[0]}: not set; --set-resources on the command line replaces all resources of the "
+                           "profile, so change them there")
     for key, remedy in REQUIRED.items():
         raw = str(resources.get(key, ""))
         value = os.path.expandvars(raw).strip()

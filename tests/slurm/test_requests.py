@@ -4,10 +4,12 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ACCOUNT, Place
+from working_folder import ROOT
 
 from qablate.catalog import MODELS
 from qablate.config import merge, read_yaml
@@ -16,7 +18,7 @@ from qablate.errors import QablateError
 from qablate.jobs import Jobs, allowed_seconds, budget, check_request, gpu_slots
 from qablate.study import Study
 
-DEVICE = "NVIDIA A100-SXM4-40GB"
+DEVICE = "NVIDIA A100-SXM4-80GB"
 # seconds an epoch at 5,000 items; the small study has 4 epochs of 200 items
 COSTS = f"""{','.join(COLUMNS)}
 {DEVICE},1b,adding_problem,16,4500,,made up
@@ -106,6 +108,12 @@ def test_a_command_line_that_replaces_the_profiles_settings_is_refused(place: Pl
     assert "jobs.max_minutes: not set; --config on the command line replaces the profile's" in run.stdout
 
 
+def test_a_command_line_that_replaces_the_profiles_resources_is_refused(place: Place) -> None:
+    run = place.run("--profile", "profiles/nersc", "--set-resources", "train:runtime=120", **ACCOUNT)
+    assert run.returncode != 0
+    assert "slurm_account: not set; --set-resources on the command line replaces all" in run.stdout
+
+
 def jobs_of(place: Place, **settings: Any) -> Jobs:
     config = merge(read_yaml(place.folder / "config.yaml"), {"jobs": settings})
     return Jobs(Study(config))
@@ -121,6 +129,17 @@ def test_run_times_follow_the_table_and_its_limits(place: Place, monkeypatch: py
     assert jobs_of(place, cost_device="another", max_minutes=120).minutes(quick, 1) == 120
     assert jobs_of(place, cost_device=DEVICE).minutes(quick, 1) is None
     assert jobs.without_costs() == ["3a"]
+
+
+def test_every_model_of_the_published_study_has_a_run_time_at_nersc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    profile = read_yaml(Path("profiles/nersc/config.yaml"))["config"]
+    jobs = Jobs(Study(merge(read_yaml(Path("config.yaml")), profile)))
+    assert jobs.without_costs() == []
+    asked = {cell: jobs.minutes(cell, 1) for cell in jobs.study.cells}
+    assert asked[jobs.study.cell("3a", "adding_problem", 100, 2024)] == 15      # 2 s an epoch, 100 of them
+    assert asked[jobs.study.cell("1b", "adding_problem", 200, 2024)] == 60      # 39 s, 47 of them
+    assert asked[jobs.study.cell("4e", "adding_problem", 1000, 2024)] == 1440
 
 
 def test_a_cell_stops_before_its_job_does(monkeypatch: pytest.MonkeyPatch) -> None:
