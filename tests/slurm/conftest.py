@@ -1,25 +1,20 @@
 """Copies of the workflow in folders of their own, run through the cluster profiles; a Slurm for them, if installed."""
 
 import os
-import re
-import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from slurm_cluster import Cluster, missing_here
+from working_folder import ROOT, WorkingFolder
 
-from qablate.config import load_config, merge, read_yaml
-from qablate.study import Cell, Study
+from qablate.config import merge, read_yaml
+from qablate.study import Cell
 
-ROOT = Path(__file__).parents[2]
-FAKE = ROOT / "tests/slurm/fake_cell.py"
 SMALL = {
     "name": "small",
     "models": ["1b", "2d", "3a", "3b"],
@@ -34,22 +29,8 @@ SMALL = {
 ACCOUNT = {"SBATCH_ACCOUNT": "m0000_g", "SBATCH_CONSTRAINT": "gpu&hbm80g"}
 
 
-@dataclass
-class Place:
-    """A working folder with Snakefile, rules, profiles and settings."""
-
-    folder: Path
-    environment: dict[str, str]
-
-    @property
-    def study(self) -> Study:
-        """The study of this folder, with its results folder as seen from outside."""
-        study = Study(load_config([self.folder / "config.yaml"]))
-        study.results = self.folder / study.results
-        return study
-
-    def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "snakemake", *arguments]
+class Place(WorkingFolder):
+    """A working folder from which jobs are started."""
 
     def run(self, *arguments: str, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run Snakemake to its end; standard output and errors taken together."""
@@ -84,16 +65,9 @@ class Place:
         assert old in text
         path.write_text(text.replace(old, new))
 
-    def program(self, name: str, text: str) -> None:
-        """Put a program before all others of its name."""
-        path = self.folder / "bin" / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-        path.chmod(0o755)
-
     def fake_cells(self) -> None:
         """Replace `qablate` by a stand-in that writes results at once or after QABLATE_FAKE_SECONDS."""
-        self.program("qablate", f'#!/bin/sh\nexec "{sys.executable}" "{FAKE}" "$@"\n')
+        self.stand_in("slurm/fake_cell.py")
 
     def starts_and_ends(self) -> list[dict[str, Any]]:
         """What the stand-ins noted: cell, device, and when each began and ended."""
@@ -103,17 +77,9 @@ class Place:
 @pytest.fixture
 def new_place(tmp_path: Path) -> Callable[..., Place]:
     def make(name: str = "study", **changes: Any) -> Place:
-        folder = tmp_path / name
-        folder.mkdir()
-        shutil.copy(ROOT / "Snakefile", folder)
-        for part in ("workflow", "profiles"):
-            shutil.copytree(ROOT / part, folder / part)
         config = merge(merge(read_yaml(ROOT / "config.yaml"), SMALL), changes)
         config["tasks"] = changes.get("tasks", SMALL["tasks"])
-        (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-        path = f"{folder}/bin{os.pathsep}{os.environ['PATH']}"
-        environment = {key: value for key, value in os.environ.items() if not re.match("(SLURM|SBATCH)_", key)}
-        return Place(folder, {**environment, "PATH": path, "PYTHONPATH": str(ROOT / "tests"), "COLUMNS": "80"})
+        return Place.make(tmp_path / name, config)
 
     return make
 

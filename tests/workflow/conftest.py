@@ -1,22 +1,17 @@
 """A copy of the workflow in a folder of its own, run as a user runs it, with a stand-in for the trainer."""
 
-import os
 import re
 import resource
-import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
-import yaml
+from working_folder import ROOT, WorkingFolder
 
-from qablate.config import load_config, read_yaml
-from qablate.study import Cell, Study
+from qablate.config import read_yaml
+from qablate.study import Cell
 
-ROOT = Path(__file__).parents[2]
 MESSAGE = re.compile(r"^Job \d+: train (\S+) on (\w+), length (\d+), seed (\d+) \((\w+)\)$", re.M)
 TINY = {
     "name": "tiny",
@@ -50,30 +45,14 @@ class Run:
         return int(row[1]) if row else 0
 
 
-@dataclass
-class Workspace:
-    """A working folder with Snakefile, rules, profiles and config."""
-
-    folder: Path
-    environment: dict[str, str]
-
-    @property
-    def study(self) -> Study:
-        """The study of this folder's config, with its results folder as seen from outside."""
-        study = Study(load_config([self.folder / "config.yaml"]))
-        study.results = self.folder / study.results
-        return study
-
-    @property
-    def report(self) -> Path:
-        """The combined report of this folder's study."""
-        return self.folder / "results/combined_report.md"
+class Workspace(WorkingFolder):
+    """A working folder whose cells are stand-ins."""
 
     def snakemake(self, *arguments: str, **environment: str) -> Run:
         """Run Snakemake here, standard output and errors taken together."""
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
-            [sys.executable, "-m", "snakemake", *arguments], cwd=self.folder, text=True, capture_output=True,
+            self.command(*arguments), cwd=self.folder, text=True, capture_output=True,
             env={**self.environment, **environment}, timeout=200, check=False,
         )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -88,19 +67,10 @@ class Workspace:
 @pytest.fixture(scope="session")
 def new_workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Workspace]]:
     def make(config: dict | None = None) -> Workspace:
-        folder = tmp_path_factory.mktemp("study")
-        for name in ("Snakefile", "config.yaml"):
-            shutil.copy(ROOT / name, folder)
-        for name in ("workflow", "profiles"):
-            shutil.copytree(ROOT / name, folder / name)
-        if config:
-            (folder / "config.yaml").write_text(yaml.safe_dump({**read_yaml(ROOT / "config.yaml"), **config}))
-        program = folder / "bin/qablate"
-        program.parent.mkdir()
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT}/tests/workflow/fake_qablate.py" "$@"\n')
-        program.chmod(0o755)
-        path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
-        return Workspace(folder, {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "tests"), "COLUMNS": "80"})
+        settings = {**read_yaml(ROOT / "config.yaml"), **config} if config else None
+        space = Workspace.make(tmp_path_factory.mktemp("study"), settings)
+        space.stand_in("workflow/fake_qablate.py")
+        return space
 
     yield make
 

@@ -1,0 +1,65 @@
+"""A working folder with a copy of the workflow, in which Snakemake is run as a user runs it."""
+
+import os
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from qablate.config import load_config
+from qablate.study import Study
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass
+class WorkingFolder:
+    """Snakefile, rules, profiles and settings, and the environment that programs find there."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    @classmethod
+    def make(cls, folder: Path, config: dict[str, Any] | None = None) -> Self:
+        """Copy the workflow, with these settings instead of its own; no job around this process is seen there."""
+        folder.mkdir(exist_ok=True)
+        for name in ("Snakefile", "config.yaml"):
+            shutil.copy(ROOT / name, folder)
+        for name in ("workflow", "profiles"):
+            shutil.copytree(ROOT / name, folder / name)
+        if config is not None:
+            (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        environment = {key: value for key, value in os.environ.items() if not re.match("(SLURM|SBATCH)_", key)}
+        path = f"{folder}/bin{os.pathsep}{os.environ['PATH']}"
+        return cls(folder, {**environment, "PATH": path, "PYTHONPATH": str(ROOT / "tests"), "COLUMNS": "80"})
+
+    @property
+    def study(self) -> Study:
+        """The study of this folder, with its results folder as seen from outside."""
+        study = Study(load_config([self.folder / "config.yaml"]))
+        study.results = self.folder / study.results
+        return study
+
+    @property
+    def report(self) -> Path:
+        """The combined report of this folder's study."""
+        return self.folder / "results/combined_report.md"
+
+    def command(self, *arguments: str) -> list[str]:
+        """The words that run Snakemake."""
+        return [sys.executable, "-m", "snakemake", *arguments]
+
+    def program(self, name: str, text: str) -> None:
+        """Put a program before all others of its name."""
+        path = self.folder / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def stand_in(self, script: str) -> None:
+        """Put a script below `tests` in place of the command line."""
+        self.program("qablate", f'#!/bin/sh\nexec "{sys.executable}" "{ROOT}/tests/{script}" "$@"\n')
