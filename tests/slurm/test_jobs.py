@@ -1,7 +1,9 @@
 """profiles/nersc against a real Slurm: whatever ends a job, its cell goes on from the checkpoint and ends bit-equal."""
 
+import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -21,16 +23,17 @@ from qablate.records import read_record
 from qablate.study import Cell
 from qablate.training.result import beside
 
-# A minute for the first attempt, two for the second; sizes of the test machine, not of a node at NERSC.
 PROFILE = ("--profile", "profiles/nersc", "--slurm-init-seconds-before-status-checks", "4", "--latency-wait", "5",
-           "--max-jobs-per-second", "10", "--set-resources", "train:runtime=attempt", "train:mem_mb=1000")
+           "--max-jobs-per-second", "10")
 SLOW = Path(__file__).parent / "slow_cell.py"
 
 
 @pytest.fixture
 def new_nersc(new_place: Callable[..., Place], cluster: Cluster) -> Callable[..., Place]:
     def make(**changes: Any) -> Place:
+        """A minute for the first attempt, two for the second."""
         place = new_place(**changes)
+        place.replace("profiles/nersc/config.yaml", "    nodes: 1 ", "    runtime: attempt\n    nodes: 1 ")
         path = f"{place.folder}/bin{os.pathsep}{cluster.environment['PATH']}"
         place.environment |= {**cluster.environment, **ACCOUNT, "PATH": path, "PWD": str(place.folder)}
         return place
@@ -43,6 +46,26 @@ def job_of(cluster: Cluster, cell: Cell) -> str | None:
     comment = f"rule_train_wildcards_{cell.model}_{cell.task}_{cell.length}_{cell.seed}"
     lines = (line.split() for line in cluster.queue("%i %k %T"))
     return next((job for job, found, state in lines if (found, state) == (comment, "RUNNING")), None)
+
+
+def status_beside_squeue(place: Place, cluster: Cluster) -> tuple[dict[str, str], dict[str, str]]:
+    """State of the cells that are queued or running, by `qablate status` and by squeue, at a moment when no job moves.
+
+    A cell is done as soon as its result is there, though its job takes a second more to end.
+    """
+    states = {"PENDING": "queued", "RUNNING": "running", "COMPLETING": "running"}
+    for _ in range(10):
+        queue = cluster.queue("%k %T")
+        words = subprocess.run(["qablate", "status", "--json"], cwd=place.folder, env=place.environment, text=True,
+                               capture_output=True, check=True, timeout=60).stdout
+        if queue == cluster.queue("%k %T"):
+            break
+    cells = json.loads(words)["cells"]
+    jobs = {comment.removeprefix("rule_train_wildcards_"): states[state] for comment, state in map(str.split, queue)}
+    named = {"{model}_{task}_{length}_{seed}".format(**cell): cell["state"] for cell in cells}
+    done = {name for name, state in named.items() if state == "done"}
+    return ({name: state for name, state in named.items() if state in ("queued", "running")},
+            {name: state for name, state in jobs.items() if name not in done})
 
 
 def processes_in(folder: Path) -> list[psutil.Process]:
@@ -75,6 +98,7 @@ def train_undisturbed(place: Place, cells: tuple[Cell, ...], monkeypatch: pytest
         assert main(["train", *words, "--model", cell.model]) == 0
 
 
+@pytest.mark.timeout(600)    # under three minutes; more where others work too
 def test_cells_arrive_whatever_happens_to_their_jobs(
     new_nersc: Callable[..., Place], new_place: Callable[..., Place], cluster: Cluster, end: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
@@ -86,9 +110,12 @@ def test_cells_arrive_whatever_happens_to_their_jobs(
     run = place.start(*PROFILE, QABLATE_TEST_SLOW=out_of_budget.name,
                       QABLATE_TEST_HANG=f"{out_of_time.name} {cancelled.name}")
     end(run)
-    wait_for((place.folder / f"hung_{cancelled.name}").exists, "a cell in its sixth batch", 100)
+    wait_for((place.folder / f"hung_{cancelled.name}").exists, "a cell in its sixth batch", 200)
+    shown, queued = status_beside_squeue(place, cluster)
+    assert shown == queued
+    assert "running" in shown.values()
     cluster.command("scancel", str(job_of(cluster, cancelled)))
-    wait_for(lambda: run.poll() is not None, "the end of the run", 240)
+    wait_for(lambda: run.poll() is not None, "the end of the run", 300)
 
     assert run.returncode == 0, place.printed
     assert place.done() == set(place.study.cells)
