@@ -207,7 +207,8 @@ def test_partial_grids_draw_and_say_what_is_missing(kind, tmp_path):
         if isinstance(drawing, str):
             assert drawing and not drawing.endswith(".")
         elif name != "state_map":
-            drawing.canvas.draw_without_rendering()
+            if kind == "no complete block":     # every figure that partial grids can have; the layout takes seconds
+                drawing.canvas.draw_without_rendering()
             assert "cells without a result" in banner_of(drawing), name
     assert open_cells in banner_of(made["score_map"])
     absent = {name for name, drawing in made.items() if isinstance(drawing, str)}

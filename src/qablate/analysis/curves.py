@@ -44,7 +44,7 @@ MARGIN = 0.25
 LENGTH_COLUMNS = ("kind", "model", "architecture", "length", "seed", "score", "low95", "high95", "n", "raw_score")
 BASELINE: Look = {"color": style.REFERENCE, "linewidth": 0.8}
 SOLVER: Look = {"color": style.SOLVER, "linewidth": 0.8, "linestyle": (0, (6, 1.5))}
-CEILING_DASHES = ((2, 1.5), (6, 1.5), (1, 2))
+CEILING_DASHES = ((2, 1.5), (3, 1, 1, 1), (1, 2))
 
 
 def length_curves(basis: Basis, task: str) -> Drawing:

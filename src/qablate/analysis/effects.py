@@ -163,7 +163,7 @@ def _placement_panel(axis: Axes, basis: Basis, task: str, frame: pd.DataFrame) -
         points[info.quantum_mixing].append((x, row["estimate"]))
         axis.errorbar(x, row["estimate"], yerr=errors([row["estimate"]], [row["low95"]], [row["high95"]]),
                       **model_look(row["model"], line=False) | {"zorder": 3})
-        axis.annotate(f"{row['n']}", (x, row["estimate"]), xytext=(4, 0), textcoords="offset points",
+        axis.annotate(f"{row['n']}", (x, row["estimate"]), xytext=(3, 4), textcoords="offset points",
                       fontsize=style.TINY, va="center")
     axis.plot(-0.0, 0.0, **model_look(classical.id, line=False), zorder=3)
     for mixing, found in points.items():

@@ -33,12 +33,13 @@ LENGTHS = ("Small points are runs, large points means over seeds with a 95 % t i
            "The solver knows the task; a chunk ceiling binds models that lose the order inside a chunk.")
 LEARNING = ("Every run: validation solid, training dotted (with dropout on); the point is the epoch whose weights were "
             "tested.")
-PROFILES = ("Share of a model's runs above a score, a step for every run of the blocks (length and seed) that all models "
-            "drawn share, n of them (models and blocks are chosen so that most runs remain); shaded: 95 % band for the whole curve. Score: share of the way from "
-            "baseline to reference solver in benefit. A diverged run counts as the baseline.")
+PROFILES = ("Share of a model's runs above a score, a step for every run of the blocks (length and seed) that all "
+            "models drawn share, n of them (models and blocks are chosen so that most runs remain); shaded: 95 % band "
+            "for the whole curve. Score: share of the way from baseline to reference solver in benefit. A diverged run "
+            "counts as the baseline.")
 RANKS = ("Mean rank over the blocks (length and seed) that all models drawn share, best left; ties share their rank. "
-         "Models and blocks are chosen so that most runs remain. A bar joins neighbours no two of which differ by Wilcoxon's signed ranks after Holm over all pairs. "
-         "Describes these models; no claim rests on it.")
+         "Models and blocks are chosen so that most runs remain. A bar joins neighbours no two of which differ by "
+         "Wilcoxon's signed ranks after Holm over all pairs. Describes these models; no claim rests on it.")
 FOREST = ("Estimate and 95 % t interval of each factor's contrast over matched blocks (length and seed, n of them) or, "
           "in general, over the matched pairs of models; grey: smaller than the margin. Positive: quantum, or the "
           "first named, is better. Beside it n and the verdict of the claim, or why it has no verdict.")
