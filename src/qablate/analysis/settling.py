@@ -121,8 +121,8 @@ def details(settlement: Settlement, prices: Prices) -> str:
     }
     absent = "unknown" if row["half_width90"] is None else "none"
     lines += [f"{name:<54}{absent if value is None else significant(value, 2):>10}" for name, value in facts.items()]
+    lines.append(f"{'hours on':<54}{'missing':>10}{'seeds':>10}")
     for device in prices.devices:
-        now, later = prices.of(settlement.cells, device), prices.of(settlement.seed_cells, device)
-        lines.append(f"{f'hours on {device}: missing cells, further seeds':<54}{_hours(now) or '0':>10}"
-                     f"{_hours(later) or '0':>10}")
+        costs = [prices.of(cells, device) for cells in (settlement.cells, settlement.seed_cells)]
+        lines.append(f"  {device:<52}{_hours(costs[0]) or '0':>10}{_hours(costs[1]) or '0':>10}")
     return "\n".join(lines)
