@@ -53,9 +53,7 @@ def banner(figure: Canvas, missing: Iterable[str]) -> None:
 
 def x_label(row: Sequence[Axes], text: str) -> None:
     """Label a row of panels as one; a label of the figure would be in the way of the banner."""
-    if len(row) > 1:
-        row[-1].set_xlabel(" ")      # takes the room that the label needs
-    row[0].set_xlabel(text, x=len(row) / 2 + 0.05 * (len(row) - 1)).set_in_layout(len(row) == 1)
+    row[(len(row) - 1) // 2].set_xlabel(text, x=0.5 if len(row) % 2 else 1.03)    # the layout knows its middle only
 
 
 def nothing(axis: Axes, text: str = "no result yet") -> None:
