@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from factories import published_study, record_of, schema1_of, small_study, write_results
+from factories import published_study, record_of, schema1_of, write_results
 from matplotlib.colors import to_rgb
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
@@ -173,6 +173,9 @@ def test_complete_grid_has_all_figures_and_says_what_no_run_can_show(drawn):
     assert "energy: not recorded" in banner_of(drawn["pareto"])
     assert "no matched block for circuit against tanh" in banner_of(drawn["factor_forest"])
     assert "N = 9 blocks, critical difference 5.55 ranks" in drawn["rank_diagram"].note
+    known = drawn["rank_diagram"].frame.drop_duplicates("task")
+    assert known["n_blocks"].tolist() == [9, 12, 12]
+    assert known["critical_difference"].round(2).tolist() == [5.55, 4.81, 4.81]
     assert drawn["rank_diagram"].note.count("N = 12 blocks, critical difference 4.81 ranks") == 2
 
 
@@ -232,7 +235,7 @@ def test_blocks_are_chosen_by_what_is_there_alone(tmp_path):
 
 
 def test_files_are_written_and_a_pdf_if_asked_for(tmp_path):
-    study = small_study(tmp_path / "results", models=["1a", "3a"], tasks={"adding_problem": {"lengths": [16, 32]}})
+    study = published_study(tmp_path / "results", models=["1a", "3a"], tasks={"adding_problem": {"lengths": [100]}})
     write_results(study)
     collection = collect(study)
     made = write_figures(collection, Findings(), tmp_path / "figures", pdf=True)

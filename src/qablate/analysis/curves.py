@@ -67,7 +67,8 @@ def _set_range(axis: Axes, scale: Scale, scores: pd.Series) -> None:
     """Show every point and line; intervals may run over the edge."""
     if scale.name == "neg_ln_mse":
         low, high = np.log(scores[scores > 0].min()), np.log(scores.max())
-        axis.set_ylim(np.exp(low - 0.1 * (high - low)), np.exp(high + 0.1 * (high - low)))
+        room = 0.1 * (high - low) or 0.5
+        axis.set_ylim(np.exp(low - room), np.exp(high + room))
     else:
         room = 0.06 * (scores.max() - scores.min())
         axis.set_ylim(scores.min() - room, scores.max() + room)
