@@ -99,7 +99,7 @@ def fields(result: "ClaimResult") -> dict[str, str]:
         "margin": _shown(fixed(3), outcome.margin), "n": whole(outcome.n), "units": outcome.units,
         "p": _p(outcome.p), "p_holm": _p(min(adjusted.p_for, adjusted.p_against)), "p_tost": _p(outcome.tost),
         "p_tost_holm": _p(adjusted.tost), "size": whole(result.family_size or 1),
-        "usable": "blocks" if outcome.units == "pairs" else outcome.units,
+        "usable": "blocks" if outcome.units in ("pairs", "test items") else outcome.units,
         "reason": REASON_WORDS.get(result.reason, ""), "used": whole(outcome.n_used),
         "planned": whole(outcome.n_planned), "best": outcome.best, "rival": str(values.get("closest_rival", "")),
         "ties": str(values.get("not_separable", "")), "needs": str(values.get("needs", "")),
