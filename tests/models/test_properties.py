@@ -171,3 +171,16 @@ def test_1a_draws_its_first_dropout_mask_in_the_order_of_the_input():
     found = tokens(x)
     torch.manual_seed(10)
     assert torch.allclose(found, F.silu(tokens.map(F.dropout(x, 0.1).transpose(1, 2))))
+
+
+@pytest.mark.parametrize("model_id", ["1b", "1c", "3b", "3c"])
+def test_blocks_without_normalisation_overflow(model_id):
+    """Inputs a hundred times larger: 3b and 3c normalise them; 1b and 1c, whose norms are never called, overflow."""
+    model = fresh_model(model_id, 128)
+    inputs = 100 * torch.randn(2, 8, 128, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        mixed = model.mixer(inputs)
+        normed = model.norm(mixed)
+    assert bool(mixed.abs().max() > 1e20) == (model_id in ("1b", "1c"))
+    assert bool(normed.isfinite().all()) == (model_id in ("3b", "3c"))
+    assert F.layer_norm(mixed.double(), (128,)).isfinite().all()    # the overflow is of float32
