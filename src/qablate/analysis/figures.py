@@ -35,8 +35,8 @@ LEARNING = ("Every run: validation solid, training dotted (with dropout on); the
             "tested.")
 PROFILES = ("Share of a model's runs above a score, a step for every run of the blocks (length and seed) that all "
             "models drawn share, n of them (models and blocks are chosen so that most runs remain); shaded: 95 % band "
-            "for the whole curve. Score: share of the way from baseline to reference solver in benefit. A diverged run "
-            "counts as the baseline.")
+            "for the whole curve, left out where it would cover half the axis either way. Score: share of the way from "
+            "baseline to reference solver in benefit. A diverged run counts as the baseline.")
 RANKS = ("Mean rank over the blocks (length and seed) that all models drawn share, best left; ties share their rank. "
          "Models and blocks are chosen so that most runs remain. A bar joins neighbours no two of which differ by "
          "Wilcoxon's signed ranks after Holm over all pairs. Describes these models; no claim rests on it.")

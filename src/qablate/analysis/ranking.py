@@ -22,6 +22,8 @@ from qablate.analysis.statistics import ALPHA, Floats, holm
 from qablate.catalog import model_info, task_info
 
 ARCHITECTURES = ("transformer", "mamba", "hydra")
+WIDEST_BAND = 0.5
+"""A band that reaches half the axis either way covers every curve; it is left out."""
 
 
 def critical_difference(n_models: int, n_blocks: int, alpha: float = ALPHA) -> float:
@@ -162,8 +164,9 @@ def performance_profiles(basis: Basis) -> Drawing | str:
             axes[i, j].set_title(architecture)
     for i, task in enumerate(tasks):
         n = int(frame.loc[frame["task"] == task, "n"].iloc[0])
-        axes[i, 0].set_ylabel(f"{task_info(task).title}\nn = {n}, band ±{band_half_width(n):.2f}",
-                              fontsize=style.SMALL)
+        half = band_half_width(n)
+        band = f"band ±{half:.2f}" if half < WIDEST_BAND else "no band"
+        axes[i, 0].set_ylabel(f"{task_info(task).title}\nn = {n}, {band}", fontsize=style.SMALL)
     x_label(axes[-1], "score, 0 at the baseline and 1 at the reference solver")
     figure.supylabel("share of runs above it", fontsize=7)
     model_legend(figure, [model for model in basis.collection.models if model in set(frame["model"])], line=True,
@@ -203,8 +206,9 @@ def _profile_panel(axis: Axes, frame: pd.DataFrame, scores: pd.Series) -> None:
         x = np.array([low - room, *runs["score"], high + room])
         above = np.array([1.0, *runs["share_above"], runs["share_above"].iloc[-1]])
         axis.step(x, above, where="post", **look)
-        axis.fill_between(x, np.clip(above - half, 0, 1), np.clip(above + half, 0, 1), step="post", alpha=0.1,
-                          color=look["color"], linewidth=0)
+        if half < WIDEST_BAND:
+            axis.fill_between(x, np.clip(above - half, 0, 1), np.clip(above + half, 0, 1), step="post", alpha=0.1,
+                              color=look["color"], linewidth=0)
     axis.set(xlim=(low - room, high + room), ylim=(-0.03, 1.03))
     axis.tick_params(labelleft=axis.get_subplotspec().is_first_col())    # type: ignore[union-attr]
     if frame.empty:
