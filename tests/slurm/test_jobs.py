@@ -17,8 +17,10 @@ import torch
 from conftest import ACCOUNT, Place
 from slurm_cluster import Cluster, wait_for
 from tiny import stable
+from working_folder import ROOT
 
 from qablate.cli import main
+from qablate.config import merge, read_yaml
 from qablate.records import read_record
 from qablate.study import Cell
 from qablate.training.result import beside
@@ -133,6 +135,22 @@ def test_cells_arrive_whatever_happens_to_their_jobs(
     for cell in disturbed:
         assert read_record(place.study.result_path(cell))["training"]["n_resumes"] >= 1
         assert bits_of(place, cell) == bits_of(whole, cell)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(2400)
+def test_all_cells_of_the_demo_arrive(
+    new_nersc: Callable[..., Place], cluster: Cluster, end: Callable[..., None]
+) -> None:
+    demo = merge(read_yaml(ROOT / "config.yaml"), read_yaml(ROOT / "workflow/studies/demo.yaml"))
+    place = new_nersc(**{key: demo[key] for key in ("models", "seeds", "data", "tasks", "model", "training")})
+    run = place.start(*PROFILE)
+    end(run)
+    wait_for(lambda: run.poll() is not None, "the end of the run", 2300)
+    assert run.returncode == 0, place.printed[-3000:]
+    assert place.done() == set(place.study.cells)
+    assert len(place.study.cells) == 72
+    assert not cluster.queue()
 
 
 @pytest.mark.full
