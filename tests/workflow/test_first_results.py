@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from qablate.analysis.report import make_report
 from qablate.importing import merge
 from qablate.records import read_record
 from qablate.study import Study
@@ -25,6 +26,17 @@ def counted():
 def test_each_shipped_file_is_a_finished_cell(counted):
     assert SHIPPED
     assert counted == {path.name for path in SHIPPED}
+
+
+def test_page_of_first_results_is_what_its_report_says(tmp_path):
+    """Each table line of docs/results.md stands in the report made from the shipped files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        report = make_report(Study.load([ROOT / "config.yaml", OVERLAY], {"results": str(tmp_path)}), partial=True)
+    made = set(report.read_text().splitlines())
+    quoted = [line for line in (ROOT / "docs/results.md").read_text().splitlines() if line.startswith("|")]
+    assert len(quoted) > 30
+    assert not [line for line in quoted if line not in made]
 
 
 def test_shipped_files_name_their_system_and_nothing_of_the_machine():

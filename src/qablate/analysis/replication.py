@@ -1,4 +1,4 @@
-"""Runs of this package beside the means that the founding document printed: independent code, data and seeds equal.
+"""Runs of this package beside the means that the founding document printed: independent code on equal datasets.
 
 Not a recomputation (`reproduction` does that from the published files): these runs were trained anew.
 """
