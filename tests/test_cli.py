@@ -1,5 +1,6 @@
 """Commands answer at once, and bad input is one clear line."""
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,8 @@ CELL = "--model 1b --task adding_problem --length 100 --seed 2024".split()
         ({"tasks": {"selective_copy": {"lengths": [6]}}}, "6 is shorter than its 8 markers"),
         ({"training": {"patience": 3}}, "the recipe 'published' is frozen"),
         ({"seeds": "2024"}, "seeds: '2024' is not of type array"),
+        ({"model": {"dropout": math.nan}}, "model.dropout: nan is not of type finite number"),
+        ({"run": {"max_seconds": math.inf}}, "run.max_seconds: inf is not of type finite number or null"),
         ({"tasks": {"copying": {"lengths": [6]}}}, "tasks.copying: unknown key"),
     ],
 )

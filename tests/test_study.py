@@ -138,6 +138,16 @@ def test_the_schema_lists_the_models_and_tasks_of_the_catalog():
     assert set(properties["tasks"]["properties"]) == set(TASKS)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_no_setting_is_nan_or_infinite(value):
+    published = yaml.safe_load(CONFIG.read_text())
+    for section, settings in published.items():
+        for key, found in settings.items() if isinstance(settings, dict) else ():
+            if type(found) in (int, float):
+                with pytest.raises(ConfigError, match=rf"{section}.{key}: -?(nan|inf) is not"):
+                    load_config([CONFIG], {section: {key: value}})
+
+
 def test_mappings_are_merged_and_lists_replaced():
     assert merge({"a": {"b": 1, "c": [1]}, "d": 2}, {"a": {"c": [2]}}) == {"a": {"b": 1, "c": [2]}, "d": 2}
 
