@@ -1,9 +1,11 @@
 """Timing of whole training steps: forward, backward, clipping and AdamW of one batch, as training does them.
 
-The opponent is the same model with `backend: pennylane` (one broadcast QNode a circuit) and the unbind loop as scan.
+The opponent is the same model with `backend: pennylane` (one broadcast QNode a circuit), the unbind loop as scan and
+PyTorch's dropout.
 Shapes: b batch, c channels, l length.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ from torch import Tensor
 from qablate.bench.device import launches_and_busy_fraction
 from qablate.bench.timing import Timing, time_side_by_side
 from qablate.catalog import MODELS, TaskKind
-from qablate.models import ModelSettings, build_model
+from qablate.models import ModelSettings, build_model, dropout
 from qablate.quantum import execution
 from qablate.quantum.backends import Backend
 from qablate.study import DatasetSpec, Study
@@ -57,7 +59,7 @@ def measure_step(
         calls[CIRCUITS] = circuits_of(lambda: ours(*batch))
     if compare:
         opponent = trained_model(study, spec, model, device, "pennylane", "reference")
-        calls[BASELINE] = lambda: opponent(*batch)
+        calls[BASELINE] = _with_torch_dropout(lambda: opponent(*batch))
     timings = time_side_by_side(calls, rounds)
     row = {"part": "step", "task": spec.task, "model": model, "length": spec.length, **_row(timings, spec, study)}
     if device.type == "cuda":
@@ -100,6 +102,14 @@ def _evaluation(step: TrainingStep, inputs: Tensor) -> Callable[[], object]:
             outputs: Tensor = step.model(inputs)
         step.model.train()
         return outputs
+
+    return call
+
+
+def _with_torch_dropout(step: Callable[[], object]) -> Callable[[], object]:
+    def call() -> object:
+        with patch.object(dropout, "SMALLEST", math.inf):
+            return step()
 
     return call
 

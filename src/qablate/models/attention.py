@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from qablate.models.dropout import Dropout
 from qablate.models.layers import RMSNorm, sinusoidal_table
 from qablate.models.sizes import Sizes
 
@@ -57,7 +58,7 @@ class AttentionBlock(nn.Module):
         self.output = nn.Linear(d, d)
         self.gate_input = nn.Linear(d, 4 * d)
         self.gate_output = nn.Linear(2 * d, d)
-        self.dropout = nn.Dropout(sizes.settings.dropout)
+        self.dropout = Dropout(sizes.settings.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the tokens after both parts; dropout acts on softmax weights, attention output, gated output."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from qablate.models.coefficients import ComplexParameters, complex_uniform
+from qablate.models.dropout import Dropout
 from qablate.models.features import CircuitFeatures, ConcatenatedBranches
 from qablate.models.layers import NormedMap
 from qablate.models.pooling import ChunkPool
@@ -40,7 +41,7 @@ class ChunkEncoder(nn.Module, Generic[Features]):
         self.pool = ChunkPool(n_inputs, pool_hidden, sizes.chunk)
         self.features = features(sizes, n_inputs)
         self.output = NormedMap(self.features.n_features, sizes.d_model)
-        self.dropout = nn.Dropout(sizes.settings.dropout if dropout else 0.0)
+        self.dropout = Dropout(sizes.settings.dropout if dropout else 0.0)
 
     def forward(self, steps: Tensor) -> Tensor:
         """Return the tokens of the chunks."""
@@ -62,7 +63,7 @@ class ThreeWayEncoder(ComplexParameters):
             ChunkEncoder(sizes, sizes.d_model, sizes.d_model // 2, ConcatenatedBranches, dropout=False)
             for _ in range(3)
         )
-        self.dropout = nn.Dropout(sizes.settings.dropout)
+        self.dropout = Dropout(sizes.settings.dropout)
 
     def forward(self, steps: Tensor) -> Tensor:
         """Return the tokens of the chunks; the nine circuits run in one call."""
@@ -92,7 +93,7 @@ class UnitaryCombination(ComplexParameters):
         self.circuit = Circuit(n, ansatz(n, sizes.settings.n_layers))
         self.final_circuit = Circuit(n, ansatz(n, 1))
         self.pool = ChunkPool(d, d // 2, sizes.chunk)
-        self.dropout = nn.Dropout(sizes.settings.dropout)
+        self.dropout = Dropout(sizes.settings.dropout)
         self.coefficients = complex_uniform(sizes.n_tokens)
         self.final_angles = nn.Parameter(0.1 * torch.randn(self.final_circuit.n_angles))
         self.to_angles = nn.Linear(d, sizes.n_angles)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from qablate.models.dropout import Dropout
 from qablate.models.sizes import Sizes
 
 NORM_EPS = 1e-5  # of every LayerNorm and root-mean-square norm
@@ -45,7 +46,7 @@ class LinearTokens(nn.Module):
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         self.map = nn.Linear(sizes.n_channels, sizes.d_model)
-        self.dropout = nn.Dropout(sizes.settings.dropout)
+        self.dropout = Dropout(sizes.settings.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the tokens of the steps."""
@@ -58,7 +59,7 @@ class NormedTokens(nn.Module):
     def __init__(self, sizes: Sizes, dropout: bool) -> None:
         super().__init__()
         self.map = NormedMap(sizes.n_channels, sizes.d_model)
-        self.dropout = nn.Dropout(sizes.settings.dropout if dropout else 0.0)
+        self.dropout = Dropout(sizes.settings.dropout if dropout else 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the tokens of the steps."""
@@ -71,7 +72,7 @@ class ChannelTokens(nn.Module):
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         self.map = nn.Linear(sizes.n_channels, sizes.n_channels)
-        self.dropout = nn.Dropout(sizes.settings.dropout)
+        self.dropout = Dropout(sizes.settings.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the tokens of the steps; the dropout mask is drawn in the memory order of (b, c, l)."""
@@ -160,7 +161,7 @@ class Head(nn.Module):
         super().__init__()
         self.hidden = nn.Linear(sizes.d_model, hidden)
         self.output = nn.Linear(hidden, sizes.n_outputs)
-        self.dropout = nn.Dropout(sizes.settings.dropout)
+        self.dropout = Dropout(sizes.settings.dropout)
         self.activation = self.ACTIVATIONS[activation]
 
     def forward(self, x: Tensor) -> Tensor:
