@@ -35,7 +35,7 @@ bench: $(STAMP)
 	$(BIN)/pytest -q benchmarks
 
 lint: $(STAMP)
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks docs
 	$(BIN)/mypy src
 
 setup: $(STAMP)
