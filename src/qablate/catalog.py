@@ -88,7 +88,6 @@ class TaskInfo:
     larger_is_better: bool
     generator: str
     nominal_baseline: float
-    published_lengths: tuple[int, ...]
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
 
     def n_channels(self, parameters: Mapping[str, Parameter]) -> int:
@@ -118,7 +117,6 @@ TASKS: Mapping[str, TaskInfo] = MappingProxyType(
                 True,
                 "forrelation-g2",
                 0.5,
-                (50, 100, 200),
                 {"encoding": "bits", "n_bits": 6, "order": "random", "reject_abs_phi": "0.15"},
             ),
             TaskInfo(
@@ -129,7 +127,6 @@ TASKS: Mapping[str, TaskInfo] = MappingProxyType(
                 False,
                 "adding_problem-g1",
                 0.167,
-                (100, 200, 500, 1000),
                 {"n_markers": 2, "placement": "extremes"},
             ),
             TaskInfo(
@@ -140,7 +137,6 @@ TASKS: Mapping[str, TaskInfo] = MappingProxyType(
                 True,
                 "selective_copy-g1",
                 0.083,
-                (100, 200, 500, 1000),
                 {"n_markers": 8, "placement": "uniform"},
             ),
         )

@@ -21,7 +21,6 @@ from qablate.errors import QablateError
 from qablate.files import write_atomic
 
 Record = dict[str, Any]
-SCHEMA_VERSION = 2
 MAX_RECORD_BYTES = 8_000_000
 RESULT_NAME = re.compile(
     r"synthetic_(?P<model>[A-Za-z0-9-]+)_(?P<task>[a-z]+(?:_[a-z]+)*)_L(?P<length>[0-9]+)_seed(?P<seed>[0-9]+)_results\.json"
@@ -74,7 +73,7 @@ def parse_record(content: bytes, path: Path) -> Record:
     if not content.strip():
         raise RecordError(f"{path}: empty file")
     try:
-        record = json.loads(content.decode("utf-8"), object_pairs_hook=_once, parse_constant=_refuse,
+        record = json.loads(content.decode("utf-8"), object_pairs_hook=unrepeated, parse_constant=_refuse,
                             parse_float=_finite, parse_int=_small)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not valid JSON: {str(error)[:120]}") from error
@@ -89,8 +88,8 @@ def parse_record(content: bytes, path: Path) -> Record:
     return record
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose keys differ; of a key that stands twice, one value would be silently lost."""
+def unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object whose keys differ; ValueError for a key that stands twice: one value would be lost."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a key stands twice")
@@ -121,14 +120,11 @@ def check_record(record: Mapping[str, Any], path: Path) -> None:
     version = record.get("schema_version", 1)
     if type(version) is not int or version not in (1, 2):
         raise RecordError(f"{path}: schema_version {str(version)[:40]!r}, known are 1 and 2")
-    try:
-        _validator(version)(record)
-    except fastjsonschema.JsonSchemaException as error:
-        raise RecordError(f"{path}: {_readable(error)}") from error
+    if problem := schema_problem(record, version):
+        raise RecordError(f"{path}: {problem}")
     checks = (identity_problem, _check_history, _check_best, metric_problem)
     for check in checks if version == 1 else (*checks, _check_added):
-        problem = check(record)
-        if problem:
+        if problem := check(record):
             raise RecordError(f"{path}: {problem}")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from qablate.importing.verdicts import Found
-from qablate.records import MAX_RECORD_BYTES
+from qablate.records import MAX_RECORD_BYTES, unrepeated
 
 SPACE = re.compile(r"[ \t\n\r]*")
 LITERALS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
@@ -120,7 +120,7 @@ def _complete_keys(text: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         if not _cut_at(text, error):
             raise
-    return _once(pairs)
+    return unrepeated(pairs)
 
 
 def _skip(text: str, at: int) -> int:
@@ -144,14 +144,6 @@ def _cut_at(text: str, error: json.JSONDecodeError) -> bool:
     return not rest or rest in NUMBER_STUBS or any(word.startswith(rest) for word in LITERALS)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys differ: of a key that stands twice nobody knows which value was meant."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
-    return found
-
-
 def _finite(token: str) -> float | None:
     value = float(token)
     return value if math.isfinite(value) else None
@@ -163,5 +155,5 @@ def _integer(token: str) -> int | None:
 
 
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=_once, parse_constant=lambda _: None, parse_float=_finite, parse_int=_integer
+    object_pairs_hook=unrepeated, parse_constant=lambda _: None, parse_float=_finite, parse_int=_integer
 )

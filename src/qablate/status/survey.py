@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from qablate.costs import CostTable
 from qablate.importing import Verdict
@@ -19,7 +19,7 @@ from qablate.status.slurm_queue import Queue, ask_queue
 from qablate.study import Cell, Study
 
 Activity = Literal["done", "running", "queued", "checkpoint", "failed", "stale", "unreadable", "missing"]
-STATES: tuple[Activity, ...] = ("done", "running", "queued", "checkpoint", "failed", "stale", "unreadable", "missing")
+STATES: tuple[Activity, ...] = get_args(Activity)
 
 
 @dataclass(frozen=True)

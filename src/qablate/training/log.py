@@ -8,13 +8,13 @@ import math
 from typing import Any
 
 from qablate.catalog import model_info
-from qablate.logtail import duration
+from qablate.logtail import EVENT, duration
 from qablate.study import Cell, DatasetSpec
 
 
 def event(name: str, **facts: Any) -> None:
     """Print one machine-readable line: `@qablate {"event": "checkpoint", ...}`."""
-    print("@qablate " + json.dumps({"event": name, **facts}), flush=True)
+    print(EVENT + json.dumps({"event": name, **facts}), flush=True)
 
 
 def header(cell: Cell, spec: DatasetSpec, n_params: int, command: str) -> None:
