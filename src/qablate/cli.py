@@ -117,11 +117,8 @@ def _add_train(commands: Any) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from qablate.config import merge
-
-    asked = {"system": options.system} if options.system else {}
-    device = {"run": {"device": options.device}} if options.device else {}
-    study = Study.load(options.config, merge(merge(options.set, asked), device))
+    system = {"system": options.system} if options.system else {}
+    study = Study.load(options.config, {**_with_device(options), **system})
     cell = study.cell(options.model, options.task, options.length, options.seed)
     output = options.output or study.result_path(cell)
     if output.name != cell.result_name:

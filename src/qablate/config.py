@@ -213,11 +213,14 @@ def _check_recipe(config: Mapping[str, Any]) -> None:
             )
 
 
+def known_systems(config: Mapping[str, Any]) -> list[str]:
+    """Return the systems that settings name, each once: in the order of sources, with a results folder, this one."""
+    return list(dict.fromkeys([*config["import"]["source_order"], *(config["systems"] or {}), config["system"]]))
+
 
 def _check_assign(config: Mapping[str, Any]) -> None:
     """Refuse a system that nothing else names: a misspelt one would leave its cells to nobody."""
-    known = dict.fromkeys([*config["import"]["source_order"], *(config["systems"] or {}), config["system"]])
-    assign = config["assign"]
+    known, assign = known_systems(config), config["assign"]
     named = [(f"assign.{key}", value) for key, value in assign.items() if key != "overrides"]
     named += [(f"assign.overrides.{at}.system", rule["system"]) for at, rule in enumerate(assign.get("overrides", []))]
     for where, system in named:

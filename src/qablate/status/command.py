@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 
+from qablate.config import known_systems
 from qablate.costs import COSTS_PATH, CostTable
 from qablate.errors import QablateError
 from qablate.status.curves import named_cell, read_curves, text_plot, write_png
@@ -62,8 +63,7 @@ def _print_curves(study: Study, options: argparse.Namespace) -> None:
 
 def _by_system(study: Study, option: str, texts: list[str]) -> dict[str, str]:
     """Read `dgx=NVIDIA GB10 ...`; the systems are those that the study's config names."""
-    config, found = study.config, {}
-    known = {*config["import"]["source_order"], *(config["systems"] or {}), study.system}
+    known, found = known_systems(study.config), {}
     for text in texts:
         system, _, value = text.partition("=")
         if not value:
