@@ -111,17 +111,10 @@ def n_params(cell: Cell) -> int:
 
 
 def _identity(study: Study, cell: Cell) -> dict[str, Any]:
-    model, spec = model_info(cell.model), study.dataset(cell.task, cell.length, cell.seed)
+    spec = study.dataset(cell.task, cell.length, cell.seed)
     settings, training = study.config["model"], study.config["training"]
     return {
-        "model_id": model.id,
-        "model_name": model.name,
-        "model_info": {"name": model.name, "group": model.group, "feat": model.features, "mix": model.mixing,
-                       "type": model.architecture},
-        "task": cell.task,
-        "task_type": spec.info.kind,
-        "seq_len": cell.length,
-        "seed": cell.seed,
+        **cell.identity,
         "n_params": n_params(cell),
         "hyperparameters": {
             **{key: settings[key] for key in ("n_qubits", "n_layers", "d_model", "d_state")},

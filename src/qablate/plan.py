@@ -11,7 +11,6 @@ import shutil
 import textwrap
 import time
 from collections import Counter
-from datetime import UTC, datetime
 from pathlib import Path
 
 from qablate.errors import QablateError
@@ -134,14 +133,12 @@ class Plan:
     def _keep(self, result: Path) -> Path:
         """Copy a result under a name of its own, with a time after the result's; return the copy."""
         try:
-            written = result.stat().st_mtime
-            stamp = datetime.fromtimestamp(written, UTC).strftime("%Y%m%dT%H%M%S_%f")
-            copy = self.study.results / "superseded" / f"{result.stem}.{stamp}.json"
+            copy = self.study.superseded_path(result)
             if not copy.exists():
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 self.copies.append(copy)
                 shutil.copyfile(result, copy)
-            fresh = max(time.time(), written + 1)
+            fresh = max(time.time(), result.stat().st_mtime + 1)
             os.utime(copy, (fresh, fresh))
         except OSError as error:
             raise QablateError(f"{result}: cannot be kept before training: {error.strerror or error}") from error

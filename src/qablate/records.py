@@ -29,8 +29,9 @@ METRICS = {
     "regression": ("test_mse", "test_mae", "test_r2"),
     "classification": ("test_acc", "test_auc", "test_f1", "test_loss"),
 }
-
-
+CURVES = ("train_loss", "train_metric", "val_loss", "val_metric")
+HISTORY = (*CURVES, "epochs", "lr")
+"""The lists in `history` of a result, one entry an epoch."""
 ADDED_KEYS = {"status", "dataset", "split", "seeds", "training", "model_config", "provenance"}
 """Keys that only schema 2 has: a file that holds one of them is no published one."""
 
@@ -162,7 +163,7 @@ def identity_problem(record: Mapping[str, Any]) -> str | None:
 
 def _check_history(record: Mapping[str, Any]) -> str | None:
     history, n = record["history"], record["epochs_trained"]
-    for key in ("train_loss", "train_metric", "val_loss", "val_metric", "epochs", "lr"):
+    for key in HISTORY:
         if len(history[key]) != n:
             return f"history.{key} has {len(history[key])} entries for {n} epochs"
     if history["epochs"] != list(range(1, len(history["epochs"]) + 1)):

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +40,21 @@ class Cell:
     def result_name(self) -> str:
         """Name of the result file, the one the users' scripts look for."""
         return f"synthetic_{self.name}_results.json"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a result file says of its cell, in the published keys and order."""
+        model = model_info(self.model)
+        return {
+            "model_id": model.id,
+            "model_name": model.name,
+            "model_info": {"name": model.name, "group": model.group, "feat": model.features, "mix": model.mixing,
+                           "type": model.architecture},
+            "task": self.task,
+            "task_type": task_info(self.task).kind,
+            "seq_len": self.length,
+            "seed": self.seed,
+        }
 
 
 @dataclass(frozen=True)
@@ -102,9 +118,8 @@ class DatasetSpec:
 
     @property
     def split_sizes(self) -> tuple[int, int, int]:
-        """Items for training, validation and test: floor(.8 n), floor(.1 n) and the rest."""
-        train, validation = self.n_samples * 8 // 10, self.n_samples // 10
-        return train, validation, self.n_samples - train - validation
+        """Items for training, validation and test."""
+        return split_sizes(self.n_samples)
 
     @property
     def split_id(self) -> str:
@@ -194,6 +209,11 @@ class Study:
         """Result file of one cell."""
         return self.result_folder / cell.result_name
 
+    def superseded_path(self, result: Path) -> Path:
+        """Where a result that no longer stands is kept: under its name and time, so that none replaces another."""
+        stamp = datetime.fromtimestamp(result.stat().st_mtime, UTC).strftime("%Y%m%dT%H%M%S_%f")
+        return self.results / "superseded" / f"{result.stem}.{stamp}.json"
+
     def dataset_path(self, cell: Cell) -> Path:
         """Dataset file of one cell."""
         return self.dataset(cell.task, cell.length, cell.seed).path(self.results)
@@ -216,6 +236,11 @@ class Study:
     def settings_sha256(self, cell: Cell) -> str:
         """Hash of `settings_of`, kept in checkpoints and provenance."""
         return hashlib.sha256(canonical_json(self.settings_of(cell)).encode("ascii")).hexdigest()
+
+    def system_rank(self, system: str) -> tuple[int, str]:
+        """Sort key of systems: the declared order (`import.source_order`), others after it by name."""
+        order = self.config["import"]["source_order"]
+        return (order.index(system) if system in order else len(order), system)
 
     def assigned_to(self, cell: Cell) -> str | None:
         """Return the only system that is to train a cell, or None if any may; the last override that fits decides."""
@@ -269,6 +294,12 @@ class Study:
         if wanted is None or found == wanted:
             return []
         return [f"dataset {found[:12]} is not the study's {wanted[:12]}"]
+
+
+def split_sizes(n_samples: int) -> tuple[int, int, int]:
+    """Return the items for training, validation and test: floor(.8 n), floor(.1 n) and the rest."""
+    train, validation = n_samples * 8 // 10, n_samples // 10     # integers: .8 n in floats rounds down too far
+    return train, validation, n_samples - train - validation
 
 
 def selected_on_test(record: Mapping[str, Any]) -> bool:

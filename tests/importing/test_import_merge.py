@@ -18,7 +18,7 @@ from import_builders import put, put_log, study_with, text_of
 from qablate.cli import main
 from qablate.config import ConfigError, check_config
 from qablate.errors import QablateError
-from qablate.importing import merge, merged_runs
+from qablate.importing import merge
 from qablate.importing.merging import choose
 from qablate.importing.outputs import adopt, write_tables
 from qablate.plan import Plan
@@ -199,7 +199,7 @@ def test_of_two_results_the_declared_one_is_used(tmp_path, nersc, dgx, used):
     assert [(v.file.source, v.reason) for v in merged.verdicts if v.status == "duplicate"] == [
         ("dgx" if used == "nersc" else "nersc", "duplicate_cell")]
     assert len(merged.pairs()) == 1
-    assert len([run for run in merged_runs(study) if run.cell == ADDING]) == 1
+    assert list(merged.runs) == [ADDING]
 
 
 def test_the_same_is_used_wherever_the_merge_is_made(tmp_path):

@@ -17,10 +17,9 @@ from hypothesis import strategies as st
 
 from qablate.catalog import MODELS, TASKS
 from qablate.config import ConfigError, load_config
-from qablate.records import METRICS, RecordError, parse_record, settings_of_record
+from qablate.records import HISTORY, METRICS, RecordError, parse_record, settings_of_record
 from qablate.study import Cell, Study
 from qablate.training.cell import train_cell
-from qablate.training.progress import HISTORY
 
 TOKENS = [
     b"null", b"true", b"-1", b"0", b"1e999", b"NaN", b"-Infinity", b"9" * 30, b"9" * 5000, b"1.0", b'"ok"', b'""',

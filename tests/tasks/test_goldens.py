@@ -92,11 +92,12 @@ def test_spot_values_of_forrelation():
     ],
 )
 def test_heads_of_the_published_splits(seed, train, val, test):
-    split = split_of(DatasetSpec("forrelation", 50, seed))
+    spec = DatasetSpec("forrelation", 50, seed)
+    split = split_of(spec)
     assert split.train[:5].tolist() == train
     assert split.val[:3].tolist() == val
     assert split.test[:3].tolist() == test
-    assert (split.split_id, split.split_seed) == ("perm-4000-500-500", seed)
+    assert (spec.split_id, split.split_seed) == ("perm-4000-500-500", seed)
     assert {part.dtype for part in (split.train, split.val, split.test)} == {np.dtype(np.int64)}
 
 
@@ -123,5 +124,6 @@ def test_a_constant_chosen_on_validation_gets_the_stated_test_accuracy():
 def test_split_sizes(n):
     split = make_split(n, 5)
     n_train, n_val = int(np.floor(0.8 * n + 1e-9)), int(np.floor(0.1 * n + 1e-9))
-    assert split.split_id == f"perm-{n_train}-{n_val}-{n - n_train - n_val}"
+    assert [len(part) for part in (split.train, split.val, split.test)] == [n_train, n_val, n - n_train - n_val]
+    assert DatasetSpec("forrelation", 50, 5, n).split_id == f"perm-{n_train}-{n_val}-{n - n_train - n_val}"
     assert sorted(split.permutation.tolist()) == list(range(n))

@@ -3,7 +3,7 @@
 Reads leniently, judges strictly, changes nothing in a source folder. Needs neither torch nor numpy.
 """
 
-from qablate.importing.merging import Merged, merge, merged_runs, require_readable
+from qablate.importing.merging import Merged, merge, require_readable
 from qablate.importing.verdicts import Found, Pair, Run, Verdict
 
-__all__ = ["Found", "Merged", "Pair", "Run", "Verdict", "merge", "merged_runs", "require_readable"]
+__all__ = ["Found", "Merged", "Pair", "Run", "Verdict", "merge", "require_readable"]

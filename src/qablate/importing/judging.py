@@ -14,6 +14,8 @@ from qablate.importing.reading import Reading, read_result
 from qablate.importing.verdicts import Found, Status, Verdict
 from qablate.records import (
     ADDED_KEYS,
+    CURVES,
+    HISTORY,
     METRICS,
     RESULT_NAME,
     Record,
@@ -25,8 +27,6 @@ from qablate.records import (
 )
 from qablate.study import Cell, Study, known_dataset_sha256, selected_on_test
 
-CURVES = ("train_loss", "train_metric", "val_loss", "val_metric")
-HISTORY = (*CURVES, "epochs", "lr")
 IDENTITY = {"model_id": "model", "task": "task", "seq_len": "length", "seed": "seed"}
 SATURATED_EPOCHS = 21
 """Leaky Forrelation files reach 1.0 in the first epoch and stop by patience at this one."""

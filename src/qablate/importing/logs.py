@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qablate.catalog import MODELS, TASKS, model_info, task_info
+from qablate.catalog import MODELS, TASKS, task_info
 from qablate.logtail import EVENT, parse_event
-from qablate.records import METRICS, Record
+from qablate.records import CURVES, METRICS, Record
 from qablate.study import Cell
 
 MAX_LOG_BYTES = 50_000_000
@@ -40,7 +40,6 @@ RESULTS = {
     "test_auc": re.compile(rf"  AUC: {NUMBER}$"),
     "test_f1": re.compile(rf"  F1: {NUMBER}$"),
 }
-CURVES = ("train_loss", "train_metric", "val_loss", "val_metric")
 PRINTED_DIGITS = {"test_r2": 4, "test_acc": 4, "test_auc": 4, "test_f1": 4}
 
 
@@ -83,6 +82,12 @@ class Log:
         """Last epoch that was printed; 0 if none was."""
         return self.epochs[-1] if self.epochs else 0
 
+    @property
+    def history(self) -> dict[str, list[Any]]:
+        """The curves in the form of a result, only at the epochs that were printed; learning rates are None."""
+        columns: list[list[Any]] = [list(column) for column in zip(*self.rows, strict=True)] or [[] for _ in CURVES]
+        return {**dict(zip(CURVES, columns, strict=True)), "epochs": list(self.epochs), "lr": [None] * len(self.epochs)}
+
     def agrees_with(self, record: Record) -> bool:
         """Whether every number that log and record both hold is the same to the digits the log prints."""
         digits = {"best_val_metric": 6 if record["task_type"] == "regression" else 4, **PRINTED_DIGITS}
@@ -93,25 +98,16 @@ class Log:
         )
 
     def record(self) -> Record:
-        """The result as far as the log tells it: curves only at the epochs that were printed, learning rates None."""
+        """The result as far as the log tells it."""
         cell = self.cell
         assert cell is not None
-        model, task = model_info(cell.model), task_info(cell.task)
-        columns: list[list[Any]] = [list(column) for column in zip(*self.rows, strict=True)] or [[] for _ in CURVES]
+        task = task_info(cell.task)
         n_params = self.header.get("n_params", "").replace(",", "")
         return {
-            "model_id": model.id,
-            "model_name": model.name,
-            "model_info": {"name": model.name, "group": model.group, "feat": model.features, "mix": model.mixing,
-                           "type": model.architecture},
-            "task": task.id,
-            "task_type": task.kind,
-            "seq_len": cell.length,
-            "seed": cell.seed,
+            **cell.identity,
             "n_params": int(n_params) if n_params else None,
             "hyperparameters": {"n_epochs": self.max_epochs} if self.max_epochs else {},
-            "history": {**dict(zip(CURVES, columns, strict=True)), "epochs": list(self.epochs),
-                        "lr": [None] * len(self.epochs)},
+            "history": self.history,
             "best_val_metric": self.results.get("best_val_metric"),
             **{key: self.results.get(key) for key in METRICS[task.kind]},
             "baseline": task.nominal_baseline,

@@ -91,8 +91,7 @@ class Merged:
     @property
     def systems(self) -> list[str]:
         """Every system that a file comes from, in the declared order, others by name."""
-        order = self.study.config["import"]["source_order"]
-        return sorted({verdict.system for verdict in self.verdicts}, key=lambda name: _rank(order, name))
+        return sorted({verdict.system for verdict in self.verdicts}, key=self.study.system_rank)
 
 
 def merge(study: Study) -> Merged:
@@ -103,13 +102,6 @@ def merge(study: Study) -> Merged:
     verdicts += _without_result(listing, judge, verdicts)
     runs, legacy, verdicts = choose(study, verdicts)
     return Merged(study, runs, legacy, tuple(verdicts), tuple(listing.folders), tuple(listing.unreadable))
-
-
-def merged_runs(study: Study) -> list[Run]:
-    """Return the result used for each cell, honest ones only, by cell; raise QablateError for an unreadable folder."""
-    merged = merge(study)
-    require_readable(merged)
-    return list(merged.runs.values())
 
 
 def require_readable(merged: Merged) -> None:
@@ -137,7 +129,6 @@ def adopted_from(study: Study) -> dict[str, str]:
 
 def choose(study: Study, verdicts: Iterable[Verdict]) -> tuple[dict[Cell, Run], dict[Cell, Run], list[Verdict]]:
     """Return the run of each cell, the run of each cell for the legacy table, and all verdicts with losers marked."""
-    order = study.config["import"]["source_order"]
     groups: dict[tuple[Cell, bool], list[Verdict]] = {}
     final: list[Verdict] = []
     for verdict in verdicts:
@@ -147,10 +138,10 @@ def choose(study: Study, verdicts: Iterable[Verdict]) -> tuple[dict[Cell, Run], 
             final.append(verdict)
     chosen: dict[bool, dict[Cell, Run]] = {False: {}, True: {}}
     for (cell, selected), group in sorted(groups.items()):
-        run, judged = _choose_one(cell, sorted(group, key=lambda verdict: _preference(order, verdict)))
+        run, judged = _choose_one(cell, sorted(group, key=lambda verdict: _preference(study, verdict)))
         chosen[selected][cell] = run
         final += judged
-    final.sort(key=lambda verdict: (_rank(order, verdict.file.source), str(verdict.file.path)))
+    final.sort(key=lambda verdict: (study.system_rank(verdict.file.source), str(verdict.file.path)))
     return chosen[False], chosen[True], final
 
 
@@ -174,7 +165,7 @@ def _choose_one(cell: Cell, ranked: list[Verdict]) -> tuple[Run, list[Verdict]]:
     return Run(cell, distinct[0], tuple(distinct[1:])), judged
 
 
-def _preference(order: list[str], verdict: Verdict) -> tuple[Any, ...]:
+def _preference(study: Study, verdict: Verdict) -> tuple[Any, ...]:
     """The declared rule, best first. Whether a run diverged plays no part: that would choose by outcome."""
     record = verdict.record or {}
     timestamp = str(record.get("timestamp") or "")
@@ -183,18 +174,14 @@ def _preference(order: list[str], verdict: Verdict) -> tuple[Any, ...]:
         not verdict.finishes,
         verdict.status not in FINISHED,
         not verified,
-        _rank(order, verdict.system),
+        study.system_rank(verdict.system),
         not timestamp,
         [-ord(sign) for sign in timestamp],    # later before earlier
         verdict.file.source != LOCAL,
-        _rank(order, verdict.file.source),
+        study.system_rank(verdict.file.source),
         verdict.sha256,
         str(verdict.file.path),
     )
-
-
-def _rank(order: list[str], name: str) -> tuple[int, str]:
-    return (order.index(name) if name in order else len(order), name)
 
 
 def _logs_of(listing: Listing, file: Found, judge: Judge) -> list[Any]:

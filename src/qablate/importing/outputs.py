@@ -103,7 +103,9 @@ def _adopt_one(study: Study, run: Run) -> Path:
     try:
         content = file.path.read_bytes()
         if target.exists():
-            _supersede(study, target)
+            kept = study.superseded_path(target)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            target.rename(kept)
     except OSError as error:
         raise QablateError(f"{file.path}: cannot be adopted: {error.strerror or error}") from error
     note = {"system": run.system, "source": file.source, "path": str(file.path), "sha256": run.verdict.sha256,
@@ -112,11 +114,3 @@ def _adopt_one(study: Study, run: Run) -> Path:
     write_atomic(target, content)
     os.utime(target, (file.modified, file.modified))
     return target
-
-
-def _supersede(study: Study, result: Path) -> None:
-    """Move a file out of the results folder under a name that no earlier one has."""
-    stamp = datetime.fromtimestamp(result.stat().st_mtime, UTC).strftime("%Y%m%dT%H%M%S_%f")
-    kept = study.results / "superseded" / f"{result.stem}.{stamp}.json"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    result.rename(kept)

@@ -84,14 +84,7 @@ def read_curves(study: Study, cell: Cell) -> Curves:
     log = parse_log(_end_of(path), path)
     if not log.epochs:
         raise QablateError(f"{cell.name}: no result, and no epoch in {path}")
-    return _curves(cell, log_history(log.epochs, log.rows), path)
-
-
-def log_history(epochs: Sequence[int], rows: Sequence[tuple[float | None, ...]]) -> dict[str, list[float | None]]:
-    """The rows of a log in the form of a result's history."""
-    names = ("train_loss", "train_metric", "val_loss", "val_metric")
-    columns = {name: [row[at] for row in rows] for at, name in enumerate(names)}
-    return {"epochs": list(epochs), **columns}
+    return _curves(cell, log.history, path)
 
 
 def _curves(cell: Cell, history: dict[str, list[float | None]], source: Path) -> Curves:

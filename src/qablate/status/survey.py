@@ -55,9 +55,7 @@ class Survey:
     @property
     def systems(self) -> list[str]:
         """Systems that made a cell or are to, in the declared order, others by name."""
-        order = self.study.config["import"]["source_order"]
-        found = {status.system for status in self.cells}
-        return sorted(found, key=lambda name: (order.index(name) if name in order else len(order), name))
+        return sorted({status.system for status in self.cells}, key=self.study.system_rank)
 
     def of(self, **wanted: str) -> list[CellStatus]:
         """The cells of one system, model or task, or of a combination."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qablate.study import DatasetSpec
+from qablate.study import DatasetSpec, split_sizes
 from qablate.tasks.random_words import RandomWords, permutation
 
 Indices = NDArray[np.int64]
@@ -26,11 +26,6 @@ class Split:
     train: Indices
     val: Indices
     test: Indices
-
-    @property
-    def split_id(self) -> str:
-        """Rule and sizes: `perm-4000-500-500`."""
-        return f"perm-{len(self.train)}-{len(self.val)}-{len(self.test)}"
 
     @property
     def permutation(self) -> Indices:
@@ -49,7 +44,7 @@ def split_of(spec: DatasetSpec) -> Split:
 
 
 def make_split(n_samples: int, split_seed: int) -> Split:
-    """Divide 0..n_samples-1 into floor(0.8 n), floor(0.1 n) and the rest."""
+    """Divide 0..n_samples-1 into parts of `split_sizes`, from one permutation by the seed."""
     order = permutation(RandomWords(split_seed).take(n_samples - 1))
-    n_train, n_val = n_samples * 8 // 10, n_samples // 10     # integers: 0.8 * n in floats rounds down too far
+    n_train, n_val, _ = split_sizes(n_samples)
     return Split(split_seed, order[:n_train], order[n_train:n_train + n_val], order[n_train + n_val:])

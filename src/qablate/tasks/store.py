@@ -88,7 +88,7 @@ def _sidecar(dataset: Dataset) -> dict[str, Any]:
     return {
         "identity": dict(sorted(dataset.spec.identity.items())),
         "dataset_sha256": dataset.sha256,
-        "split_id": split.split_id,
+        "split_id": dataset.spec.split_id,
         "split_sha256": split.sha256,
         "versions": {"qablate": __version__, "numpy": np.__version__, "python": platform.python_version()},
         "statistics": dataset_statistics(dataset),

@@ -4,7 +4,7 @@ import statistics
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-HISTORY = ("train_loss", "train_metric", "val_loss", "val_metric", "epochs", "lr")
+from qablate.records import HISTORY
 
 
 @dataclass

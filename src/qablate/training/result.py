@@ -115,21 +115,9 @@ def _metrics(run: Run, outputs: np.ndarray) -> tuple[dict[str, Any], dict[str, A
 
 
 def _published_head(run: Run) -> dict[str, Any]:
-    info, model, training = model_info(run.cell.model), run.study.config["model"], run.study.config["training"]
+    model, training = run.study.config["model"], run.study.config["training"]
     return {
-        "model_id": info.id,
-        "model_name": info.name,
-        "model_info": {
-            "name": info.name,
-            "group": info.group,
-            "feat": info.features,
-            "mix": info.mixing,
-            "type": info.architecture,
-        },
-        "task": run.cell.task,
-        "task_type": run.training.kind,
-        "seq_len": run.cell.length,
-        "seed": run.cell.seed,
+        **run.cell.identity,
         "n_params": parameter_counts(run.training.model)[0],
         "hyperparameters": {
             **{key: model[key] for key in ("n_qubits", "n_layers", "d_model", "d_state")},
@@ -180,7 +168,7 @@ def _dataset(run: Run) -> dict[str, Any]:
 def _split(run: Run) -> dict[str, Any]:
     split = run.training.data.split
     return {
-        "split_id": split.split_id,
+        "split_id": run.spec.split_id,
         "split_seed": split.split_seed,
         "split_sha256": split.sha256,
         "n_train": len(split.train),
