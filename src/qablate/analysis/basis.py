@@ -17,7 +17,7 @@ from qablate.analysis.claims import CLAIMS_PATH, Claim, Claims, Scale, TaskGrid,
 from qablate.analysis.contrasts import BRIDGE_TASKS, Blocks, Evidence, benefit
 from qablate.analysis.evaluation import STATED_COLUMNS, ClaimResult, load_plan
 from qablate.analysis.outcomes import Material, Outcome, measure
-from qablate.analysis.runs import Collection
+from qablate.analysis.runs import CELL, Collection
 from qablate.analysis.sentences import REASON_WORDS
 from qablate.catalog import task_info
 from qablate.study import Study
@@ -77,10 +77,10 @@ class Basis:
 
     def curves(self, task: str) -> pd.DataFrame:
         """The learning curves of a task, with `chosen` at the epoch whose weights were tested."""
-        runs, keys = self.collection.runs, ["model", "task", "length", "seed"]
-        best = set(map(tuple, runs.loc[runs["task"] == task, [*keys, "best_epoch"]].to_numpy()))
+        runs = self.collection.runs
+        best = set(map(tuple, runs.loc[runs["task"] == task, [*CELL, "best_epoch"]].to_numpy()))
         curves = self.collection.curves[self.collection.curves["task"] == task]
-        rows = zip(*(curves[key] for key in (*keys, "epoch")), strict=True)
+        rows = zip(*(curves[key] for key in (*CELL, "epoch")), strict=True)
         return curves.assign(chosen=np.array([row in best for row in rows], dtype=bool))
 
     def with_runs(self, task: str, arms: Iterable[str]) -> list[str]:
@@ -140,8 +140,7 @@ class Basis:
 
     def missing(self, task: str | None = None) -> list[str]:
         """What the study lacks, in words for the banner: cells without a result, models without any run."""
-        cells = self.collection.cells
-        cells = cells if task is None else cells[cells["task"] == task]
+        cells = self.collection.cells if task is None else self.collection.cells_of(task)
         n_open = int((~cells["finished"].astype(bool)).sum())
         if not n_open:
             return []
@@ -160,8 +159,7 @@ def lay_basis(collection: Collection, results: Iterable[ClaimResult] = ()) -> Ba
     if not CLAIMS_PATH.exists():
         return None
     claims = _on_grid_of(collection.study, load_claims())
-    pairs = pd.DataFrame([row for pair in collection.merged.pairs() for row in pair.rows()])
-    bridges = pairs if len(pairs) and set(BRIDGE_TASKS) <= set(claims.tasks) else None
+    bridges = collection.pairs if set(BRIDGE_TASKS) <= set(claims.tasks) else None
     return basis_of(collection, claims, bridges, {result.claim.id: result.verdict for result in results})
 
 

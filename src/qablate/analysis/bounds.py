@@ -54,8 +54,7 @@ def shares_of_way(collection: Collection) -> Content:
 
 def floors_of_selection(collection: Collection) -> Content:
     """One row an assumed correlation of neighbouring epochs: what a model at exact chance reports."""
-    data = collection.study.dataset("forrelation", collection.lengths("forrelation")[0], collection.seeds[0])
-    n_items = sum(data.split_sizes[1:])
+    n_items = sum(collection.shortest_dataset("forrelation").split_sizes[1:])
     table = selection_floors(n_items)
     table.insert(0, "items", n_items)
     return Content(table, (

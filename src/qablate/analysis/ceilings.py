@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from qablate.analysis.references import model_ceiling
+from qablate.analysis.runs import CELL
 from qablate.analysis.statistics import selection_floor
 from qablate.study import DatasetSpec, Study, published_sha256
 from qablate.tasks.solvers import position_readout_limit
@@ -147,7 +148,7 @@ def shares(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
             continue
         best = ceilings.iloc[-1]      # a model's own bound comes after the task's
         score, ceiling = float(run[own["metric"].iloc[0]]), float(best["value"])
-        rows.append({**{key: run[key] for key in ("model", "task", "length", "seed")}, "score": score, "floor": floor,
+        rows.append({**{key: run[key] for key in CELL}, "score": score, "floor": floor,
                      "ceiling": ceiling, "share": share_of_way(score, floor, ceiling),
                      "ceiling_name": best["reference"]})
     return pd.DataFrame(rows, columns=["model", "task", "length", "seed", "score", "floor", "ceiling", "share",

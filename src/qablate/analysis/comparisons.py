@@ -44,10 +44,9 @@ def _comparison(collection: Collection, key: str) -> Content:
 
 
 def _kinds(collection: Collection, task: str, key: str) -> list[dict[str, object]]:
-    metric, complete = COMPARED[task], collection.complete_runs
-    complete = complete[(complete["task"] == task) & complete[metric].notna()]
+    metric = COMPARED[task]
+    complete, cells = collection.scored(task, metric), collection.cells_of(task)
     common = common_blocks(collection, task, metric)
-    cells = collection.cells[collection.cells["task"] == task]
     kinds = sorted({getattr(model_info(model), key) for model in collection.models},
                    key=lambda kind: ARCHITECTURES.index(kind) if key == "architecture" else kind)
     rows = []
@@ -78,15 +77,14 @@ def _why_no_mean(runs: int, models: list[str]) -> str:
 def scaling(collection: Collection, task: str) -> Content:
     """One row a model: metric at both ends, change, slope of its logarithm, markers a step, chunk."""
     metric = task_info(task).metric
-    runs = collection.complete_runs
-    runs = runs[(runs["task"] == task) & runs[metric].notna()]
+    runs = collection.scored(task, metric)
     lengths = collection.lengths(task)
     rows = [_scaling_row(model, runs[runs["model"] == model].pivot(index="seed", columns="length", values=metric)
                          .reindex(columns=lengths)) for model in collection.models]
     table = pd.DataFrame(rows)
     if not table["n"].any():
         return Content(table.iloc[:0], ())
-    markers = collection.study.dataset(task, lengths[0], collection.seeds[0]).parameters.get("n_markers")
+    markers = collection.shortest_dataset(task).parameters.get("n_markers")
     density: tuple[Column, ...] = ()
     if markers is not None:
         table["markers_first"], table["markers_last"] = float(markers) / lengths[0], float(markers) / lengths[-1]

@@ -40,7 +40,7 @@ def completion(collection: Collection) -> Content:
     finished = cells.pivot_table(index="model", columns="task", values="finished", aggfunc="sum")
     table = finished.astype(int)[collection.tasks].rename(columns=lambda task: f"{task}_finished")
     for task in collection.tasks:
-        planned = cells[cells["task"] == task].groupby("model").size()
+        planned = collection.cells_of(task).groupby("model").size()
         table[f"{task}_planned"] = planned
     for state in STATES:
         table[f"state_{state}"] = cells[cells["state"] == state].groupby("model").size()
@@ -61,8 +61,7 @@ def completion(collection: Collection) -> Content:
 
 def missing_cells(collection: Collection) -> Content:
     """One row a cell without a result that stands: state, reason, and the hours it is expected to take."""
-    cells = collection.cells
-    table = cells[~cells["finished"].astype(bool)].drop(columns=["finished", "system"]).reset_index(drop=True)
+    table = collection.open_cells.drop(columns=["finished", "system"]).reset_index(drop=True)
     if collection.jobs is not None:
         jobs = {tuple(vars(cell).values()): state for cell, state in collection.jobs.items()}
         table["job"] = [jobs.get(tuple(key), "") for key in table[CELL].itertuples(index=False)]

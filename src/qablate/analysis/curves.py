@@ -102,7 +102,7 @@ def _references(basis: Basis, task: str) -> pd.DataFrame:
     rows = [("baseline", "all", "all", length, value) for length, value in zip(lengths, baseline, strict=True)]
     rows += [("reference solver", "all", "all", length, basis.solvers[task, length]) for length in lengths]
     if task == "selective_copy":
-        n_markers = int(collection.study.dataset(task, lengths[0], collection.seeds[0]).parameters["n_markers"])
+        n_markers = int(collection.shortest_dataset(task).parameters["n_markers"])
         rows += [("chunk ceiling", model, model_info(model).architecture, length, ceiling)
                  for model in collection.models for length in lengths
                  if (ceiling := model_ceiling(model, length, n_markers)) is not None]

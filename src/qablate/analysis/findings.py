@@ -103,10 +103,8 @@ def find(collection: Collection) -> Findings:
     claims = load_claims()
     if not belong(claims, collection.study):
         return Findings(note=OTHER_STUDY)
-    pairs = pd.DataFrame([row for pair in collection.merged.pairs() for row in pair.rows()])
-    results = evaluate_claims(
-        collection.runs, collection.study, claims, cells=collection.cells, pairs=None if pairs.empty else pairs,
-        plan=load_plan(), stated=stated_totals(collection))
+    results = evaluate_claims(collection.runs, collection.study, claims, cells=collection.cells,
+                              pairs=collection.pairs, plan=load_plan(), stated=stated_totals(collection))
     return Findings(tuple(results), "", tuple(settlements(claims, results)), Prices(hours_by_device(collection)),
                     Evidence(claims, collection.runs, collection.cells).controls())
 

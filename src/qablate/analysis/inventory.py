@@ -64,7 +64,7 @@ def _range_text(low: float, high: float) -> str | None:
 
 def _states(collection: Collection, task: str, length: int | None) -> pd.Series:
     """Say per model why there is no value: the state its cells share, or `no result`."""
-    cells = collection.cells[collection.cells["task"] == task]
+    cells = collection.cells_of(task)
     cells = cells if length is None else cells[cells["length"] == length]
     states = cells.groupby("model")["state"]
     return states.agg(lambda found: WORDS[found.iloc[0]] if found.nunique() == 1 else "no result")
@@ -73,7 +73,7 @@ def _states(collection: Collection, task: str, length: int | None) -> pd.Series:
 def settings(collection: Collection) -> Content:
     """One row a setting: the study's value, what the results hold, how many hold it, and whether they differ."""
     wanted = pd.DataFrame([
-        {**cell.__dict__, "setting": key, "value": value}
+        {**vars(cell), "setting": key, "value": value}
         for cell in collection.study.cells for key, value in collection.study.settings_of(cell).items()
     ])
     found = collection.settings

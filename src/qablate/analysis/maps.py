@@ -68,9 +68,8 @@ def state_map(collection: Collection) -> Drawing:
     seeds = {seed: place for place, seed in enumerate(collection.seeds)}
     for axis, task in zip(axes, collection.tasks, strict=True):
         axis.set_title(task_info(task).title, fontsize=style.SMALL + 0.5)
-        cells = collection.cells[collection.cells["task"] == task]
         places = {length: place for place, length in enumerate(collection.lengths(task))}
-        for cell in cells.to_dict("records"):
+        for cell in collection.cells_of(task).to_dict("records"):
             left = places[cell["length"]] + (seeds[cell["seed"]] / len(seeds) - 0.5) * 0.9
             _, colour, hatch = states[_state_key(cell)]
             axis.add_patch(Rectangle((left, collection.models.index(cell["model"]) - 0.42), 0.9 / len(seeds), 0.84,

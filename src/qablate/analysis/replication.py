@@ -11,7 +11,7 @@ import pandas as pd
 from qablate.analysis.formats import METRIC_NAMES, significant
 from qablate.analysis.legacy import legacy_scores
 from qablate.analysis.reproduction import MEAN_METRICS, Row, reported_rows
-from qablate.analysis.runs import Collection
+from qablate.analysis.runs import CELL, Collection
 from qablate.analysis.table import Column, Content, number, text
 from qablate.catalog import task_info
 
@@ -56,11 +56,10 @@ def _new_scores(collection: Collection) -> pd.DataFrame:
     """Columns model, task, length, seed, metric, score: one row a run of schema 2 and metric; Forrelation biased."""
     runs = collection.complete_runs
     runs = runs[(runs["schema_version"] == 2) & (runs["task"] != "forrelation")]
-    keys = ["model", "task", "length", "seed"]
-    long = runs.melt(keys, ["test_mse", "test_r2"], "metric", "score")
+    long = runs.melt(CELL, ["test_mse", "test_r2"], "metric", "score")
     legacy = legacy_scores(collection)
     legacy = legacy[legacy["origin"] == "ours"].assign(task="forrelation", metric="test_acc")
-    return pd.concat([long, legacy[[*keys, "metric", "score"]]], ignore_index=True)
+    return pd.concat([long, legacy[[*CELL, "metric", "score"]]], ignore_index=True)
 
 
 def _compared(scores: pd.DataFrame, printed: Row) -> dict[str, Any] | None:

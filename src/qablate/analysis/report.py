@@ -135,7 +135,7 @@ def _claims_context(findings: Findings) -> dict[str, Any]:
 
 
 def _require_complete(collection: Collection) -> None:
-    open_cells = collection.cells[~collection.cells["finished"].astype(bool)]
+    open_cells = collection.open_cells
     if open_cells.empty:
         return
     named = [f"{row['model']}_{row['task']}_L{row['length']}_seed{row['seed']} ({row['state']})"

@@ -4,6 +4,7 @@ A run is a finished training of one cell whose result stands, of this system or 
 `qablate.importing`. Everything the report says is computed from these frames.
 """
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from qablate.catalog import model_info
 from qablate.importing import Merged, Run, merge
 from qablate.logtail import log_path, read_tail
 from qablate.records import Record, settings_of_record
-from qablate.study import Cell, Study
+from qablate.study import Cell, DatasetSpec, Study
 
 CELL = ["model", "task", "length", "seed"]
 METRICS = ("test_mse", "test_mae", "test_r2", "test_acc", "test_auc", "test_f1", "test_loss", "best_val_metric")
@@ -78,12 +79,35 @@ class Collection:
         """The runs whose scores may enter a mean; a diverged run is counted beside it."""
         return self.runs[self.runs["enters_means"].astype(bool)]
 
+    def scored(self, task: str, metric: str) -> pd.DataFrame:
+        """The complete runs of one task that have a value of this metric."""
+        runs = self.complete_runs
+        return runs[(runs["task"] == task) & runs[metric].notna()]
+
+    def cells_of(self, task: str) -> pd.DataFrame:
+        """The planned cells of one task."""
+        return self.cells[self.cells["task"] == task]
+
+    @property
+    def open_cells(self) -> pd.DataFrame:
+        """The planned cells without a result that stands."""
+        return self.cells[~self.cells["finished"].astype(bool)]
+
+    def shortest_dataset(self, task: str) -> DatasetSpec:
+        """A dataset of one task, at its shortest length, for the parameters that all of them share."""
+        return self.study.dataset(task, self.lengths(task)[0], self.seeds[0])
+
+    @functools.cached_property
+    def pairs(self) -> pd.DataFrame:
+        """One row a cell and metric that two systems measured; without columns where there is none."""
+        return pd.DataFrame([row for pair in self.merged.pairs() for row in pair.rows()])
+
 
 def collect(study: Study, jobs: Mapping[Cell, str] | None = None) -> Collection:
     """Merge every result of a study, its own and those of other systems; nothing in their folders is changed."""
     merged = merge(study)
     runs = [run for run in map(merged.runs.get, study.cells) if run is not None and run.finished]
-    settings = [{**_key(run.cell), "setting": key, "value": value}
+    settings = [{**vars(run.cell), "setting": key, "value": value}
                 for run in runs for key, value in settings_of_record(run.record).items()]
     return Collection(
         study,
@@ -99,7 +123,7 @@ def collect(study: Study, jobs: Mapping[Cell, str] | None = None) -> Collection:
 
 def _cell_row(merged: Merged, cell: Cell) -> dict[str, Any]:
     source, judged = merged.source_of(cell), judge(merged, cell)
-    return {**_key(cell), "state": judged.state, "finished": source is not None,
+    return {**vars(cell), "state": judged.state, "finished": source is not None,
             "system": source.system if source else None, "reason": judged.reason}
 
 
@@ -152,7 +176,7 @@ def run_row(run: Run) -> dict[str, Any]:
     record = run.record
     training, config = record.get("training", {}), record.get("model_config", {})
     return {
-        **_key(run.cell),
+        **vars(run.cell),
         **_model(run.cell),
         "status": run.status,
         **_pick(record, ("schema_version", "n_params")),
@@ -192,15 +216,11 @@ def _pick(source: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     return {key: source.get(key) for key in keys}
 
 
-def _key(cell: Cell) -> dict[str, Any]:
-    return {"model": cell.model, "task": cell.task, "length": cell.length, "seed": cell.seed}
-
-
 def _curves(histories: list[tuple[Cell, Mapping[str, Any]]]) -> pd.DataFrame:
     """One row a run and epoch; the columns and their types are the same when there are none."""
     columns: dict[str, list[Any]] = {key: [] for key in (*CELL, "epoch", *HISTORY)}
     for cell, history in histories:
-        for key, value in _key(cell).items():
+        for key, value in vars(cell).items():
             columns[key] += [value] * len(history["epochs"])
         columns["epoch"] += history["epochs"]
         for key in HISTORY:

@@ -4,10 +4,10 @@ import pandas as pd
 
 from qablate.analysis.formats import METRIC_FORMATS, Format, fixed, integer, percent, signed, whole
 from qablate.analysis.references import NAMES, baseline_by_length, model_ceiling
-from qablate.analysis.runs import Collection
+from qablate.analysis.runs import CELL, Collection
 from qablate.analysis.summary import WORDS, by_length, common_blocks, common_mean, wide
 from qablate.analysis.table import Column, Content, number, score, text
-from qablate.catalog import Parameter, model_info, task_info
+from qablate.catalog import model_info, task_info
 
 
 def adding_by_length(collection: Collection) -> Content:
@@ -30,7 +30,7 @@ def selective_ceiling(collection: Collection) -> Content:
     task = "selective_copy"
     table = _models_frame(collection)
     means = by_length(collection, task, "test_r2").set_index(["model", "length"])
-    n_markers = int(_parameters(collection, task)["n_markers"])
+    n_markers = int(collection.shortest_dataset(task).parameters["n_markers"])
     columns: list[Column] = [number("chunk", "chunk", whole)]
     for length in collection.lengths(task):
         ceilings = [model_ceiling(model, length, n_markers) for model in table["model"]]
@@ -51,11 +51,9 @@ def selective_ceiling(collection: Collection) -> Content:
 def forrelation_overview(collection: Collection) -> Content:
     """Accuracy over the common blocks beside the majority rate, AUC, and how many runs predict one class only."""
     task = "forrelation"
-    runs = collection.complete_runs
-    runs = runs[(runs["task"] == task) & runs["test_acc"].notna()]
     table = _models_frame(collection).merge(common_mean(collection, task, "test_acc"), on="model")
     common = common_blocks(collection, task, "test_acc").groupby("model")
-    per_model = runs.groupby("model")
+    per_model = collection.scored(task, "test_acc").groupby("model")
     table = table.join(pd.DataFrame({
         "best": per_model["test_acc"].max(),
         "majority": common["majority_rate"].mean(),
@@ -66,7 +64,7 @@ def forrelation_overview(collection: Collection) -> Content:
     }), on="model")
     table["points"] = 100 * (table["common_mean"] - table["majority"])
     table["gain"] = table["common_mean"] / task_info(task).nominal_baseline - 1
-    planned = collection.cells[collection.cells["task"] == task].groupby("model").size()
+    planned = collection.cells_of(task).groupby("model").size()
     table["planned"] = table["model"].map(planned)
     table[["runs", "constant_known"]] = table[["runs", "constant_known"]].fillna(0).astype(int)
     return Content(table, (
@@ -95,9 +93,7 @@ def per_seed(collection: Collection, task: str) -> Content:
     show = METRIC_FORMATS[metric]
     rows = by_length(collection, task, metric)
     rows.columns = [name if name in ("model", "length") else f"all_{name}" for name in rows.columns]
-    cells = collection.cells[collection.cells["task"] == task]
-    cells = cells.merge(collection.runs[["model", "task", "length", "seed", metric]],
-                        on=["model", "task", "length", "seed"], how="left")
+    cells = collection.cells_of(task).merge(collection.runs[[*CELL, metric]], on=CELL, how="left")
     for seed in collection.seeds:
         of_seed = cells[cells["seed"] == seed].set_index(["model", "length"])
         keys = pd.MultiIndex.from_frame(rows[["model", "length"]])
@@ -108,11 +104,6 @@ def per_seed(collection: Collection, task: str) -> Content:
         rows[f"seed{seed}_state"] = words.where(value.isna() | diverged).to_numpy()
     seeds = [Column(f"seed {seed}", f"seed{seed}", show, state=f"seed{seed}_state") for seed in collection.seeds]
     return Content(rows, (text("model", "model"), number("L", "length", whole), *seeds, score("mean", "all", show)))
-
-
-def _parameters(collection: Collection, task: str) -> dict[str, Parameter]:
-    length, seed = collection.lengths(task)[0], collection.seeds[0]
-    return dict(collection.study.dataset(task, length, seed).parameters)
 
 
 def _models_frame(collection: Collection) -> pd.DataFrame:

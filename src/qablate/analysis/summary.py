@@ -16,11 +16,9 @@ def by_length(collection: Collection, task: str, metric: str) -> pd.DataFrame:
 
     Only complete runs enter. `state` says in words why there is no mean.
     """
-    cells = collection.cells[collection.cells["task"] == task]
-    runs = collection.complete_runs
     keys = ["model", "length"]
-    grouped = runs[(runs["task"] == task) & runs[metric].notna()].groupby(keys)[metric]
-    by_cell = cells.groupby(keys)
+    grouped = collection.scored(task, metric).groupby(keys)[metric]
+    by_cell = collection.cells_of(task).groupby(keys)
     rows = pd.DataFrame({
         "planned": by_cell.size(),
         "diverged": by_cell["state"].agg(lambda states: int((states == "diverged").sum())),
@@ -39,11 +37,11 @@ def _words(states: pd.Series) -> str:
     return ", ".join(f"{counts[word]} {word}" for word in sorted(counts.index))
 
 
-def wide(rows: pd.DataFrame, index: str = "model", across: str = "length", prefix: str = "L") -> pd.DataFrame:
+def wide(rows: pd.DataFrame) -> pd.DataFrame:
     """Spread `by_length` rows: one row a model, columns `L100_mean`, `L100_sd`, ... for every length."""
-    table = rows.pivot(index=index, columns=across, values=list(PARTS))
-    table.columns = [f"{prefix}{value}_{part}" for part, value in table.columns]
-    ordered = [f"{prefix}{value}_{part}" for value in sorted(rows[across].unique()) for part in PARTS]
+    table = rows.pivot(index="model", columns="length", values=list(PARTS))
+    table.columns = [f"L{length}_{part}" for part, length in table.columns]
+    ordered = [f"L{length}_{part}" for length in sorted(rows["length"].unique()) for part in PARTS]
     table = table[ordered]
     numeric = [name for name in ordered if not name.endswith("_state")]
     return table.astype(dict.fromkeys(numeric, "float64")).reset_index()
@@ -54,8 +52,7 @@ def common_blocks(collection: Collection, task: str, metric: str) -> pd.DataFram
 
     A mean over lengths is comparable between models on these only.
     """
-    runs = collection.complete_runs
-    runs = runs[(runs["task"] == task) & runs[metric].notna()]
+    runs = collection.scored(task, metric)
     n_models = runs["model"].nunique()
     return runs.groupby(["length", "seed"]).filter(lambda block: block["model"].nunique() == n_models)
 

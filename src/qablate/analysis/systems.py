@@ -72,8 +72,7 @@ def queue(collection: Collection) -> Content:
     keys = [f"{task}_{state}" for task in collection.tasks for state in ("queued", "running")]
     if collection.jobs is None:
         return Content(pd.DataFrame(columns=["model", *keys, "jobs", "missing", "without_job"]), ())
-    open_cells = collection.cells[~collection.cells["finished"].astype(bool)]
-    missing = open_cells.groupby("model").size()
+    missing = collection.open_cells.groupby("model").size()
     jobs = Counter((cell.model, f"{cell.task}_{state}") for cell, state in collection.jobs.items())
     table = pd.DataFrame([{"model": model, **{key: jobs[model, key] for key in keys}} for model in collection.models])
     table["jobs"] = table[keys].sum(axis=1)
