@@ -65,10 +65,6 @@ class Place(WorkingFolder):
         assert old in text
         path.write_text(text.replace(old, new))
 
-    def fake_cells(self) -> None:
-        """Replace `qablate` by a stand-in that writes results at once or after QABLATE_FAKE_SECONDS."""
-        self.stand_in("slurm/fake_cell.py")
-
     def starts_and_ends(self) -> list[dict[str, Any]]:
         """What the stand-ins noted: cell, device, and when each began and ended."""
         return [yaml.safe_load(path.read_text()) for path in sorted(self.folder.glob("noted/*.json"))]

@@ -158,12 +158,12 @@ def test_interrupting_leaves_no_job_and_loses_no_cell(
     new_nersc: Callable[..., Place], cluster: Cluster, end: Callable[..., None],
 ) -> None:
     place = new_nersc(models=["3a", "3b"], seeds=[1, 2, 3])
-    place.fake_cells()
+    place.stand_in()
     run = place.start(*PROFILE, QABLATE_FAKE_SECONDS="600")
     end(run)
     at_work = ["PENDING"] * 2 + ["RUNNING"] * 4
     wait_for(lambda: sorted(cluster.queue("%T")) == at_work, "four of six jobs at work", 100)
-    wait_for(lambda: sum("fake_cell.py" in " ".join(p.cmdline()) for p in processes_in(place.folder)) >= 2, "cells", 60)
+    wait_for(lambda: sum("stand_in.py" in " ".join(p.cmdline()) for p in processes_in(place.folder)) >= 2, "cells", 60)
     began = time.monotonic()
     os.kill(run.pid, signal.SIGINT)
     assert run.wait(60) == 1, place.printed

@@ -19,7 +19,7 @@ def test_400_jobs_are_submitted_and_cancelled(
     new_place: Callable[..., Place], cluster: Cluster, end: Callable[..., None],
 ) -> None:
     place = new_place(seeds=list(range(100)))
-    place.fake_cells()
+    place.stand_in()
     path = f"{place.folder}/bin{os.pathsep}{cluster.environment['PATH']}"
     place.environment |= {**cluster.environment, **ACCOUNT, "PATH": path, "PWD": str(place.folder)}
     cluster.command("scontrol", "update", "NodeName=nid1", "State=drain", "Reason=test")

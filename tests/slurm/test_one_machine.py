@@ -26,7 +26,7 @@ def at_once(noted: list[dict[str, Any]], weight: Callable[[dict[str, Any]], int]
 def node(new_place: Callable[..., Place], cluster: Cluster) -> Place:
     """A place whose cells are stand-ins, beside a Slurm with one node of four fake GPUs."""
     place = new_place()
-    place.fake_cells()
+    place.stand_in()
     place.program("snakemake", f'#!/bin/sh\nexec {sys.executable} -m snakemake "$@"\n')
     path = f"{place.folder}/bin{os.pathsep}{cluster.environment['PATH']}"
     place.environment |= {**cluster.environment, "PATH": path, "SBATCH_ACCOUNT": "m0000_g", "SBATCH_CONSTRAINT": "gpu"}
@@ -103,7 +103,7 @@ def test_whole_node_ends_in_good_time_and_the_next_goes_on(node: Place, cluster:
 def test_dgx_never_runs_more_cells_than_slots(new_place: Callable[..., Place], end: Callable[..., None]) -> None:
     """Also survives logout: the terminal's hang-up reaches every process, and nohup's children go on."""
     place = new_place()
-    place.fake_cells()
+    place.stand_in()
     place.program("snakemake", f'#!/bin/sh\nexec {sys.executable} -m snakemake "$@"\n')
     printed = (place.folder / "printed").open("wb")
     run = subprocess.Popen(["nohup", "snakemake", "--profile", "profiles/dgx"], cwd=place.folder, stdout=printed,

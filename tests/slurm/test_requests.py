@@ -39,7 +39,7 @@ ANSWERS = {"sinfo": "echo 'gpu*'", "sacctmgr": "echo m0000_g", "scontrol": "echo
 def place(new_place: Callable[..., Place]) -> Place:
     place = new_place()
     (place.folder / "workflow/costs.csv").write_text(COSTS)
-    place.fake_cells()
+    place.stand_in()
     place.program("sbatch", SBATCH)
     for name, answer in ANSWERS.items():
         place.program(name, f"#!/bin/sh\n{answer}\n")

@@ -1,6 +1,7 @@
-"""A stand-in for the command line: takes the same options, writes valid results at once instead of training.
+"""A stand-in for the command line: takes the same options, writes valid results instead of training.
 
-Environment variables name the cell that something happens to: QABLATE_FAKE_FAIL (it fails), QABLATE_FAKE_STOP (it
+A cell takes QABLATE_FAKE_SECONDS (default: no time) and notes in `noted/` when and on which device it ran. Other
+environment variables name the cell that something happens to: QABLATE_FAKE_FAIL (it fails), QABLATE_FAKE_STOP (it
 stops for time, once), QABLATE_FAKE_KILL (Snakemake is killed as soon as its result is written).
 """
 
@@ -8,13 +9,14 @@ import argparse
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import factories
 import psutil
 
 from qablate.records import write_record
-from qablate.study import Study
+from qablate.study import Cell, Study
 
 
 def main() -> int:
@@ -23,7 +25,8 @@ def main() -> int:
     parser.add_argument("--config", nargs="+", required=True)
     parser.add_argument("--set", type=json.loads, default={})
     parser.add_argument("--partial", action="store_true")
-    for name, kind in {"model": str, "task": str, "length": int, "seed": int, "output": Path}.items():
+    kinds = {"model": str, "task": str, "length": int, "seed": int, "output": Path, "max-seconds": float}
+    for name, kind in kinds.items():
         parser.add_argument(f"--{name}", type=kind)
     options = parser.parse_args()
     study = Study.load(options.config, options.set)
@@ -50,10 +53,20 @@ def train(study: Study, options: argparse.Namespace) -> int:
     if not study.dataset_path(cell).exists():
         print("the dataset is not there", file=sys.stderr)
         return 2
+    take_time(cell)
     write_record(options.output, factories.record_of(study, cell))
     if cell.name == os.environ.get("QABLATE_FAKE_KILL"):
         next(process for process in psutil.Process().parents() if "snakemake" in process.cmdline()).kill()
     return 0
+
+
+def take_time(cell: Cell) -> None:
+    began = time.time()
+    time.sleep(float(os.environ.get("QABLATE_FAKE_SECONDS", "0")))
+    noted = {"cell": cell.name, "model": cell.model, "device": os.environ.get("CUDA_VISIBLE_DEVICES"), "began": began,
+             "ended": time.time()}
+    Path("noted").mkdir(exist_ok=True)
+    Path(f"noted/{cell.name}.json").write_text(json.dumps(noted))
 
 
 def report(study: Study, options: argparse.Namespace) -> int:
