@@ -94,7 +94,7 @@ def test_counted_arithmetic_is_that_of_the_hand_count():
 
 def test_the_files_agree_with_the_table(tmp_path, capsys):
     study = tiny_study(tmp_path)
-    options = BenchOptions(models=["1b"], lengths=[16], qubits=[2], batches=[3], rounds=1, memory=False,
+    options = BenchOptions(models=["1b"], lengths=[16], qubits=[2], batches=[3], rounds=1,
                            parts=("circuit", "step"))
     path = run_bench(study, options)
     report = json.loads(path.read_text())

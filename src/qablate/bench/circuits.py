@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from qablate.bench.memory import added_peak_mb
-from qablate.bench.timing import Timing, time_side_by_side
-from qablate.errors import QablateError
+from qablate.bench.timing import Timing, time_side_by_side, usable
 from qablate.quantum import BACKEND_NAMES, Circuit, ansatz, embedding, expectations, resolve_backend
 
 N_LAYERS = 2
@@ -40,9 +39,9 @@ def measure_circuits(cases: Iterable[tuple[int, int]], rounds: int, device: torc
     return rows
 
 
-def measure_circuit_memory(backends: Sequence[str], case: tuple[int, int] = MEMORY_CASE) -> list[dict[str, Any]]:
-    """Added peak memory of one forward and backward pass, each backend in a fresh process."""
-    n_qubits, n_batch = case
+def measure_circuit_memory(backends: Sequence[str]) -> list[dict[str, Any]]:
+    """Added peak memory of one forward and backward pass of MEMORY_CASE, each backend in a fresh process."""
+    n_qubits, n_batch = MEMORY_CASE
     return [
         {**_identity(n_qubits, n_batch, name), "added_mb": added_peak_mb("circuit", name, n_qubits, n_batch)}
         for name in backends
@@ -68,14 +67,7 @@ def forward_and_backward(backend: str, n_qubits: int, n_batch: int, device: torc
 
 def usable_backends(device: torch.device) -> tuple[list[str], dict[str, str]]:
     """Circuit backends that serve the device, and for the others why not."""
-    usable, skipped = [], {}
-    for name in BACKEND_NAMES:
-        try:
-            resolve_backend(name, device)
-            usable.append(name)
-        except QablateError as error:
-            skipped[name] = str(error).rpartition("here: ")[2]
-    return usable, skipped
+    return usable(BACKEND_NAMES, lambda name: resolve_backend(name, device))
 
 
 def _angles(n_batch: int, circuit: Circuit) -> Tensor:
@@ -86,11 +78,11 @@ def _angles(n_batch: int, circuit: Circuit) -> Tensor:
 def _contenders(
     n_qubits: int, n_batch: int, device: torch.device
 ) -> tuple[dict[str, Callable[[], object]], dict[str, str]]:
-    usable, skipped = usable_backends(device)
+    backends, skipped = usable_backends(device)
     circuit = published_circuit(n_qubits)
     graph_bytes = 3.0 * n_batch * 2**n_qubits * 16 * len(circuit.gates)
     calls: dict[str, Callable[[], object]] = {}
-    for name in usable:
+    for name in backends:
         if name in KEEPS_ALL_STATES and graph_bytes > MAX_GRAPH_BYTES:
             skipped[name] = f"the states it keeps would take about {graph_bytes / 1e9:.0f} GB"
         else:

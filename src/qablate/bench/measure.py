@@ -41,7 +41,6 @@ class BenchOptions:
     task: str = "adding_problem"
     rounds: int | None = None
     quick: bool = False
-    memory: bool = True
     name: str = "bench"
 
     def __post_init__(self) -> None:
@@ -118,7 +117,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 def _measure(part: str, study: Study, options: BenchOptions, device: torch.device) -> list[dict[str, Any]]:
     """The rows of one part."""
-    with_memory = options.memory and not options.quick and device.type == "cpu"
+    with_memory = not options.quick and device.type == "cpu"
     rounds = options.n_rounds
     if part == "circuit":
         rows = circuits.measure_circuits(options.circuit_cases, rounds, device)

@@ -12,10 +12,11 @@ from rich.table import Table
 
 from qablate.bench.presentation import COLUMNS
 from qablate.bench.steps import measure_step
-from qablate.catalog import MODELS
-from qablate.costs import CostRow, CostTable, Estimate, to_csv, with_rows
+from qablate.catalog import model_info
+from qablate.costs import MEASURED_ITEMS, CostRow, CostTable, Estimate, to_csv, with_rows
 from qablate.errors import QablateError
 from qablate.files import write_atomic
+from qablate.models import ModelSettings
 from qablate.plan import Plan
 from qablate.provenance import provenance_of_process, utc_now
 from qablate.records import Record
@@ -101,14 +102,14 @@ def _kind(source: str) -> str:
     return re.sub(r" L=\d+, (in proportion to length|taken as just as slow)", " at the nearest length", source)
 
 
-def measure_costs(study: Study, path: Path, models: Iterable[str], rounds: int = COST_ROUNDS) -> list[CostRow]:
+def measure_costs(study: Study, path: Path, models: Iterable[str]) -> list[CostRow]:
     """Measure the epochs of a study's models, tasks and lengths; write them into the cost table at `path`.
 
     CPU time on a CPU (what one free core would take), wall time on a GPU. Raises QablateError for a study whose
     models are not of the published size, because the table is of these.
     """
-    published = {"n_qubits": 6, "n_layers": 2, "d_model": 128, "d_state": 16, "n_heads": 4, "dropout": 0.1}
-    if study.config["model"] != published or study.config["data"]["n_samples"] != 5000:
+    settings = ModelSettings(**study.config["model"])
+    if settings != ModelSettings() or study.config["data"]["n_samples"] != MEASURED_ITEMS:
         raise QablateError(f"bench --costs: study '{study.name}' has other sizes than the published; use config.yaml")
     device = prepare_torch(study)
     name = device_name() if device.type == "cuda" else "cpu"
@@ -121,7 +122,7 @@ def measure_costs(study: Study, path: Path, models: Iterable[str], rounds: int =
         for task, settings in study.config["tasks"].items():
             for length in settings["lengths"]:
                 spec = study.dataset(task, length, study.config["seeds"][0])
-                row = measure_step(study, spec, MODELS[model].id, rounds, device, compare=False, share=False)
+                row = measure_step(study, spec, model_info(model).id, COST_ROUNDS, device, compare=False, share=False)
                 rows.append(CostRow(name, model, task, length, row[clock], used.get((model, task)), source))
                 print(f"{model} {task} L={length}: {row[clock]:.2f} s an epoch", flush=True)
         write_atomic(path, to_csv(with_rows(table, rows)))  # after each model: hours may pass before the last

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from qablate.bench.memory import added_peak_mb
-from qablate.bench.timing import time_side_by_side
-from qablate.errors import QablateError
+from qablate.bench.timing import time_side_by_side, usable
 from qablate.ssm import SCAN_BACKENDS, selective_scan
 
 BATCH, WIDTH, STATE = 32, 256, 16
@@ -26,9 +25,9 @@ def measure_scans(
     """One row for each length and backend: times, ratio to the unbind loop, MB kept for the backward pass."""
     rows: list[dict[str, Any]] = []
     for length in lengths:
-        usable, skipped = usable_scans(device)
+        backends, skipped = usable_scans(device)
         arguments = scan_arguments(length, sizes, device)
-        timings = time_side_by_side({name: _call(name, arguments) for name in usable}, rounds)
+        timings = time_side_by_side({name: _call(name, arguments) for name in backends}, rounds)
         for name, timing in timings.items():
             rows.append({
                 **_identity(length, name),
@@ -41,26 +40,16 @@ def measure_scans(
     return rows
 
 
-def measure_scan_memory(backends: Sequence[str], length: int = MEMORY_LENGTH) -> list[dict[str, Any]]:
-    """Added peak memory of one forward and backward pass, each backend in a fresh process."""
-    return [
-        {**_identity(length, name), "added_mb": added_peak_mb("scan", name, length)} for name in backends
-    ]
+def measure_scan_memory(backends: Sequence[str]) -> list[dict[str, Any]]:
+    """Added peak memory of one forward and backward pass of MEMORY_LENGTH, each backend in a fresh process."""
+    return [{**_identity(MEMORY_LENGTH, name), "added_mb": added_peak_mb("scan", name, MEMORY_LENGTH)}
+            for name in backends]
 
 
 def usable_scans(device: torch.device) -> tuple[list[str], dict[str, str]]:
     """Scan backends that serve the device, and for the others why not."""
-    usable, skipped = [], {}
     tiny = scan_arguments(1, (1, 1, 1), device)
-    for name in SCAN_BACKENDS:
-        if name == "auto":
-            continue
-        try:
-            _scan(name, tiny)
-            usable.append(name)
-        except QablateError as error:
-            skipped[name] = str(error).rpartition("here: ")[2]
-    return usable, skipped
+    return usable((name for name in SCAN_BACKENDS if name != "auto"), lambda name: _scan(name, tiny))
 
 
 def forward_and_backward(backend: str, length: int, device: torch.device) -> Callable[[], object]:

@@ -33,13 +33,12 @@ OURS, BASELINE, EVALUATION, CIRCUITS = "qablate", "pennylane+loop", "evaluation"
 
 
 def measure_steps(
-    study: Study, task: str, models: Iterable[str], lengths: Iterable[int], rounds: int, device: torch.device,
-    longest_baseline: int = LONGEST_BASELINE,
+    study: Study, task: str, models: Iterable[str], lengths: Iterable[int], rounds: int, device: torch.device
 ) -> list[dict[str, Any]]:
     """One row for each model and length: times of step, opponent and evaluation, share of circuits, epoch."""
     return [
         measure_step(study, study.dataset(task, length, study.config["seeds"][0]), model, rounds, device,
-                     compare=length <= longest_baseline)
+                     compare=length <= LONGEST_BASELINE)
         for model in models
         for length in lengths
     ]

@@ -7,11 +7,13 @@ what a user waits. Ratios are taken within a round and then their median, so a s
 import gc
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+from qablate.errors import QablateError
 
 SHORTEST_SAMPLE_S = 0.02
 MAX_REPEATS = 1000
@@ -55,6 +57,18 @@ class Timing:
             "rounds": len(self.cpu_ms),
             "repeats": self.repeats,
         }
+
+
+def usable(names: Iterable[str], attempt: Callable[[str], object]) -> tuple[list[str], dict[str, str]]:
+    """Backends that `attempt` accepts, and for the others why not: the end of the QablateError it raises."""
+    found, skipped = [], {}
+    for name in names:
+        try:
+            attempt(name)
+            found.append(name)
+        except QablateError as error:
+            skipped[name] = str(error).rpartition("here: ")[2]
+    return found, skipped
 
 
 def time_side_by_side(contenders: Mapping[str, Call], rounds: int) -> dict[str, Timing]:
