@@ -3,9 +3,9 @@
 import pandas as pd
 
 from qablate.analysis.ceilings import references, selection_floors, shares
-from qablate.analysis.formats import METRIC_NAMES, Format, fixed, percent, significant
+from qablate.analysis.formats import METRIC_NAMES, fixed, percent, significant
 from qablate.analysis.runs import Collection
-from qablate.analysis.table import Column, Content, number, text
+from qablate.analysis.table import MODEL, TASK, Column, Content, number, text
 from qablate.catalog import task_info
 
 SOLVERS = {"linear": "ridge on the tables", "table ridge": "ridge on products of table entries",
@@ -26,8 +26,9 @@ def floors_and_ceilings(collection: Collection) -> Content:
         table[f"L{length}_state"] = _unplanned(collection, table, length)
     table["title"], table["metric_name"] = _titles(table["task"]), table["metric"].map(METRIC_NAMES)
     table["words"] = table["reference"].replace(SOLVERS)
-    return Content(table, (text("task", "title"), text("metric", "metric_name"), text("model", "model"),
-                           text("role", "role"), text("reference", "words"), *_by_length(lengths, significant)))
+    return Content(table, (
+        TASK, text("metric", "metric_name"), MODEL, text("role"), text("reference", "words"),
+        *(number(f"L {length}", f"L{length}", significant, f"L{length}_state") for length in lengths)))
 
 
 def shares_of_way(collection: Collection) -> Content:
@@ -47,7 +48,7 @@ def shares_of_way(collection: Collection) -> Content:
         table[f"L{length}_planned"] = len(collection.seeds)
         table[f"L{length}_state"] = _unplanned(collection, table, length, "no run")
     table["title"] = _titles(table["task"])
-    return Content(table, (text("task", "title"), text("model", "model"), *(
+    return Content(table, (TASK, MODEL, *(
         Column(f"L {length}", f"L{length}", percent, n=f"L{length}_n", planned=f"L{length}_planned",
                state=f"L{length}_state") for length in lengths)))
 
@@ -58,7 +59,7 @@ def floors_of_selection(collection: Collection) -> Content:
     table = selection_floors(n_items)
     table.insert(0, "items", n_items)
     return Content(table, (
-        number("items", "items"), number("correlation of neighbouring epochs", "correlation", fixed(2)),
+        number("items"), number("correlation of neighbouring epochs", "correlation", fixed(2)),
         number("mean reported", "reported", fixed(4)), number("SD of the mean of nine runs", "sd_of_nine", fixed(4)),
         number("mean best of 9 runs", "best_of_9", fixed(4)),
         number("mean best of 108 runs", "best_of_108", fixed(4)),
@@ -67,10 +68,6 @@ def floors_of_selection(collection: Collection) -> Content:
 
 def _titles(tasks: pd.Series) -> list[str]:
     return [task_info(task).title for task in tasks]
-
-
-def _by_length(lengths: list[int], show: Format) -> list[Column]:
-    return [number(f"L {length}", f"L{length}", show, f"L{length}_state") for length in lengths]
 
 
 def _unplanned(collection: Collection, table: pd.DataFrame, length: int, otherwise: str = "") -> list[str]:

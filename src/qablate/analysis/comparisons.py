@@ -6,40 +6,31 @@ import numpy as np
 import pandas as pd
 
 from qablate.analysis.formats import METRIC_FORMATS, METRIC_NAMES, fixed, percent, signed, significant, whole
-from qablate.analysis.runs import Collection
+from qablate.analysis.runs import ARCHITECTURES, Collection
 from qablate.analysis.summary import common_blocks
-from qablate.analysis.table import Column, Content, number, text
+from qablate.analysis.table import MODEL, TASK, Column, Content, number, text
 from qablate.catalog import model_info, task_info
 
 LEAST_COVERAGE = 0.5
-ARCHITECTURES = ("transformer", "mamba", "hydra")
 COMPARED = {"forrelation": "test_acc", "adding_problem": "test_r2", "selective_copy": "test_r2"}
 """Metrics as the published comparisons have them."""
 
 
-def architectures(collection: Collection) -> Content:
-    """One row an architecture and task: mean of its models' means over the common blocks."""
-    return _comparison(collection, "architecture")
+def kinds_of_models(collection: Collection, key: str) -> Content:
+    """One row a kind and task: mean of its models' means over the common blocks; `key` is architecture or group.
 
-
-def groups(collection: Collection) -> Content:
-    """One row a group and task: mean of its models' means over the common blocks."""
-    return _comparison(collection, "group")
-
-
-def _comparison(collection: Collection, key: str) -> Content:
-    """A kind is never represented by one of its models: below two models with runs it has no mean."""
+    A kind is never represented by one of its models: below two models with runs it has no mean.
+    """
     rows = [row for task in collection.tasks for row in _kinds(collection, task, key)]
     table = pd.DataFrame(rows)
     if not table["runs"].any():
         return Content(table.iloc[:0], ())
     mean = Column("mean", "mean", fixed(4), sd="sd", state="state", faint="few")
     return Content(table, (
-        number("group", key, whole) if key == "group" else text(key, key), text("task", "title"),
-        text("metric", "metric"), mean, number("lowest model", "lowest", fixed(4)),
-        number("highest model", "highest", fixed(4)), text("models", "models"), number("blocks", "blocks"),
-        number("runs in the mean", "n"), number("runs", "runs"), number("planned", "planned"),
-        number("coverage", "coverage", percent),
+        number(key, show=whole) if key == "group" else text(key), TASK, text("metric"), mean,
+        number("lowest model", "lowest", fixed(4)), number("highest model", "highest", fixed(4)), text("models"),
+        number("blocks"), number("runs in the mean", "n"), number("runs"), number("planned"),
+        number("coverage", show=percent),
     ))
 
 
@@ -94,10 +85,10 @@ def scaling(collection: Collection, task: str) -> Content:
     table = table.assign(**ends)
     show = METRIC_FORMATS[metric]
     return Content(table, (
-        text("model", "model"), *(Column(key.replace("L", "at L "), key, show, state="state") for key in ends),
-        number("seeds with both", "n"), Column("change, %", "change", signed(1), state="change_state"),
+        MODEL, *(number(key.replace("L", "at L "), key, show, "state") for key in ends),
+        number("seeds with both", "n"), number("change, %", "change", signed(1), "change_state"),
         Column("slope", "slope", signed(3), sd="slope_sd", state="slope_state"),
-        number("seeds of the slope", "slope_n"), *density, number("chunk", "chunk", whole),
+        number("seeds of the slope", "slope_n"), *density, number("chunk", show=whole),
     ))
 
 

@@ -5,12 +5,11 @@ import pandas as pd
 from qablate.analysis.formats import percent, significant, whole
 from qablate.analysis.hours import expected_hours, planning_device
 from qablate.analysis.runs import CELL, Collection
-from qablate.analysis.systems import valid_cells
-from qablate.analysis.table import Content, number, text
+from qablate.analysis.systems import TOTAL, valid_cells
+from qablate.analysis.table import LENGTH, MODEL, SEED, TASK, Content, number, text
 from qablate.catalog import model_info, task_info
 from qablate.study import Cell
 
-TOTAL = "total"
 STATES = ("done", "no_improvement", "partial", "diverged", "selected_on_test", "no_score", "quarantined", "rejected",
           "checkpoint", "missing", "failed", "stale", "unreadable")
 
@@ -29,8 +28,8 @@ def progress(collection: Collection) -> Content:
     table = table.rename_axis("task").reset_index()
     table["title"] = [TOTAL if task == TOTAL else task_info(task).title for task in table["task"]]
     return Content(table, (
-        text("task", "title"), *(number(system, f"on_{system}") for system in systems),
-        number("finished", "finished"), number("planned", "planned"), number("share", "share", percent),
+        TASK, *(number(system, f"on_{system}") for system in systems), number("finished"), number("planned"),
+        number("share", show=percent),
     ), n_foot=1)
 
 
@@ -53,8 +52,7 @@ def completion(collection: Collection) -> Content:
                                  zip(table[f"{task}_finished"], table[f"{task}_planned"], strict=True)]
     present = [state for state in STATES if table[f"state_{state}"].any()]
     return Content(table, (
-        text("model", "model"), text("name", "name"),
-        *(text(task_info(task).title, f"{task}_text") for task in collection.tasks),
+        MODEL, text("name"), *(text(task_info(task).title, f"{task}_text") for task in collection.tasks),
         *(number(state.replace("_", " "), f"state_{state}") for state in present),
     ), n_foot=1)
 
@@ -73,9 +71,8 @@ def missing_cells(collection: Collection) -> Content:
     extra = [text(name.replace("_", " "), name) for name in ("job", "assigned_to")
              if name in table and table[name].any()]
     return Content(table, (
-        text("model", "model"), text("task", "task"), number("L", "length", whole), number("seed", "seed", whole),
-        text("state", "state_words"), *extra, number("expected hours", "hours", significant, "hours_state"),
-        text("reason", "reason"),
+        MODEL, text("task"), LENGTH, SEED, text("state", "state_words"), *extra,
+        number("expected hours", "hours", significant, "hours_state"), text("reason"),
     ))
 
 
@@ -89,7 +86,7 @@ def hours_left(collection: Collection) -> Content:
         sums.loc[len(sums)] = [TOTAL, *sums[["cells", "known", "hours"]].sum()]
     sums["device"] = planning_device(collection)
     return Content(sums, (
-        text("model", "model"), number("cells", "cells"), number("of these with known cost", "known"),
+        MODEL, number("cells"), number("of these with known cost", "known"),
         number("expected hours", "hours", significant), text("on", "device"),
     ), n_foot=1 if len(sums) else 0)
 
@@ -100,8 +97,6 @@ def failures(collection: Collection) -> Content:
     odd = (runs["status"] != "ok") | (runs["nonfinite_grad_steps"] > 0)
     table = runs.loc[odd, [*CELL, "status", "epochs", "diverged_epoch", "nonfinite_grad_steps", "stop_reason"]]
     return Content(table.reset_index(drop=True), (
-        text("model", "model"), text("task", "task"), number("L", "length", whole), number("seed", "seed", whole),
-        text("status", "status"), number("epochs", "epochs", whole),
-        number("diverged at epoch", "diverged_epoch", whole),
-        number("steps skipped", "nonfinite_grad_steps", whole),
+        MODEL, text("task"), LENGTH, SEED, text("status"), number("epochs", show=whole),
+        number("diverged at epoch", "diverged_epoch", whole), number("steps skipped", "nonfinite_grad_steps", whole),
     ))

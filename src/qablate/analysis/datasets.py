@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from qablate.analysis.formats import significant, whole
+from qablate.analysis.formats import significant
 from qablate.analysis.runs import Collection
-from qablate.analysis.table import Content, number, text
+from qablate.analysis.table import LENGTH, SEED, TASK, Content, number, text
 from qablate.catalog import task_info
 from qablate.study import MAX_SIDECAR_BYTES, DatasetSpec, known_dataset_sha256
 
@@ -24,8 +24,8 @@ def datasets(collection: Collection) -> Content:
             for spec in collection.study.datasets]
     table = pd.DataFrame(rows).astype({"measured": "float64"})
     return Content(table, (
-        text("task", "title"), number("L", "length", whole), number("seed", "seed", whole), text("hash", "hash"),
-        text("file here", "file"), text("baseline is", "baseline"), number("nominal", "nominal", significant),
+        TASK, LENGTH, SEED, text("hash"), text("file here", "file"), text("baseline is", "baseline"),
+        number("nominal", show=significant),
         number("measured on the test split", "measured", significant, "measured_state"),
         text("measured in", "measured_in"), text("leak checks", "checks"),
     ))

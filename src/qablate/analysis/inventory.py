@@ -7,26 +7,21 @@ import pandas as pd
 
 from qablate.analysis.formats import fixed, integer, significant, whole
 from qablate.analysis.runs import CELL, Collection
-from qablate.analysis.summary import WORDS
-from qablate.analysis.table import Column, Content, number, text
-from qablate.catalog import model_info, task_info
+from qablate.analysis.summary import WORDS, models_frame
+from qablate.analysis.table import LENGTH, MODEL, Column, Content, number, text
+from qablate.catalog import task_info
 
 SHORT = {"forrelation": "F", "adding_problem": "A", "selective_copy": "S"}
 HOUR = 3600.0
 
 
 def models(collection: Collection) -> Content:
-    """One row a model: group, factors, chunk, and the parameters its results report for each task and length."""
-    infos = [model_info(model) for model in collection.models]
-    table = pd.DataFrame({
-        "model": [info.id for info in infos], "name": [info.name for info in infos],
-        "group": [info.group for info in infos], "features": [info.features.replace("_", " ") for info in infos],
-        "mixing": [info.mixing.replace("_", " ") for info in infos],
-        "architecture": [info.architecture for info in infos], "chunk": [info.chunk for info in infos],
-    })
+    """One row a model: group, factors and chunk."""
+    table = models_frame(collection, "name", "group", "features", "mixing", "architecture", "chunk")
+    table = table.replace({"features": "_", "mixing": "_"}, " ", regex=True)
     return Content(table, (
-        number("group", "group", whole), text("model", "model"), text("name", "name"), text("features", "features"),
-        text("mixing", "mixing"), text("architecture", "architecture"), number("chunk", "chunk", whole),
+        number("group", show=whole), MODEL, text("name"), text("features"), text("mixing"), text("architecture"),
+        number("chunk", show=whole),
     ))
 
 
@@ -34,7 +29,7 @@ def parameters(collection: Collection) -> Content:
     """One row a model: total parameters per task and length, trainable ones per task, as its results report them."""
     runs = collection.runs
     table = pd.DataFrame({"model": collection.models})
-    columns: list[Column] = [text("model", "model")]
+    columns: list[Column] = [MODEL]
     for task in collection.tasks:
         of_task = runs[runs["task"] == task]
         for length in collection.lengths(task):
@@ -90,7 +85,7 @@ def settings(collection: Collection) -> Content:
         })
     table = pd.concat([pd.DataFrame(_task_settings(collection)), pd.DataFrame(rows)], ignore_index=True)
     return Content(table, (
-        text("setting", "setting"), text("study", "study"), text("in the results", "results"),
+        text("setting"), text("study"), text("in the results", "results"),
         number("results that record it", "recorded"), number("of these differing", "differing"),
     ))
 
@@ -131,7 +126,7 @@ def cost(collection: Collection) -> Content:
     table["left_state"] = np.where(table["hours_left"].isna(), "no run to judge by", "")
     _add_epochs_states(collection, table)
     return Content(table, (
-        text("model", "model"), number("L", "length", whole), number("runs", "runs"),
+        MODEL, LENGTH, number("runs"),
         number("s per epoch", "seconds_per_epoch", significant, "state"), text("device", "devices"),
         *(number(f"epochs, {task_info(task).title}", f"{task}_epochs", fixed(1), f"{task}_epochs_state")
           for task in collection.tasks),

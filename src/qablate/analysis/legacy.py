@@ -9,7 +9,7 @@ import pandas as pd
 
 from qablate.analysis.formats import fixed
 from qablate.analysis.runs import Collection
-from qablate.analysis.table import Content, number, text
+from qablate.analysis.table import MODEL, Content, number, text
 from qablate.catalog import model_info
 
 SCORE = "legacy_acc_selected_on_holdout"
@@ -51,7 +51,7 @@ def legacy_forrelation(collection: Collection) -> Content:
                            "epoch_correlation": correlation} for name, correlation, mean, best in WITHOUT_SIGNAL])
     table = pd.concat([table, floor], ignore_index=True)
     return Content(table, (
-        text("model", "model"), text("name", "name"), text("runs of", "origin"), text("system", "systems"),
+        MODEL, text("name"), text("runs of", "origin"), text("system", "systems"),
         number("biased mean", "mean", fixed(4)), number("sample sd", "sd", fixed(4)),
-        number("biased best", "best", fixed(4)), number("n", "n"), number("ended early", "censored"),
+        number("biased best", "best", fixed(4)), number("n"), number("ended early", "censored"),
     ), n_foot=len(floor))

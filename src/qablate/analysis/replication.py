@@ -12,7 +12,7 @@ from qablate.analysis.formats import METRIC_NAMES, significant
 from qablate.analysis.legacy import legacy_scores
 from qablate.analysis.reproduction import MEAN_METRICS, Row, reported_rows
 from qablate.analysis.runs import CELL, Collection
-from qablate.analysis.table import Column, Content, number, text
+from qablate.analysis.table import MODEL, Column, Content, number, text
 from qablate.catalog import task_info
 
 R2_MARGIN = 0.05
@@ -46,9 +46,8 @@ def new_runs_beside_published(collection: Collection) -> Content:
         return Content(pd.DataFrame(), ())
     rows.sort(key=lambda row: (TASKS.index(row["task_id"]), row["model"], row["lengths"]))
     return Content(pd.DataFrame(rows), (
-        text("task", "task"), text("model", "model"), text("L", "lengths"), text("metric", "metric"),
-        text("printed", "printed"), number("n there", "published_n"),
-        Column("new mean", "mean", significant, sd="sd"), number("n", "n"), text("verdict", "verdict"),
+        text("task"), MODEL, text("L", "lengths"), text("metric"), text("printed"), number("n there", "published_n"),
+        Column("new mean", "mean", significant, sd="sd"), number("n"), text("verdict"),
     ))
 
 

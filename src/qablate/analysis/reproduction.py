@@ -19,7 +19,7 @@ import pandas as pd
 from qablate.analysis.formats import METRIC_NAMES, change, significant
 from qablate.analysis.runs import Collection
 from qablate.analysis.systems import by_itself
-from qablate.analysis.table import Column, Content, number, text
+from qablate.analysis.table import MODEL, Column, Content, number, text
 from qablate.catalog import MODELS, model_info, task_info
 from qablate.importing import Verdict
 from qablate.importing.goldens import published_parameters
@@ -276,11 +276,11 @@ def reproduction(collection: Collection) -> Content:
     order = table["verdict"].map({DIFFERS: 0, EQUAL: 1, CANNOT: 2})
     table = table.iloc[order.argsort(kind="stable")].reset_index(drop=True)
     return Content(table, (
-        text("system", "system"), Column("table there", "table", _words, numeric=False), text("model", "model"),
+        text("system"), Column("table there", "table", _words, numeric=False), MODEL,
         Column("task", "task", _words, numeric=False), text("L", "length"),
-        Column("value", "metric", _words, numeric=False), text("printed", "printed"),
-        number("recomputed", "recomputed", _number), number("n", "n"), number("n there", "reported_n"),
-        number("difference", "difference", change), text("verdict", "verdict"), text("remark", "remark"),
+        Column("value", "metric", _words, numeric=False), text("printed"),
+        number("recomputed", show=_number), number("n"), number("n there", "reported_n"),
+        number("difference", show=change), text("verdict"), text("remark"),
     ))
 
 
@@ -305,7 +305,6 @@ def reproduction_summary(collection: Collection) -> Content:
     counts["values"] = counts[["equal", "differs", "cannot"]].sum(axis=1)
     counts.loc[len(counts)] = ["total", "", *counts[["equal", "differs", "cannot", "values"]].sum()]
     return Content(counts, (
-        text("system", "system"), Column("table there", "table", _words, numeric=False), number("values", "values"),
-        number(EQUAL, "equal"),
-        number(DIFFERS, "differs"), number(CANNOT, "cannot"),
+        text("system"), Column("table there", "table", _words, numeric=False), number("values"),
+        number(EQUAL, "equal"), number(DIFFERS, "differs"), number(CANNOT, "cannot"),
     ), n_foot=1)

@@ -18,6 +18,7 @@ from qablate.records import Record, settings_of_record
 from qablate.study import Cell, DatasetSpec, Study
 
 CELL = ["model", "task", "length", "seed"]
+ARCHITECTURES = ("transformer", "mamba", "hydra")
 METRICS = ("test_mse", "test_mae", "test_r2", "test_acc", "test_auc", "test_f1", "test_loss", "best_val_metric")
 EXTRA = ("baseline_test", "skill", "majority_rate", "constant_prediction", "position_accuracy", "sequence_accuracy",
          "r2_output_means", "brier", "calibration_error")

@@ -5,33 +5,34 @@ import pandas as pd
 from qablate.analysis.formats import METRIC_FORMATS, Format, fixed, integer, percent, signed, whole
 from qablate.analysis.references import NAMES, baseline_by_length, model_ceiling
 from qablate.analysis.runs import CELL, Collection
-from qablate.analysis.summary import WORDS, by_length, common_blocks, common_mean, wide
-from qablate.analysis.table import Column, Content, number, score, text
-from qablate.catalog import model_info, task_info
+from qablate.analysis.summary import WORDS, by_length, common_blocks, common_mean, models_frame, wide
+from qablate.analysis.table import LENGTH, MODEL, Column, Content, number, score, text
+from qablate.catalog import task_info
+
+NAMED = (MODEL, text("name"))
 
 
-def adding_by_length(collection: Collection) -> Content:
-    """Test MSE at each length, mean R2 over the common blocks, baselines below."""
-    table = _with_common(collection, "adding_problem", "test_mse", "test_r2")
-    columns = _score_columns(collection, "adding_problem", METRIC_FORMATS["test_mse"])
-    return Content(_with_baseline_row(collection, "adding_problem", table),
-                   (*_model_columns(), *columns, *_common_columns("mean R²", fixed(3))), n_foot=1)
-
-
-def selective_by_length(collection: Collection) -> Content:
-    """Test R2 at each length and over the common blocks; the baseline's R2 is zero by definition."""
-    table = _with_common(collection, "selective_copy", "test_r2", "test_r2")
-    columns = _score_columns(collection, "selective_copy", METRIC_FORMATS["test_r2"])
-    return Content(table, (*_model_columns(), *columns, *_common_columns("mean R²", fixed(3))))
+def scores_by_length(collection: Collection, task: str, mean_r2: bool = False, baseline: bool = False) -> Content:
+    """Test score of each model at each length; if asked for, mean R2 over the common blocks, and the baseline below."""
+    metric = task_info(task).metric
+    table = _models(collection).merge(wide(by_length(collection, task, metric)), on="model")
+    columns = [*NAMED, *(score(f"L {length}", f"L{length}", METRIC_FORMATS[metric])
+                         for length in collection.lengths(task))]
+    if mean_r2:
+        table = table.merge(common_mean(collection, task, "test_r2"), on="model")
+        columns += _common_columns("mean R²", fixed(3))
+    if baseline:
+        table = _with_baseline_row(collection, task, table)
+    return Content(table, tuple(columns), n_foot=int(baseline))
 
 
 def selective_ceiling(collection: Collection) -> Content:
     """Chunk ceiling per length, the share of it that was reached, and how exact the copies are."""
     task = "selective_copy"
-    table = _models_frame(collection)
+    table = _models(collection)
     means = by_length(collection, task, "test_r2").set_index(["model", "length"])
     n_markers = int(collection.shortest_dataset(task).parameters["n_markers"])
-    columns: list[Column] = [number("chunk", "chunk", whole)]
+    columns: list[Column] = [number("chunk", show=whole)]
     for length in collection.lengths(task):
         ceilings = [model_ceiling(model, length, n_markers) for model in table["model"]]
         scores = [means.loc[(model, length), "mean"] for model in table["model"]]
@@ -45,13 +46,13 @@ def selective_ceiling(collection: Collection) -> Content:
         table = table.merge(common_mean(collection, task, name)[["model", "common_mean", "common_state"]], on="model")
         table = table.rename(columns={"common_mean": name, "common_state": f"{name}_state"})
         columns.append(number(name.replace("_", " "), name, percent, f"{name}_state"))
-    return Content(table, (*_model_columns(), *columns))
+    return Content(table, (*NAMED, *columns))
 
 
 def forrelation_overview(collection: Collection) -> Content:
     """Accuracy over the common blocks beside the majority rate, AUC, and how many runs predict one class only."""
     task = "forrelation"
-    table = _models_frame(collection).merge(common_mean(collection, task, "test_acc"), on="model")
+    table = _models(collection).merge(common_mean(collection, task, "test_acc"), on="model")
     common = common_blocks(collection, task, "test_acc").groupby("model")
     per_model = collection.scored(task, "test_acc").groupby("model")
     table = table.join(pd.DataFrame({
@@ -68,23 +69,13 @@ def forrelation_overview(collection: Collection) -> Content:
     table["planned"] = table["model"].map(planned)
     table[["runs", "constant_known"]] = table[["runs", "constant_known"]].fillna(0).astype(int)
     return Content(table, (
-        *_model_columns(), text("features→mixing", "notation"),
-        *_common_columns("mean accuracy", fixed(4)),
+        *NAMED, text("features→mixing", "notation"), *_common_columns("mean accuracy", fixed(4)),
         number("majority rate", "majority", fixed(4)),
         number("difference from majority, points", "points", signed(2)),
         number("relative gain over a half", "gain", percent),
         number("AUC", "auc", fixed(4)), number("best run", "best", fixed(4)),
-        number("constant runs", "constant"), number("of", "constant_known"),
-        number("runs", "runs"), number("planned", "planned"),
+        number("constant runs", "constant"), number("of", "constant_known"), number("runs"), number("planned"),
     ))
-
-
-def forrelation_by_length(collection: Collection) -> Content:
-    """Test accuracy at each length with the majority rate below."""
-    task = "forrelation"
-    table = _models_frame(collection).merge(wide(by_length(collection, task, "test_acc")), on="model")
-    columns = _score_columns(collection, task, METRIC_FORMATS["test_acc"])
-    return Content(_with_baseline_row(collection, task, table), (*_model_columns(), *columns), n_foot=1)
 
 
 def per_seed(collection: Collection, task: str) -> Content:
@@ -102,34 +93,17 @@ def per_seed(collection: Collection, task: str) -> Content:
         rows[f"seed{seed}"] = value.mask(diverged).to_numpy()
         words = of_seed["state"].map(WORDS).reindex(keys)
         rows[f"seed{seed}_state"] = words.where(value.isna() | diverged).to_numpy()
-    seeds = [Column(f"seed {seed}", f"seed{seed}", show, state=f"seed{seed}_state") for seed in collection.seeds]
-    return Content(rows, (text("model", "model"), number("L", "length", whole), *seeds, score("mean", "all", show)))
+    seeds = [number(f"seed {seed}", f"seed{seed}", show, f"seed{seed}_state") for seed in collection.seeds]
+    return Content(rows, (MODEL, LENGTH, *seeds, score("mean", "all", show)))
 
 
-def _models_frame(collection: Collection) -> pd.DataFrame:
-    infos = [model_info(model) for model in collection.models]
-    return pd.DataFrame({
-        "model": [info.id for info in infos], "name": [info.name for info in infos],
-        "notation": [info.notation for info in infos], "chunk": [info.chunk for info in infos],
-    })
-
-
-def _model_columns() -> tuple[Column, ...]:
-    return text("model", "model"), text("name", "name")
-
-
-def _score_columns(collection: Collection, task: str, show: Format) -> list[Column]:
-    return [score(f"L {length}", f"L{length}", show) for length in collection.lengths(task)]
+def _models(collection: Collection) -> pd.DataFrame:
+    return models_frame(collection, "name", "notation", "chunk")
 
 
 def _common_columns(header: str, show: Format) -> tuple[Column, ...]:
     mean = Column(header, "common_mean", show, sd="common_sd", state="common_state")
-    return mean, number("blocks", "blocks", integer)
-
-
-def _with_common(collection: Collection, task: str, metric: str, common_metric: str) -> pd.DataFrame:
-    table = _models_frame(collection).merge(wide(by_length(collection, task, metric)), on="model")
-    return table.merge(common_mean(collection, task, common_metric), on="model")
+    return mean, number("blocks", show=integer)
 
 
 def _with_baseline_row(collection: Collection, task: str, table: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from qablate.analysis.formats import significant
 from qablate.analysis.runs import Collection
-from qablate.analysis.table import Column, Content, number, text
+from qablate.analysis.table import MODEL, Column, Content, number, text
 from qablate.costs import COSTS_PATH, MEASURED_ITEMS, CostTable
 
 HOUR = 3600.0
@@ -39,7 +39,7 @@ def cost_by_model(collection: Collection) -> Content:
     rows = [_row(model, runs[runs["model"] == model]) for model in models]
     frame = pd.DataFrame([*rows, _row("total", runs)] if rows else [])
     return Content(frame, (
-        text("model", "model"), number("runs", "runs"), text("device", "devices"),
+        MODEL, number("runs"), text("device", "devices"),
         number("hours spent", "spent", significant), number("hours planned", "planned", significant),
         Column("A100 hours of the published code", "published", significant, faint="estimated"),
         Column("A100 hours an hour spent", "ratio", significant, faint="estimated"),

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from qablate.analysis.runs import Collection
+from qablate.catalog import model_info
 
 PARTS = ("mean", "sd", "n", "planned", "diverged", "state")
 WORDS = {"missing": "missing", "checkpoint": "in training", "failed": "failed", "stale": "stale",
@@ -45,6 +46,12 @@ def wide(rows: pd.DataFrame) -> pd.DataFrame:
     table = table[ordered]
     numeric = [name for name in ordered if not name.endswith("_state")]
     return table.astype(dict.fromkeys(numeric, "float64")).reset_index()
+
+
+def models_frame(collection: Collection, *attributes: str) -> pd.DataFrame:
+    """Return one row a model of the study: `model`, and attributes of the catalog (`qablate.catalog.ModelInfo`)."""
+    return pd.DataFrame({"model": collection.models} | {
+        name: [getattr(model_info(model), name) for model in collection.models] for name in attributes})
 
 
 def common_blocks(collection: Collection, task: str, metric: str) -> pd.DataFrame:

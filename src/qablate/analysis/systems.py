@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from qablate.analysis.formats import METRIC_NAMES, change, percent, significant, whole
+from qablate.analysis.formats import METRIC_NAMES, change, percent, significant
 from qablate.analysis.runs import CELL, Collection
-from qablate.analysis.table import Content, number, text
+from qablate.analysis.table import LENGTH, MODEL, SEED, TASK, Content, number, text
 from qablate.catalog import task_info
 from qablate.importing import Merged, Verdict
 from qablate.study import Cell
@@ -57,9 +57,9 @@ def systems(collection: Collection) -> Content:
     table = pd.DataFrame(rows, columns=names)
     shown = [name for name in ("assigned", "files", *FILE_STATUSES, "selected_on_test") if table[name].any()]
     return Content(table, (
-        text("system", "system"), text("tasks", "tasks"), number("valid cells", "valid"),
-        number("planned", "planned"), number("share", "share", percent),
-        *(number(name.replace("_", " "), name) for name in shown), text("last file, UTC", "last_file"),
+        text("system"), text("tasks"), number("valid cells", "valid"), number("planned"),
+        number("share", show=percent), *(number(name.replace("_", " "), name) for name in shown),
+        text("last file, UTC", "last_file"),
     ))
 
 
@@ -80,10 +80,9 @@ def queue(collection: Collection) -> Content:
     table["without_job"] = table["missing"] - table["jobs"]
     table.loc[len(table)] = [TOTAL, *table.drop(columns="model").sum()]
     return Content(table, (
-        text("model", "model"),
-        *(number(f"{task_info(task).title}, {state}", f"{task}_{state}") for task in collection.tasks
-          for state in ("queued", "running")),
-        number("jobs", "jobs"), number("missing cells", "missing"), number("cells without a job", "without_job"),
+        MODEL, *(number(f"{task_info(task).title}, {state}", f"{task}_{state}") for task in collection.tasks
+                 for state in ("queued", "running")),
+        number("jobs"), number("missing cells", "missing"), number("cells without a job", "without_job"),
     ), n_foot=1)
 
 
@@ -98,12 +97,12 @@ def cross_system(collection: Collection) -> Content:
     table = pd.DataFrame(rows, columns=columns)
     table["title"] = [task_info(task).title for task in table["task"]]
     table["metric_name"] = table["metric"].map(METRIC_NAMES)
-    remark = [text("remark", "remark")] if table["remark"].any() else []
+    remark = [text("remark")] if table["remark"].any() else []
     return Content(table, (
-        text("model", "model"), text("task", "title"), number("L", "length", whole), number("seed", "seed", whole),
-        text("metric", "metric_name"), text("system", "system_a"), number("value", "value_a", significant),
+        MODEL, TASK, LENGTH, SEED, text("metric", "metric_name"),
+        text("system", "system_a"), number("value", "value_a", significant),
         text("other system", "system_b"), number("its value", "value_b", significant),
-        number("difference", "difference", change), text("used", "used"), *remark,
+        number("difference", show=change), text("used"), *remark,
     ))
 
 
@@ -112,7 +111,7 @@ def import_counts(collection: Collection) -> Content:
     counts = Counter((verdict.file.source, verdict.status, verdict.reason) for verdict in collection.merged.verdicts)
     rows = [(*key, count) for key, count in sorted(counts.items())]
     return Content(pd.DataFrame(rows, columns=["source", "status", "reason", "files"]), (
-        text("source", "source"), text("status", "status"), text("reason", "reason"), number("files", "files"),
+        text("source"), text("status"), text("reason"), number("files"),
     ))
 
 
@@ -122,8 +121,7 @@ def import_log(collection: Collection) -> Content:
     remarkable = sorted(_remarkable(collection.merged), key=lambda row: order.index(row["status"]))
     columns = ["source", "file", "status", "reason", "detail", "used", "sha256"]
     return Content(pd.DataFrame(remarkable, columns=columns), (
-        text("source", "source"), text("file", "file"), text("status", "status"), text("reason", "reason"),
-        text("detail", "detail"), text("used", "used"),
+        text("source"), text("file"), text("status"), text("reason"), text("detail"), text("used"),
     ))
 
 

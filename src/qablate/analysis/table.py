@@ -73,14 +73,19 @@ class Column:
         return DASH if state is None or pd.isna(state) or not state else f"{DASH} {state}"
 
 
-def text(header: str, key: str) -> Column:
-    """Return a column of words."""
-    return Column(header, key, numeric=False)
+def text(header: str, key: str = "") -> Column:
+    """Return a column of words; without a key the header names it."""
+    return Column(header, key or header, numeric=False)
 
 
-def number(header: str, key: str, show: Format = integer, state: str | None = None) -> Column:
-    """Return a column of plain numbers; counts unless another format is given."""
-    return Column(header, key, show, state=state)
+def number(header: str, key: str = "", show: Format = integer, state: str | None = None) -> Column:
+    """Return a column of plain numbers, counts unless another format is given; without a key the header names it."""
+    return Column(header, key or header, show, state=state)
+
+
+MODEL, TASK = text("model"), text("task", "title")
+LENGTH, SEED = number("L", "length", whole), number("seed", show=whole)
+"""Columns that say which cells a row is of; that of the task shows its title."""
 
 
 def score(header: str, prefix: str, show: Format) -> Column:

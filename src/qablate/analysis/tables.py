@@ -20,6 +20,7 @@ from qablate.analysis import (
     spending,
     systems,
 )
+from qablate.analysis.formats import METRIC_NAMES
 from qablate.analysis.runs import Collection
 from qablate.analysis.table import Content, Table
 from qablate.catalog import task_info
@@ -40,6 +41,7 @@ class Entry:
     when_empty: str = "Nothing to list."
 
 
+TASKS = ("adding_problem", "selective_copy", "forrelation")
 MEANS = ("Mean over seeds ± sample standard deviation; n stands beside a mean that lacks planned runs. Diverged runs "
          "are counted beside the mean, never in it.")
 COMMON = ("Blocks are the pairs of length and seed that every model with a result has; means over lengths use these "
@@ -48,7 +50,8 @@ PER_SEED = "One run a cell; the last column is the mean over seeds ± sample sta
 
 COMPARED = ("Each model's mean over the blocks (length and seed) that every model with a result has, then the mean of "
             "these ± their sample standard deviation; accuracy for Forrelation, R² for the others, as published. One "
-            "model never stands for its kind. Runs, planned and coverage count all cells of the kind; ")
+            "model never stands for its kind. Runs, planned and coverage count all cells of the kind; in brackets: "
+            "below half.")
 SCALING = ("Means at both ends over the seeds that have both; the change is of these, unrounded. The slope is that of "
            "log score on log length by least squares, for each seed that has every length and positive scores, its "
            "mean ± the sample standard deviation. The chunk is the number of steps that a model reads as one.")
@@ -85,10 +88,12 @@ ENTRIES = (
           "The scheduler's jobs of this study as it told them when this report was made, beside the missing cells.",
           when_empty="No scheduler was asked or reached, so nothing is said of its queue; what checkpoints and logs "
           "tell is in the table of cells without a result."),
-    Entry("6", "adding_by_length", "Adding Problem: test MSE by length", scores.adding_by_length,
+    Entry("6", "adding_by_length", "Adding Problem: test MSE by length",
+          functools.partial(scores.scores_by_length, task="adding_problem", mean_r2=True, baseline=True),
           f"Smaller is better. {MEANS} {COMMON} The last row is the error on the same test items of predicting the "
           "training mean.", "adding_problem"),
-    Entry("7", "selective_by_length", "Selective Copy: test R² by length", scores.selective_by_length,
+    Entry("7", "selective_by_length", "Selective Copy: test R² by length",
+          functools.partial(scores.scores_by_length, task="selective_copy", mean_r2=True),
           f"Larger is better; predicting the training mean has zero. {MEANS} {COMMON}", "selective_copy"),
     Entry("7b", "selective_ceiling", "Selective Copy: share of the chunk ceiling", scores.selective_ceiling,
           "The ceiling is the best R² of a model that does not know the order of the steps inside a chunk, E[occupied "
@@ -99,7 +104,8 @@ ENTRIES = (
           f"{COMMON} The majority rate is the accuracy on the same test items of the better constant prediction; a "
           "constant run predicts one class for every test item, counted among the runs that record it. Models are in "
           "the order of their ids, which is no ranking.", "forrelation"),
-    Entry("9", "forrelation_by_length", "Forrelation: test accuracy by length", scores.forrelation_by_length,
+    Entry("9", "forrelation_by_length", "Forrelation: test accuracy by length",
+          functools.partial(scores.scores_by_length, task="forrelation", baseline=True),
           f"Larger is better. {MEANS} The last row is the majority rate of the same test splits.", "forrelation"),
     Entry("10", "legacy_forrelation", "Forrelation: legacy accuracy, biased, selected on the test items",
           legacy.legacy_forrelation,
@@ -107,20 +113,18 @@ ENTRIES = (
           "above a half: the last rows say how far, by simulation at nine runs, between epochs that are independent "
           "and epochs that are alike. In no other table, no ranking. Ended early: our run stopped before the published "
           "rule would have.", "forrelation", "No run reports a score selected on its test items."),
-    Entry("11a", "per_seed_adding_problem", "Adding Problem: test MSE per seed",
-          functools.partial(scores.per_seed, task="adding_problem"), PER_SEED, "adding_problem"),
-    Entry("11b", "per_seed_selective_copy", "Selective Copy: test R² per seed",
-          functools.partial(scores.per_seed, task="selective_copy"), PER_SEED, "selective_copy"),
-    Entry("11c", "per_seed_forrelation", "Forrelation: test accuracy per seed",
-          functools.partial(scores.per_seed, task="forrelation"), PER_SEED, "forrelation"),
-    Entry("12", "architectures", "Architectures", comparisons.architectures, f"{COMPARED}in brackets: below half.",
-          when_empty=NO_SCORE),
-    Entry("13", "groups", "Groups", comparisons.groups, f"{COMPARED}in brackets: below half.",
-          when_empty=NO_SCORE),
+    *(Entry(f"11{letter}", f"per_seed_{task}",
+            f"{task_info(task).title}: {METRIC_NAMES[task_info(task).metric]} per seed",
+            functools.partial(scores.per_seed, task=task), PER_SEED, task)
+      for letter, task in zip("abc", TASKS, strict=True)),
+    Entry("12", "architectures", "Architectures", functools.partial(comparisons.kinds_of_models, key="architecture"),
+          COMPARED, when_empty=NO_SCORE),
+    Entry("13", "groups", "Groups", functools.partial(comparisons.kinds_of_models, key="group"),
+          COMPARED, when_empty=NO_SCORE),
     *(Entry(f"14{letter}", f"scaling_{task}", f"{task_info(task).title}: from the shortest to the longest sequences",
             functools.partial(comparisons.scaling, task=task), SCALING, task,
             "No model has runs of the shortest and the longest sequences with the same seed.")
-      for letter, task in zip("abc", ("adding_problem", "selective_copy", "forrelation"), strict=True)),
+      for letter, task in zip("abc", TASKS, strict=True)),
     Entry("15a", "references", "Floors, marks and ceilings", bounds.floors_and_ceilings,
           "In the task's own metric. Floor: a constant prediction. Mark: what one part of the task is worth. Ceiling: "
           "everything that the task, or a model that cannot tell the steps inside a chunk apart, allows. For "
