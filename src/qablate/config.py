@@ -7,7 +7,6 @@ import difflib
 import functools
 import math
 from collections.abc import Iterable, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import yaml
 
 from qablate.catalog import TASKS
 from qablate.errors import QablateError
+from qablate.files import packaged_text
 
 Config = dict[str, Any]
 MAX_CONFIG_BYTES = 1_000_000
@@ -123,8 +123,7 @@ def check_config(config: Mapping[str, Any]) -> Config:
 @functools.cache
 def config_schema() -> dict[str, Any]:
     """Return the JSON Schema of a study's settings."""
-    text = resources.files("qablate").joinpath("schemas/config.schema.yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)
+    return yaml.safe_load(packaged_text("schemas/config.schema.yaml"))
 
 
 @functools.cache

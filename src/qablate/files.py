@@ -8,12 +8,14 @@ removes it.
 
 import contextlib
 import hashlib
+import json
 import os
 import platform
 import re
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import BinaryIO
 
@@ -54,6 +56,16 @@ def write_atomic(path: Path, write: bytes | Callable[[BinaryIO], None], keep: Pa
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Put indented JSON at `path`, whole or not at all; ValueError for a number that JSON does not know."""
+    write_atomic(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode("ascii"))
+
+
+def packaged_text(name: str) -> str:
+    """Return a text file that ships with the package, such as `goldens/published_datasets.csv`."""
+    return resources.files("qablate").joinpath(name).read_text(encoding="utf-8")
 
 
 def check_writable(folder: Path) -> None:

@@ -10,7 +10,6 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import fastjsonschema
 
 from qablate.catalog import MODELS, TASKS
 from qablate.errors import QablateError
-from qablate.files import write_atomic
+from qablate.files import packaged_text, write_atomic
 
 Record = dict[str, Any]
 MAX_RECORD_BYTES = 8_000_000
@@ -140,8 +139,8 @@ def schema_problem(record: Mapping[str, Any], version: int) -> str | None:
 
 @functools.cache
 def _validator(version: int) -> Callable[[Any], Any]:
-    text = resources.files("qablate").joinpath(f"schemas/result-{version}.schema.json").read_text(encoding="utf-8")
-    return fastjsonschema.compile(json.loads(text), detailed_exceptions=True)
+    schema = json.loads(packaged_text(f"schemas/result-{version}.schema.json"))
+    return fastjsonschema.compile(schema, detailed_exceptions=True)
 
 
 def _readable(error: fastjsonschema.JsonSchemaException) -> str:

@@ -3,6 +3,7 @@
 Layer 0 and quick to import: the Snakemake files use this module and nothing heavier.
 """
 
+import csv
 import functools
 import hashlib
 import json
@@ -15,6 +16,7 @@ from typing import Any, Literal
 from qablate.catalog import Parameter, TaskInfo, model_info, task_info
 from qablate.config import Config, load_config
 from qablate.errors import QablateError
+from qablate.files import packaged_text
 from qablate.records import RecordError, read_record, settings_of_record
 
 PUBLISHED_SAMPLES = 5000
@@ -320,11 +322,8 @@ def canonical_json(value: object) -> str:
 @functools.cache
 def published_sha256() -> Mapping[str, str]:
     """Map the identity JSON of each of the 33 published datasets to its `dataset_sha256`."""
-    import csv
-    from importlib import resources
-
-    text = resources.files("qablate").joinpath("goldens/published_datasets.csv").read_text(encoding="utf-8")
-    return {row["identity"]: row["dataset_sha256"] for row in csv.DictReader(text.splitlines())}
+    rows = csv.DictReader(packaged_text("goldens/published_datasets.csv").splitlines())
+    return {row["identity"]: row["dataset_sha256"] for row in rows}
 
 
 def known_dataset_sha256(spec: DatasetSpec, results: Path) -> str | None:

@@ -4,12 +4,12 @@ import csv
 import functools
 import json
 from collections.abc import Iterator, Mapping
-from importlib import resources
+
+from qablate.files import packaged_text
 
 
 def _rows(name: str) -> Iterator[dict[str, str]]:
-    text = resources.files("qablate").joinpath(f"goldens/{name}").read_text(encoding="utf-8")
-    yield from csv.DictReader(text.splitlines())
+    yield from csv.DictReader(packaged_text(f"goldens/{name}").splitlines())
 
 
 @functools.cache

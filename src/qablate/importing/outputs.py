@@ -2,18 +2,17 @@
 
 import csv
 import io
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from qablate.errors import QablateError
-from qablate.files import write_atomic
+from qablate.files import write_atomic, write_json
 from qablate.importing.merging import Merged, adoption_note
 from qablate.importing.verdicts import FINISHED, Run, Verdict
+from qablate.provenance import utc_time
 from qablate.records import METRICS
 from qablate.study import Cell, Study
 
@@ -41,12 +40,11 @@ def write_tables(merged: Merged) -> tuple[Path, Path]:
 
 def index_row(verdict: Verdict) -> dict[str, Any]:
     """One row of the index: the file, its verdict, and why."""
-    modified = datetime.fromtimestamp(verdict.file.modified, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "source": verdict.file.source, "path": str(verdict.file.path), **_cell(verdict.cell), "status": verdict.status,
         "reason": verdict.reason, "detail": verdict.detail, "chosen": verdict.chosen, "judged": verdict.judged,
         "flags": " ".join(verdict.flags), "warnings": "; ".join(verdict.warnings), "system": verdict.system,
-        "sha256": verdict.sha256_of_file(), "modified_utc": modified, "bytes": verdict.file.size,
+        "sha256": verdict.sha256_of_file(), "modified_utc": utc_time(verdict.file.modified), "bytes": verdict.file.size,
     }
 
 
@@ -110,7 +108,7 @@ def _adopt_one(study: Study, run: Run) -> Path:
         raise QablateError(f"{file.path}: cannot be adopted: {error.strerror or error}") from error
     note = {"system": run.system, "source": file.source, "path": str(file.path), "sha256": run.verdict.sha256,
             "modified": file.modified, "status": run.status, "flags": list(run.flags)}
-    write_atomic(adoption_note(study, run.cell), (json.dumps(note, indent=2) + "\n").encode("utf-8"))
+    write_json(adoption_note(study, run.cell), note)
     write_atomic(target, content)
     os.utime(target, (file.modified, file.modified))
     return target

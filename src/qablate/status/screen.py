@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -14,6 +14,7 @@ from rich.text import Text
 from qablate import __version__
 from qablate.catalog import model_info
 from qablate.logtail import duration
+from qablate.provenance import utc_time
 from qablate.status.split import Split
 from qablate.status.survey import STATES, CellStatus, Survey, counts, hours
 
@@ -162,7 +163,7 @@ def to_json(survey: Survey) -> dict[str, Any]:
         "qablate": __version__,
         "study": survey.study.name,
         "system": survey.study.system,
-        "taken_utc": datetime.fromtimestamp(survey.taken_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "taken_utc": utc_time(survey.taken_at),
         "queue": {"reachable": queue.reachable, "jobs": len(queue.jobs), "others": queue.others, "note": queue.note},
         "total": _summary(survey.cells),
         "groups": [

@@ -45,8 +45,8 @@ class Queue:
     note: str = ""
 
 
-def ask_queue(cells: Iterable[Cell], folder: Path | None = None) -> Queue:
-    """Ask Slurm for this user's jobs; `folder` (default: the working folder) is where they were submitted from."""
+def ask_queue(cells: Iterable[Cell]) -> Queue:
+    """Ask Slurm for this user's jobs; those of a cell were submitted from the working folder."""
     command = ["squeue", "--me", "--noheader", "--format", FORMAT]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S,
@@ -61,7 +61,7 @@ def ask_queue(cells: Iterable[Cell], folder: Path | None = None) -> Queue:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         reason = lines[-1].rpartition("error: ")[2].removeprefix("squeue: ")[:65]
         return Queue(note=f"queue unknown: {reason}")
-    return parse_queue(done.stdout, cells, folder or Path.cwd())
+    return parse_queue(done.stdout, cells, Path.cwd())
 
 
 def parse_queue(text: str, cells: Iterable[Cell], folder: Path) -> Queue:

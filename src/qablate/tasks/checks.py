@@ -5,7 +5,6 @@ sampling error, that room grows with 1/sqrt(items) for smaller datasets.
 """
 
 import hashlib
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from qablate.files import write_atomic
+from qablate.files import write_json
 from qablate.tasks.adding import regions
 from qablate.tasks.dataset import Dataset
 from qablate.tasks.forrelation import phi
@@ -69,8 +68,7 @@ def write_checks(dataset: Dataset, path: Path) -> list[Check]:
     checks = check_dataset(dataset)
     rows = [{"name": check.name, "value": check.value if math.isfinite(check.value) else None, "bound": check.bound,
              "passed": check.passed} for check in checks]
-    content = {"dataset_sha256": dataset.sha256, "checks": rows}
-    write_atomic(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode("utf-8"))
+    write_json(path, {"dataset_sha256": dataset.sha256, "checks": rows})
     return checks
 
 

@@ -154,13 +154,13 @@ def _classification_extras(logits: Floats, labels: Array, finite: bool) -> Metri
     }
 
 
-def calibration_error(probability: Floats, labels: Array, n_bins: int = CALIBRATION_BINS) -> float:
+def calibration_error(probability: Floats, labels: Array) -> float:
     """Return the expected calibration error: |mean probability - rate of ones|, averaged over items.
 
-    Bins are `n_bins` equal intervals of the class-1 probability from 0 to 1; an empty one counts nothing.
+    Bins are CALIBRATION_BINS equal intervals of the class-1 probability from 0 to 1; an empty one counts nothing.
     """
-    bins = np.minimum((probability * n_bins).astype(np.int64), n_bins - 1)
-    gaps = np.bincount(bins, weights=probability - labels, minlength=n_bins)
+    bins = np.minimum((probability * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+    gaps = np.bincount(bins, weights=probability - labels, minlength=CALIBRATION_BINS)
     return float(np.abs(gaps).sum() / len(labels))
 
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from qablate import __version__
 from qablate.errors import QablateError
-from qablate.files import write_atomic
+from qablate.files import write_atomic, write_json
 from qablate.study import MAX_SIDECAR_BYTES, DatasetSpec, published_sha256
 from qablate.tasks.baselines import dataset_statistics
 from qablate.tasks.dataset import Array, Dataset, Layout, layout_of
@@ -56,8 +56,7 @@ def save_dataset(dataset: Dataset, path: Path) -> None:
     if path.exists():
         _read_checked(path, dataset.spec, dataset.sha256)
     if not sidecar.exists():
-        text = json.dumps(_sidecar(dataset), indent=2, allow_nan=False) + "\n"
-        write_atomic(sidecar, text.encode("utf-8"))
+        write_json(sidecar, _sidecar(dataset))
     if not path.exists():
         write_atomic(path, lambda file: _write_arrays(file, dataset))
 
