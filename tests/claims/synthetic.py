@@ -11,14 +11,13 @@ import yaml
 from factories import published_study
 
 from qablate.analysis.claims import Claims, load_claims, parse_claims
-from qablate.analysis.contrasts import Key, Plan
-from qablate.study import Study
+from qablate.analysis.contrasts import Plan
+from qablate.study import Cell, Study
 
 ROOT = Path(__file__).parents[2]
 MODELS = ("1a", "1b", "1c", "2a", "2d", "2e", "3a", "3b", "3c", "4a", "4d", "4e")
 TWINS = tuple(f"{base}-{tag}" for tag in ("tanh", "noent") for base in ("1a", "1b", "2a", "2d", "4a", "4d"))
 QUANTUM_FEATURES = ("1a", "1b", "1c", "4a", "4d", "4e")
-QUANTUM_MIXING = ("2a", "2d", "2e", "4a", "4d", "4e")
 GRID = {"adding_problem": (100, 200, 500, 1000), "selective_copy": (100, 200, 500, 1000), "forrelation": (50, 100, 200)}
 SEEDS = (2024, 2025, 2026)
 
@@ -95,5 +94,5 @@ def without(runs: pd.DataFrame, **where) -> pd.DataFrame:
 def give_up(runs: pd.DataFrame, models=MODELS + TWINS) -> Plan:
     """A plan that gives up every cell without a run, so that nothing is provisional."""
     keys = {(r["model"], r["task"], r["length"], r["seed"]) for r in runs.to_dict("records")}
-    return Plan(frozenset(Key(model, task, length, seed) for task in GRID for length in GRID[task] for seed in SEEDS
+    return Plan(frozenset(Cell(model, task, length, seed) for task in GRID for length in GRID[task] for seed in SEEDS
                           for model in models if (model, task, length, seed) not in keys))

@@ -43,6 +43,11 @@ class Place(WorkingFolder):
             return subprocess.Popen(self.command(*arguments), cwd=self.folder, stdout=printed, stderr=printed,
                                     env={**self.environment, **environment}, start_new_session=True)
 
+    def use(self, cluster: Cluster) -> None:
+        """Let what runs here find this Slurm, and the account and constraint that its jobs ask for."""
+        path = f"{self.folder}/bin{os.pathsep}{cluster.environment['PATH']}"
+        self.environment |= {**cluster.environment, **ACCOUNT, "PATH": path, "PWD": str(self.folder)}
+
     @property
     def printed(self) -> str:
         """What started runs have printed so far."""

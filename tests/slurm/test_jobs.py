@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from conftest import ACCOUNT, Place
+from conftest import Place
 from slurm_cluster import Cluster, wait_for
 from tiny import stable
 from working_folder import ROOT
@@ -36,8 +36,7 @@ def new_nersc(new_place: Callable[..., Place], cluster: Cluster) -> Callable[...
         """A minute for the first attempt, two for the second."""
         place = new_place(**changes)
         place.replace("profiles/nersc/config.yaml", "    nodes: 1 ", "    runtime: attempt\n    nodes: 1 ")
-        path = f"{place.folder}/bin{os.pathsep}{cluster.environment['PATH']}"
-        place.environment |= {**cluster.environment, **ACCOUNT, "PATH": path, "PWD": str(place.folder)}
+        place.use(cluster)
         return place
 
     return make

@@ -20,8 +20,7 @@ def test_400_jobs_are_submitted_and_cancelled(
 ) -> None:
     place = new_place(seeds=list(range(100)))
     place.stand_in()
-    path = f"{place.folder}/bin{os.pathsep}{cluster.environment['PATH']}"
-    place.environment |= {**cluster.environment, **ACCOUNT, "PATH": path, "PWD": str(place.folder)}
+    place.use(cluster)
     cluster.command("scontrol", "update", "NodeName=nid1", "State=drain", "Reason=test")
     try:
         run = place.start("--profile", "profiles/nersc")

@@ -28,8 +28,7 @@ def node(new_place: Callable[..., Place], cluster: Cluster) -> Place:
     place = new_place()
     place.stand_in()
     place.program("snakemake", f'#!/bin/sh\nexec {sys.executable} -m snakemake "$@"\n')
-    path = f"{place.folder}/bin{os.pathsep}{cluster.environment['PATH']}"
-    place.environment |= {**cluster.environment, "PATH": path, "SBATCH_ACCOUNT": "m0000_g", "SBATCH_CONSTRAINT": "gpu"}
+    place.use(cluster)
     return place
 
 
