@@ -9,7 +9,7 @@ from qablate.analysis.basis import Basis
 from qablate.analysis.contrasts import benefit
 from qablate.analysis.figure import Drawing
 from qablate.analysis.formats import METRIC_NAMES
-from qablate.analysis.parts import DIFFERENCE_NAMES, banner, canvas, model_legend, model_look
+from qablate.analysis.parts import DIFFERENCE_NAMES, banner, canvas, model_legend, model_look, named
 from qablate.analysis.runs import CELL
 from qablate.analysis.statistics import mean_estimate
 from qablate.analysis.systems import cross_system
@@ -23,16 +23,16 @@ def system_agreement(basis: Basis) -> Drawing | str:
     over cells.
     """
     frame = _pairs(basis)
-    tasks = [task for task in basis.collection.tasks if (frame["task"] == task).any()]
+    tasks = basis.tasks_in(frame)
     if not tasks:
         return "no cell has two honest results with different numbers"
     figure, axes = canvas(0.75 + 1.45 * len(tasks), len(tasks), 2)
     for (left, right), task in zip(axes, tasks, strict=True):
         _identity_panel(left, task, frame[frame["task"] == task])
         _offset_panel(right, basis, task, frame[frame["task"] == task])
-    model_legend(figure, [model for model in basis.collection.models if model in set(frame["model"])])
+    model_legend(figure, basis.models_in(frame))
     lacking = [task_info(task).title for task in basis.collection.tasks if task not in tasks]
-    banner(figure, [f"no cell with two results: {', '.join(lacking)}"] if lacking else [])
+    banner(figure, named("no cell with two results", lacking))
     return Drawing(figure, frame)
 
 

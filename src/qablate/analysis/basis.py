@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qablate.analysis.ceilings import known_datasets, references
+from qablate.analysis.ceilings import known_datasets, references, share_of_way
 from qablate.analysis.claims import CLAIMS_PATH, Claim, Claims, Scale, TaskGrid, load_claims
 from qablate.analysis.contrasts import BRIDGE_TASKS, Blocks, Evidence, benefit
 from qablate.analysis.evaluation import STATED_COLUMNS, ClaimResult, load_plan
@@ -58,7 +58,7 @@ class Basis:
     def share(self, task: str, length: int, value: float) -> float:
         """Return how far a benefit has come from the baseline (0) to the reference solver (1)."""
         scale = self.scale(task)
-        return (value - scale.baseline) / (benefit(scale, self.solvers[task, length]) - scale.baseline)
+        return share_of_way(value, scale.baseline, benefit(scale, self.solvers[task, length]))
 
     def runs(self, task: str) -> pd.DataFrame:
         """One row a run with an honest score: `model, length, seed, state, score, benefit, counts`.
@@ -82,6 +82,15 @@ class Basis:
         curves = self.collection.curves[self.collection.curves["task"] == task]
         rows = zip(*(curves[key] for key in (*CELL, "epoch")), strict=True)
         return curves.assign(chosen=np.array([row in best for row in rows], dtype=bool))
+
+    def tasks_in(self, frame: pd.DataFrame) -> list[str]:
+        """The study's tasks that a frame has a row of."""
+        return [task for task in self.collection.tasks if (frame["task"] == task).any()]
+
+    def models_in(self, frame: pd.DataFrame, key: str = "model") -> list[str]:
+        """The study's models that a column of a frame names."""
+        named = set(frame[key])
+        return [model for model in self.collection.models if model in named]
 
     def with_runs(self, task: str, arms: Iterable[str]) -> list[str]:
         """Those of some arms that have any run that counts."""

@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from qablate.analysis import style
 from qablate.analysis.basis import Basis
@@ -19,6 +18,7 @@ from qablate.analysis.figure import Drawing
 from qablate.analysis.parts import (
     banner,
     canvas,
+    error_axis,
     errors,
     handle,
     in_metric,
@@ -31,12 +31,12 @@ from qablate.analysis.parts import (
     x_label,
 )
 from qablate.analysis.references import baseline_by_length, model_ceiling
+from qablate.analysis.runs import ARCHITECTURES
 from qablate.analysis.statistics import Floats, mean_estimate
 from qablate.catalog import model_info, task_info
 
 Shades = dict[int, Any]
 Look = dict[str, Any]
-ARCHITECTURES = ("transformer", "mamba", "hydra")
 DODGE = 0.05
 """Shift between groups along log2 L, so that points of two models do not cover each other."""
 MARGIN = 0.25
@@ -197,11 +197,7 @@ def _curve_panel(axis: Axes, model: str, curves: pd.DataFrame, key: str, shades:
 
 def _finish_curves(figure: Canvas, axes: list[Axes], key: str, shades: Shades, has_values: bool) -> None:
     if key == "loss" and has_values:
-        axes[0].set_yscale("log")
-        low, high = axes[0].get_ylim()
-        axes[0].yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 30 * low else (1.0,)))
-        axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes[0].yaxis.set_minor_locator(NullLocator())
+        error_axis(axes[0])
     figure.supylabel("MSE" if key == "loss" else "accuracy", fontsize=7)
     entries = [handle(f"L {length}", {"color": colour}) for length, colour in shades.items()]
     entries += [handle("validation", {"color": "#444444", "linewidth": 0.7}),

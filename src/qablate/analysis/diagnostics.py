@@ -37,8 +37,7 @@ def forrelation_diagnostics(basis: Basis) -> Drawing | str:
                       loc="center left")
     lengths = ", ".join(map(str, basis.collection.lengths(TASK)))
     axes[0, 1].set_title(f"lines from below: L {lengths}", fontsize=style.SMALL)
-    models = [model for model in basis.collection.models if model in set(frame["series"])]
-    model_legend(figure, models)
+    model_legend(figure, basis.models_in(frame, "series"))
     missing = [] if len(solvers) else ["solvers on these datasets: not computed"]
     banner(figure, [*basis.missing(TASK), *missing, "ladder of easier variants: no run"])
     return Drawing(figure, frame)

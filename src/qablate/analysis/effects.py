@@ -26,7 +26,9 @@ from qablate.analysis.parts import (
     legend,
     model_legend,
     model_look,
+    named,
     nothing,
+    panels_by_architecture,
     x_label,
 )
 from qablate.analysis.statistics import mean_estimate
@@ -40,7 +42,8 @@ SCOPES: dict[str, dict[str, Any]] = {
     "these_models": {"marker": "o", "color": "#0072B2", "linestyle": "-"},
     "general": {"marker": "D", "color": "#D55E00", "linestyle": "-", "markerfacecolor": "white"},
 }
-ARCHITECTURES = ("transformer", "mamba", "hydra")
+CLASSICAL = {info.architecture: info.id for info in MODELS.values() if info.group == 3}
+"""The model of each architecture without a circuit."""
 MARGIN_ENTRY = handle("margin", {"color": style.BAND, "linewidth": 5})
 CONTROLS = ("noent", "frozen", "tanh", "fourier")
 SAMPLED = ("1a", "1b", "2a", "2d", "4a", "4d")
@@ -53,7 +56,7 @@ def factor_forest(basis: Basis) -> Drawing | str:
     """One panel a task: estimate, 95 % interval and margin of each factor, over blocks and over matched pairs."""
     frame = basis.contrasts((f"{key}-{short}", label) for short in SHORT.values() for key, label in FACTORS)
     frame = frame[frame["n"] > 0]
-    tasks = [task for task in basis.collection.tasks if (frame["task"] == task).any()]
+    tasks = basis.tasks_in(frame)
     if not tasks:
         return "no contrast of a factor has a block in which all of its models have a run"
     heights = [1.4 + (frame["task"] == task).sum() for task in tasks]
@@ -84,7 +87,7 @@ def _forest_panel(axis: Axes, basis: Basis, task: str, frame: pd.DataFrame) -> N
     axis.axvspan(-margin, margin, color=style.BAND, linewidth=0)
     axis.axvline(0, color=style.REFERENCE, linewidth=0.6)
     for place, row in enumerate(frame.to_dict("records")):
-        axis.errorbar(row["estimate"], place, xerr=errors([row["estimate"]], [row["low95"]], [row["high95"]]),
+        axis.errorbar(row["estimate"], place, xerr=errors(row["estimate"], row["low95"], row["high95"]),
                       **SCOPES[row["scope"]])
         for text, line, size in ((row["label"], -0.18, style.SMALL),
                                  (", ".join(filter(None, (f"n = {row['n']}", row["verdict"]))), 0.22, style.TINY)):
@@ -108,15 +111,12 @@ def placement(basis: Basis) -> Drawing | str:
     """Tasks x architectures: difference to the classical model, features along the axis, one line a kind of mixing."""
     frame = _placement_frame(basis)
     frame = frame[frame["n"] > 0]
-    tasks = [task for task in basis.collection.tasks if (frame["task"] == task).any()]
+    tasks = basis.tasks_in(frame)
     if not tasks:
         return "no model has a block together with the classical model of its architecture"
     figure, axes = canvas(0.6 + 1.25 * len(tasks), len(tasks), 3, sharex=True, sharey="row")
-    for (i, task), (j, architecture) in itertools.product(enumerate(tasks), enumerate(ARCHITECTURES)):
-        chosen = frame[(frame["task"] == task) & (frame["architecture"] == architecture)]
-        _placement_panel(axes[i, j], basis, task, chosen)
-        if not i:
-            axes[i, j].set_title(architecture)
+    for axis, task, chosen in panels_by_architecture(axes, tasks, frame):
+        _placement_panel(axis, basis, task, chosen)
     for i, task in enumerate(tasks):
         axes[i, 0].set_ylabel(f"{task_info(task).title}\n{DIFFERENCE_NAMES[basis.scale(task).name]}",
                               fontsize=style.SMALL)
@@ -126,16 +126,14 @@ def placement(basis: Basis) -> Drawing | str:
     x_label(axes[-1], "features")
     legend(figure, [handle("classical mixing", _mixing_look(False)), handle("quantum mixing", _mixing_look(True)),
                     MARGIN_ENTRY], 3)
-    lacking = [model for model in basis.collection.models if model_info(model).group != 3
-               and model not in set(frame["model"])]
-    banner(figure, [*basis.missing(), *([f"no block with the classical model: {', '.join(lacking)}"]
-                                        if lacking else [])])
+    lacking = [model for model, _ in _counterparts(basis) if model not in set(frame["model"])]
+    banner(figure, [*basis.missing(), *named("no block with the classical model", lacking)])
     return Drawing(figure, frame)
 
 
 def _placement_frame(basis: Basis) -> pd.DataFrame:
-    quantum = [model for model in MODELS.values() if model.group != 3]
-    frame = basis.contrasts((f"M-{task}-{model.id}", model.id) for task in basis.collection.tasks for model in quantum)
+    quantum = [model for model in MODELS if model not in CLASSICAL.values()]
+    frame = basis.contrasts((f"M-{task}-{model}", model) for task in basis.collection.tasks for model in quantum)
     frame = frame.rename(columns={"label": "model"})
     frame.insert(3, "architecture", [model_info(model).architecture for model in frame["model"]])
     return frame
@@ -147,32 +145,30 @@ def _mixing_look(quantum: bool) -> dict[str, Any]:
 
 def _placement_panel(axis: Axes, basis: Basis, task: str, frame: pd.DataFrame) -> None:
     """The classical model stands at zero with classical features; 1x beside it; 2x and 4x on the line of mixing."""
-    margin = basis.material.claims.tasks[task].scale.margin
+    margin = basis.scale(task).margin
     axis.axhspan(-margin, margin, color=style.BAND, linewidth=0)
     axis.set(xlim=(-0.4, 1.4))
     axis.set_xticks((0, 1), ("C", "Q"))
     if frame.empty:
         nothing(axis, "no block")
         return
-    classical = next(model for model in MODELS.values() if model.group == 3
-                     and model.architecture == frame["architecture"].iloc[0])
     points = {False: [(0.0, 0.0)], True: []}
     for row in frame.to_dict("records"):
         info = model_info(row["model"])
         x = float(info.quantum_features) + (0.08 if info.quantum_mixing else -0.08)
         points[info.quantum_mixing].append((x, row["estimate"]))
-        axis.errorbar(x, row["estimate"], yerr=errors([row["estimate"]], [row["low95"]], [row["high95"]]),
+        axis.errorbar(x, row["estimate"], yerr=errors(row["estimate"], row["low95"], row["high95"]),
                       **model_look(row["model"], line=False) | {"zorder": 3})
         axis.annotate(f"{row['n']}", (x, row["estimate"]), xytext=(3, 4), textcoords="offset points",
                       fontsize=style.TINY, va="center")
-    axis.plot(-0.0, 0.0, **model_look(classical.id, line=False), zorder=3)
+    axis.plot(-0.0, 0.0, **model_look(CLASSICAL[frame["architecture"].iloc[0]], line=False), zorder=3)
     for mixing, found in points.items():
         axis.plot(*zip(*sorted(found), strict=True), zorder=1, **_mixing_look(mixing) | {"linewidth": 0.7})
 
 
 def equivalence_strip(basis: Basis) -> Drawing | str:
     """One panel a task: 90 % interval of each model's difference to its classical counterpart, in margins."""
-    pairs = [(model, counterpart) for model, counterpart in _counterparts(basis)]
+    pairs = _counterparts(basis)
     frame = basis.contrasts((f"M-{task}-{model}", f"{model} − {other}") for task in basis.collection.tasks
                             for model, other in pairs)
     frame = frame[frame["n"] > 0].reset_index(drop=True)
@@ -180,7 +176,7 @@ def equivalence_strip(basis: Basis) -> Drawing | str:
         return "no model has a block together with its classical counterpart"
     for key in ("estimate", "low90", "high90"):
         frame[f"{key}_in_margins"] = frame[key] / frame["margin"]
-    tasks = [task for task in basis.collection.tasks if (frame["task"] == task).any()]
+    tasks = basis.tasks_in(frame)
     labels = [label for label in dict.fromkeys(f"{a} − {b}" for a, b in pairs) if label in set(frame["label"])]
     figure, axes = canvas(0.75 + 0.16 * len(labels), 1, len(tasks), sharey=True)
     for axis, task in zip(axes[0], tasks, strict=True):
@@ -193,9 +189,8 @@ def equivalence_strip(basis: Basis) -> Drawing | str:
 
 def _counterparts(basis: Basis) -> list[tuple[str, str]]:
     """Quantum models of the study with the classical model of their architecture."""
-    classical = {info.architecture: info.id for info in MODELS.values() if info.group == 3}
-    return [(model, classical[model_info(model).architecture]) for model in basis.collection.models
-            if model_info(model).group != 3]
+    return [(model, CLASSICAL[model_info(model).architecture]) for model in basis.collection.models
+            if model not in CLASSICAL.values()]
 
 
 def _margin_words(basis: Basis, task: str) -> str:
@@ -210,7 +205,7 @@ def _strip_panel(axis: Axes, frame: pd.DataFrame, labels: Sequence[str]) -> None
     axis.axvline(0, color=style.REFERENCE, linewidth=0.6)
     for row in frame.to_dict("records"):
         place, value = labels.index(row["label"]), row["estimate_in_margins"]
-        axis.errorbar(value, place, xerr=errors([value], [row["low90_in_margins"]], [row["high90_in_margins"]]),
+        axis.errorbar(value, place, xerr=errors(value, row["low90_in_margins"], row["high90_in_margins"]),
                       **model_look(row["label"].split()[0], line=False))
     ends = np.abs(frame[["estimate_in_margins", "low90_in_margins", "high90_in_margins"]].to_numpy())
     limit = min(FAR, max(2.5, 1.3 * float(np.where(np.isfinite(ends), ends, 0).max())))
@@ -226,7 +221,7 @@ def _strip_panel(axis: Axes, frame: pd.DataFrame, labels: Sequence[str]) -> None
 def controls_ladder(basis: Basis) -> Drawing | str:
     """One panel a task: each control's benefit minus that of the trained quantum model, block by block and as mean."""
     frame = _controls_frame(basis)
-    tasks = [task for task in basis.collection.tasks if (frame["task"] == task).any()]
+    tasks = basis.tasks_in(frame)
     if not tasks:
         return ("no run of a quantum model without entangling gates, with frozen angles, or with a tanh or Fourier map "
                 "in place of the circuit")
@@ -238,7 +233,7 @@ def controls_ladder(basis: Basis) -> Drawing | str:
     model_legend(figure, [model for model in SAMPLED if model in set(frame["model"])], notation=False)
     present = set(zip(frame["model"], frame["control"], strict=True))
     lacking = [f"{model}+{tag}" for model, tag in itertools.product(SAMPLED, CONTROLS) if (model, tag) not in present]
-    banner(figure, ["no block: " + ", ".join(lacking)] if lacking else [])
+    banner(figure, named("no block", lacking))
     return Drawing(figure, frame)
 
 
@@ -268,7 +263,7 @@ def _controls_panel(axis: Axes, basis: Basis, task: str, frame: pd.DataFrame) ->
         axis.plot(np.full(len(pair), x), pair["difference"], alpha=0.5, **look | {"markersize": 1.8},
                   markeredgewidth=0)
         first = pair.iloc[0]
-        axis.errorbar(x, first["mean"], yerr=errors([first["mean"]], [first["low95"]], [first["high95"]]), **look)
+        axis.errorbar(x, first["mean"], yerr=errors(first["mean"], first["low95"], first["high95"]), **look)
     axis.set(xlim=(-0.5, len(CONTROLS) + 0.5), title=task_info(task).title)
     axis.set_ylabel(DIFFERENCE_NAMES[basis.scale(task).name], fontsize=style.SMALL)
     difference_axis(axis.yaxis, basis.scale(task), float(np.abs(axis.get_ylim()).max()))

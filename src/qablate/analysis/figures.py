@@ -33,41 +33,41 @@ LENGTHS = ("Small points are runs, large points means over seeds with a 95 % t i
            "The solver knows the task; a chunk ceiling binds models that lose the order inside a chunk.")
 LEARNING = ("Every run: validation solid, training dotted (with dropout on); the point is the epoch whose weights were "
             "tested.")
-PROFILES = ("Share of a model's runs above a score, a step for every run of the blocks (length and seed) that all "
-            "models drawn share, n of them (models and blocks are chosen so that most runs remain); shaded: 95 % band "
-            "for the whole curve, left out where it would cover half the axis either way. Score: share of the way from "
-            "baseline to reference solver in benefit. A diverged run counts as the baseline.")
-RANKS = ("Mean rank over the blocks (length and seed) that all models drawn share, best left; ties share their rank. "
-         "Models and blocks are chosen so that most runs remain. A bar joins neighbours no two of which differ by "
-         "Wilcoxon's signed ranks after Holm over all pairs. Describes these models; no claim rests on it.")
-FOREST = ("Estimate and 95 % t interval of each factor's contrast over matched blocks (length and seed, n of them) or, "
-          "in general, over the matched pairs of models; grey: smaller than the margin. Positive: quantum, or the "
-          "first named, is better. Beside it n and the verdict of the claim, or why it has no verdict.")
-PLACEMENT = ("Difference of each model to the classical one of its architecture over the blocks that both have (their "
-             "number beside the point), with a 95 % t interval; the classical model stands at zero on the left. Grey: "
-             "smaller than the margin. Intervals may run over the edge.")
-PARETO = ("Mean score over the blocks (length and seed) that all models drawn share, n of them, against the mean "
-          "of trainable parameters and of seconds of training in the same blocks; for errors the geometric mean. The "
-          "line joins models that no other beats at lower cost.")
-AGREEMENT = ("One point a cell with two honest results: one against the other, equal on the line; and the second minus "
-             "the first in benefit against their mean. Line: mean offset with its 95 % t interval over cells; dashed: "
-             "limits between which 95 % of the offsets would lie. Copies of one run are left out.")
-STRIP = ("Difference of each quantum model to its classical counterpart over the blocks that both have, with a 90 % t "
-         "interval, in units of the task's margin (linear around zero, logarithmic beyond). Inside the grey band the "
-         "two are equivalent within the margin.")
-LADDER = ("Control minus quantum model as trained, block by block (small points) and as mean with a 95 % t interval "
-          "over the blocks that both have. Grey: smaller than the margin.")
 DIAGNOSTICS = ("Test accuracy of solvers and models (means over seeds) against length; of solvers against the number "
                "of training items; and training against validation accuracy of every run at its chosen epoch.")
-CAPTIONS: dict[str, tuple[str, str, Callable[[Basis], Drawing | str]]] = {
-    "system_agreement": ("Cells that were trained more than once", AGREEMENT, system_agreement),
-    "factor_forest": ("Factors: estimates in two scopes", FOREST, factor_forest),
-    "equivalence_strip": ("Models against their classical counterparts: equivalence", STRIP, equivalence_strip),
-    "placement": ("Placement of the quantum part by architecture", PLACEMENT, placement),
-    "pareto": ("Score against size and time", PARETO, pareto),
-    "performance_profiles": ("Performance profiles", PROFILES, performance_profiles),
-    "rank_diagram": ("Ranks over blocks", RANKS, rank_diagram),
-    "controls_ladder": ("Controls of the quantum circuit", LADDER, controls_ladder),
+OVER_ALL_TASKS: dict[str, tuple[str, Callable[[Basis], Drawing | str], str]] = {
+    "system_agreement": ("Cells that were trained more than once", system_agreement, (
+        "One point a cell with two honest results: one against the other, equal on the line; and the second minus "
+        "the first in benefit against their mean. Line: mean offset with its 95 % t interval over cells; dashed: "
+        "limits between which 95 % of the offsets would lie. Copies of one run are left out.")),
+    "factor_forest": ("Factors: estimates in two scopes", factor_forest, (
+        "Estimate and 95 % t interval of each factor's contrast over matched blocks (length and seed, n of them) "
+        "or, in general, over the matched pairs of models; grey: smaller than the margin. Positive: quantum, or the "
+        "first named, is better. Beside it n and the verdict of the claim, or why it has no verdict.")),
+    "equivalence_strip": ("Models against their classical counterparts: equivalence", equivalence_strip, (
+        "Difference of each quantum model to its classical counterpart over the blocks that both have, with a 90 % "
+        "t interval, in units of the task's margin (linear around zero, logarithmic beyond). Inside the grey band "
+        "the two are equivalent within the margin.")),
+    "placement": ("Placement of the quantum part by architecture", placement, (
+        "Difference of each model to the classical one of its architecture over the blocks that both have (their "
+        "number beside the point), with a 95 % t interval; the classical model stands at zero on the left. Grey: "
+        "smaller than the margin. Intervals may run over the edge.")),
+    "pareto": ("Score against size and time", pareto, (
+        "Mean score over the blocks (length and seed) that all models drawn share, n of them, against the mean of "
+        "trainable parameters and of seconds of training in the same blocks; for errors the geometric mean. The "
+        "line joins models that no other beats at lower cost.")),
+    "performance_profiles": ("Performance profiles", performance_profiles, (
+        "Share of a model's runs above a score, a step for every run of the blocks (length and seed) that all "
+        "models drawn share, n of them (models and blocks are chosen so that most runs remain); shaded: 95 % band "
+        "for the whole curve, left out where it would cover half the axis either way. Score: share of the way from "
+        "baseline to reference solver in benefit. A diverged run counts as the baseline.")),
+    "rank_diagram": ("Ranks over blocks", rank_diagram, (
+        "Mean rank over the blocks (length and seed) that all models drawn share, best left; ties share their rank. "
+        "Models and blocks are chosen so that most runs remain. A bar joins neighbours no two of which differ by "
+        "Wilcoxon's signed ranks after Holm over all pairs. Describes these models; no claim rests on it.")),
+    "controls_ladder": ("Controls of the quantum circuit", controls_ladder, (
+        "Control minus quantum model as trained, block by block (small points) and as mean with a 95 % t interval "
+        "over the blocks that both have. Grey: smaller than the margin.")),
 }
 NOT_MEASURED = {
     "gradient_variance": ("Variance of gradients at initialisation", "gradients are stored in no result, and no "
@@ -96,7 +96,7 @@ def entries(collection: Collection, basis: Basis | None) -> Iterator[Entry]:
 
     yield Entry("score_map", "Scores of all models", SCORES, drawn(score_map))
     yield Entry("state_map", "What is there and what is missing", STATES, functools.partial(state_map, collection))
-    for key, (title, caption, draw) in CAPTIONS.items():
+    for key, (title, draw, caption) in OVER_ALL_TASKS.items():
         yield Entry(key, title, caption, drawn(draw))
     for task in collection.tasks:
         title = task_info(task).title

@@ -1,22 +1,25 @@
 """Parts that all figures share: the canvas one column wide, axes of scores and differences, legends, the banner."""
 
+import itertools
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from qablate.analysis import style
 from qablate.analysis.claims import Scale
 from qablate.analysis.formats import METRIC_NAMES
+from qablate.analysis.runs import ARCHITECTURES
 from qablate.catalog import model_info
 
 LINE_HEIGHT = 0.11
@@ -49,6 +52,21 @@ def banner(figure: Canvas, missing: Iterable[str]) -> None:
                                 **style.BANNER))
     figure.text(0.02, (room / 2 - 0.01) / height, "\n".join(lines), fontsize=style.TINY + 0.5, va="center",
                 linespacing=1.15, gid="banner")
+
+
+def named(label: str, names: Iterable[str]) -> list[str]:
+    """Return one line for the banner, `label: name, name`; none without names."""
+    words = ", ".join(names)
+    return [f"{label}: {words}"] if words else []
+
+
+def panels_by_architecture(axes: NDArray[Any], tasks: Sequence[str],
+                           frame: pd.DataFrame) -> Iterator[tuple[Axes, str, pd.DataFrame]]:
+    """Yield each panel of tasks x architectures with its task and its rows; columns are named after architectures."""
+    for (i, task), (j, architecture) in itertools.product(enumerate(tasks), enumerate(ARCHITECTURES)):
+        if not i:
+            axes[i, j].set_title(architecture)
+        yield axes[i, j], task, frame[(frame["task"] == task) & (frame["architecture"] == architecture)]
 
 
 def x_label(row: Sequence[Axes], text: str) -> None:
@@ -87,10 +105,9 @@ def model_legend(figure: Canvas, models: Sequence[str], line: bool = False, nota
     legend(figure, [model_entry(model, line, notation) for model in models], max(1, len(groups)))
 
 
-def errors(values: Sequence[float], low: Sequence[float], high: Sequence[float]) -> NDArray[np.float64]:
-    """Return distances (2, n) from values to the ends of their intervals; 0 where an interval has no end."""
-    centre, ends = np.asarray(values, dtype=float), np.array([low, high], dtype=float)
-    distance = np.abs(ends - centre)
+def errors(value: ArrayLike, low: ArrayLike, high: ArrayLike) -> NDArray[np.float64]:
+    """Return distances (2, n) from one value or n to the ends of the intervals; 0 where an interval has no end."""
+    distance = np.abs(np.vstack([low, high]).astype(float) - np.asarray(value, dtype=float))
     return np.where(np.isfinite(distance), distance, 0.0)
 
 
@@ -102,13 +119,18 @@ def in_metric(scale: Scale, benefit: Any) -> Any:
 def score_axis(axis: Axes, scale: Scale) -> None:
     """Make the y axis one of a metric with the better scores above: errors on a logarithmic axis, upside down."""
     if scale.name == "neg_ln_mse":
-        axis.set_yscale("log")
-        low, high = sorted(axis.get_ylim())
-        axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 30 * low else (1.0,)))
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.yaxis.set_minor_locator(NullLocator())
+        error_axis(axis)
         if not axis.yaxis_inverted():
             axis.invert_yaxis()
+
+
+def error_axis(axis: Axes) -> None:
+    """Make the y axis a logarithmic one of errors, with marks between the powers of ten where it is short."""
+    axis.set_yscale("log")
+    low, high = sorted(axis.get_ylim())
+    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 30 * low else (1.0,)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_locator(NullLocator())
 
 
 def score_name(scale: Scale) -> str:

@@ -17,11 +17,19 @@ from qablate.analysis import style
 from qablate.analysis.basis import Basis
 from qablate.analysis.figure import Drawing
 from qablate.analysis.formats import fixed, significant
-from qablate.analysis.parts import banner, canvas, model_legend, model_look, nothing, x_label
+from qablate.analysis.parts import (
+    banner,
+    canvas,
+    model_legend,
+    model_look,
+    named,
+    nothing,
+    panels_by_architecture,
+    x_label,
+)
 from qablate.analysis.statistics import ALPHA, Floats, holm
 from qablate.catalog import model_info, task_info
 
-ARCHITECTURES = ("transformer", "mamba", "hydra")
 WIDEST_BAND = 0.5
 """A band that reaches half the axis either way covers every curve; it is left out."""
 
@@ -50,6 +58,11 @@ class Ranks:
     cliques: tuple[tuple[int, int], ...]
     friedman_p: float
     n_blocks: int
+
+    @property
+    def critical_difference(self) -> float:
+        """Nemenyi's, of these models and blocks."""
+        return critical_difference(len(self.models), self.n_blocks)
 
 
 def rank_models(models: Sequence[str], y: Floats) -> Ranks:
@@ -93,8 +106,7 @@ def rank_diagram(basis: Basis) -> Drawing | str:
         _rank_panel(axis, ranks)
         axis.set_title(task_info(task).title)
     lacking = [task_info(task).title for task in basis.collection.tasks if task not in found]
-    banner(figure, [*basis.missing(), *basis.left_out(found), *(["no ranks: " + ", ".join(lacking)]
-                                                                  if lacking else [])])
+    banner(figure, [*basis.missing(), *basis.left_out(found), *named("no ranks", lacking)])
     return Drawing(figure, pd.concat([_rank_rows(task, ranks) for task, ranks in found.items()], ignore_index=True),
                    " ".join(_rank_words(task, ranks) for task, ranks in found.items()))
 
@@ -113,15 +125,14 @@ def _rank_rows(task: str, ranks: Ranks) -> pd.DataFrame:
                for i in range(len(ranks.models))]
     table = pd.DataFrame({"task": task, "model": ranks.models, "mean_rank": ranks.mean_ranks, "cliques": cliques,
                           "n_blocks": ranks.n_blocks, "friedman_p": ranks.friedman_p,
-                          "critical_difference": critical_difference(len(ranks.models), ranks.n_blocks)})
+                          "critical_difference": ranks.critical_difference})
     return table.assign(**{f"p_{model}": ranks.p[:, i] for i, model in enumerate(ranks.models)})
 
 
 def _rank_words(task: str, ranks: Ranks) -> str:
-    difference = critical_difference(len(ranks.models), ranks.n_blocks)
     friedman = "" if math.isnan(ranks.friedman_p) else f", Friedman p = {significant(ranks.friedman_p, 2)}"
-    return (f"{task_info(task).title}: N = {ranks.n_blocks} blocks, critical difference {fixed(2)(difference)} "
-            f"ranks{friedman}.")
+    return (f"{task_info(task).title}: N = {ranks.n_blocks} blocks, critical difference "
+            f"{fixed(2)(ranks.critical_difference)} ranks{friedman}.")
 
 
 def _rank_panel(axis: Axes, ranks: Ranks) -> None:
@@ -139,7 +150,7 @@ def _rank_panel(axis: Axes, ranks: Ranks) -> None:
     for level, (first, last) in enumerate(ranks.cliques):
         ends = ranks.mean_ranks[[first, last]] + np.array([-0.04, 0.04])
         axis.plot(ends, (-0.7 - 0.9 * level,) * 2, color="black", linewidth=2, solid_capstyle="butt")
-    difference = critical_difference(m, ranks.n_blocks)
+    difference = ranks.critical_difference
     axis.plot((1, 1 + difference), (1.3, 1.3), color="black", linewidth=0.8, marker="|", markersize=4, clip_on=False)
     axis.annotate(f"critical difference {fixed(2)(difference)}", (1, 1.6), fontsize=style.TINY + 0.5, va="bottom",
                   annotation_clip=False)
@@ -153,15 +164,12 @@ def _rank_panel(axis: Axes, ranks: Ranks) -> None:
 def performance_profiles(basis: Basis) -> Drawing | str:
     """Tasks x architectures: share of a model's runs above each score, over matched blocks, with its band."""
     frame = _profile_frame(basis)
-    tasks = [task for task in basis.collection.tasks if (frame["task"] == task).any()]
+    tasks = basis.tasks_in(frame)
     if not tasks:
         return "no block that all models with runs share"
     figure, axes = canvas(0.65 + 1.15 * len(tasks), len(tasks), 3, sharey=True, sharex="row")
-    for (i, task), (j, architecture) in itertools.product(enumerate(tasks), enumerate(ARCHITECTURES)):
-        chosen = frame[(frame["task"] == task) & (frame["architecture"] == architecture)]
-        _profile_panel(axes[i, j], chosen, frame.loc[frame["task"] == task, "score"])
-        if not i:
-            axes[i, j].set_title(architecture)
+    for axis, task, chosen in panels_by_architecture(axes, tasks, frame):
+        _profile_panel(axis, chosen, frame.loc[frame["task"] == task, "score"])
     for i, task in enumerate(tasks):
         n = int(frame.loc[frame["task"] == task, "n"].iloc[0])
         half = band_half_width(n)
@@ -169,8 +177,7 @@ def performance_profiles(basis: Basis) -> Drawing | str:
         axes[i, 0].set_ylabel(f"{task_info(task).title}\nn = {n}, {band}", fontsize=style.SMALL)
     x_label(axes[-1], "score, 0 at the baseline and 1 at the reference solver")
     figure.supylabel("share of runs above it", fontsize=7)
-    model_legend(figure, [model for model in basis.collection.models if model in set(frame["model"])], line=True,
-                 notation=False)
+    model_legend(figure, basis.models_in(frame), line=True, notation=False)
     banner(figure, [*basis.missing(), *basis.left_out(tasks)])
     return Drawing(figure, frame)
 

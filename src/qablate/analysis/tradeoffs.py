@@ -11,15 +11,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 from qablate.analysis import style
 from qablate.analysis.basis import Basis
 from qablate.analysis.figure import Drawing
-from qablate.analysis.parts import (
-    banner,
-    canvas,
-    in_metric,
-    model_legend,
-    model_look,
-    score_axis,
-    score_name,
-)
+from qablate.analysis.parts import banner, canvas, in_metric, model_legend, model_look, score_axis, score_name
 from qablate.catalog import task_info
 
 WIDTHS = tuple(f"{model}+{tag}" for model in ("3a", "3b", "3c") for tag in ("w40k", "w85k", "w400k", "w900k"))
@@ -31,7 +23,7 @@ FRONTIER: dict[str, Any] = {"color": style.SOLVER, "linewidth": 0.8, "linestyle"
 def pareto(basis: Basis) -> Drawing | str:
     """Tasks x costs: mean score of each model against its size and its time, the undominated ones joined."""
     frame = _pareto_frame(basis)
-    tasks = [task for task in basis.collection.tasks if (frame["task"] == task).any()]
+    tasks = basis.tasks_in(frame)
     if not tasks:
         return "no block that all models with runs share"
     figure, axes = canvas(0.95 + 1.25 * len(tasks), len(tasks), len(COSTS), sharey="row", sharex="col")
@@ -44,8 +36,7 @@ def pareto(basis: Basis) -> Drawing | str:
                               fontsize=style.SMALL)
     for j, name in enumerate(COSTS.values()):
         axes[-1, j].set_xlabel(name)
-    models = [model for model in basis.collection.models if model in set(frame["model"])]
-    model_legend(figure, models)
+    model_legend(figure, basis.models_in(frame))
     banner(figure, [*basis.missing(), *basis.left_out(tasks, WIDTHS), *_not_drawn(basis, frame)])
     return Drawing(figure, frame)
 
