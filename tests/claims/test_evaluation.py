@@ -10,7 +10,7 @@ from synthetic import GRID, MODELS, SEEDS, TWINS, claims, give_up, grid, one_cla
 
 from qablate.analysis.ceilings import known_datasets
 from qablate.analysis.claims import ClaimsError
-from qablate.analysis.contrasts import Evidence, Key, Plan
+from qablate.analysis.contrasts import Evidence, Plan
 from qablate.analysis.evaluation import (
     STATED_COLUMNS,
     claims_table,
@@ -20,7 +20,7 @@ from qablate.analysis.evaluation import (
     write_claims,
 )
 from qablate.errors import QablateError
-from qablate.study import published_sha256
+from qablate.study import Cell, published_sha256
 
 COPY = ("selective_copy",)
 STATES = ["model", "task", "length", "seed", "state", "finished", "reason"]
@@ -384,7 +384,7 @@ def test_plan_file(tmp_path):
                     "lengths: [200], seeds: [2024]}]}\n- {date: 2026-11-02, reason: undecided, claims: [X], "
                     "add_replicates: [1, 2, 3, 4, 5]}\n")
     plan = load_plan(path)
-    assert plan.given_up == {Key("4e", "forrelation", 200, 2024)}
+    assert plan.given_up == {Cell("4e", "forrelation", 200, 2024)}
     assert plan.added == {"X": (1, 2, 3, 4, 5)}
     for text, message in (("entries: [{reason: x}]", "entries.0: needs date and reason"),
                           ("entries: [{date: a, reason: x, claims: [X], add_replicates: [1]}]", "5 or 10 seeds"),

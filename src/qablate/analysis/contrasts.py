@@ -20,7 +20,7 @@ from qablate.analysis.statistics import Floats, mean_estimate
 from qablate.catalog import model_info
 from qablate.errors import QablateError
 from qablate.importing.goldens import published_parameters
-from qablate.study import Study
+from qablate.study import Cell, Study
 
 SMALLEST_MSE, LARGEST_MSE = 1e-8, 1 / 6
 FAILED = ("crashed", "timed_out")
@@ -68,15 +68,6 @@ class Observation:
     def cause(self) -> str:
         """Why it is not usable: the reason, else the state."""
         return self.reason or self.state
-
-
-class Key(NamedTuple):
-    """A cell in the words of the result files."""
-
-    model: str
-    task: str
-    length: int
-    seed: int
 
 
 class Drop(NamedTuple):
@@ -136,14 +127,14 @@ class Evidence:
         self.claims = claims
         self.plan = plan or Plan()
         self.prefix = "c-" if family == "controlled" else ""
-        found: dict[Key, Observation] = {}
+        found: dict[Cell, Observation] = {}
         for row in runs.to_dict("records"):
             if row["task"] in claims.tasks:
-                key = Key(row["model"], row["task"], int(row["length"]), int(row["seed"]))
-                if key in found:
-                    raise QablateError(f"{key.model}_{key.task}_L{key.length}_seed{key.seed}: stands twice in the "
-                                       "runs; which result of a cell counts is settled before claims are evaluated")
-                found[key] = observation(row, claims.tasks[row["task"]].scale)
+                cell = cell_of(row)
+                if cell in found:
+                    raise QablateError(f"{cell.name}: stands twice in the runs; which result of a cell counts is "
+                                       "settled before claims are evaluated")
+                found[cell] = observation(row, claims.tasks[row["task"]].scale)
         self.observations = {**_states(cells), **found}
         self.bridged = _bridged(claims, pairs, self.prefix)
         self._columns: dict[tuple[str, str, tuple[int, ...]], Column] = {}
@@ -154,18 +145,18 @@ class Evidence:
 
     def of(self, arm: str, task: str, length: int, seed: int) -> Observation:
         """What is known about one cell; pending if nothing."""
-        return self.observations.get(Key(self.model(arm), task, length, seed), Observation())
+        return self.observations.get(Cell(self.model(arm), task, length, seed), Observation())
 
     def seeds(self, claim: Claim, task: str) -> tuple[int, ...]:
         """Replicates planned for a claim: those of the task and the ones that the plan adds."""
         return (*self.claims.tasks[task].replicates, *self.plan.added.get(claim.id, ()))
 
-    def planned(self, claim: Claim) -> list[tuple[str, Key]]:
+    def planned(self, claim: Claim) -> list[tuple[str, Cell]]:
         """All cells that a claim waits for, with their arms."""
-        return [(arm, Key(self.model(arm), task, length, seed)) for task in claim.tasks for arm in claim.arms
+        return [(arm, Cell(self.model(arm), task, length, seed)) for task in claim.tasks for arm in claim.arms
                 for length in self.claims.tasks[task].lengths for seed in self.seeds(claim, task)]
 
-    def missing(self, claim: Claim) -> tuple[Key, ...]:
+    def missing(self, claim: Claim) -> tuple[Cell, ...]:
         """The planned cells that are neither complete nor diverged nor given up in the plan."""
         return tuple(key for _, key in self.planned(claim)
                      if not self.observations.get(key, Observation()).usable and key not in self.plan.given_up)
@@ -238,18 +229,28 @@ class Column(NamedTuple):
 
 def observation(row: Mapping[str, Any], scale: Scale) -> Observation:
     """Read one row of the runs frame."""
-    raw = {name: float(row[name]) for name in METRICS if name in row and _known(row[name])}
+    raw = {name: float(row[name]) for name in METRICS if _known(row.get(name))}
     diverged = row["status"] == "diverged"
     state = "diverged" if diverged else "complete" if scale.metric in raw else "quarantined"
     return Observation(
         state, _excluded(row), benefit(scale, raw.get(scale.metric), diverged), raw,
-        str(row["source"]) if _known(row.get("source")) else "",
-        str(row["dataset_sha256"]) if _known(row.get("dataset_sha256")) else "",
-        float(row["n_params_trainable"] if _known(row.get("n_params_trainable")) else row.get("n_params", math.nan)),
-        float(row.get("n_params", math.nan)),
-        float(row["chunk"]) if _known(row.get("chunk")) else math.nan,
-        float(row["majority_rate"]) if _known(row.get("majority_rate")) else math.nan,
+        _text(row, "source"), _text(row, "dataset_sha256"),
+        _number(row, "n_params_trainable" if _known(row.get("n_params_trainable")) else "n_params"),
+        _number(row, "n_params"), _number(row, "chunk"), _number(row, "majority_rate"),
     )
+
+
+def cell_of(row: Mapping[str, Any]) -> Cell:
+    """The cell that a row of a frame is of."""
+    return Cell(row["model"], row["task"], int(row["length"]), int(row["seed"]))
+
+
+def _number(row: Mapping[str, Any], key: str) -> float:
+    return float(row[key]) if _known(row.get(key)) else math.nan
+
+
+def _text(row: Mapping[str, Any], key: str) -> str:
+    return str(row[key]) if _known(row.get(key)) else ""
 
 
 def _known(value: Any) -> bool:
@@ -260,7 +261,7 @@ def _excluded(row: Mapping[str, Any]) -> str:
     """Why a finished run may not support a verdict, or nothing."""
     if _known(row.get("excluded")) and row["excluded"]:
         return str(row["excluded"])
-    flags = str(row["flags"]) if _known(row.get("flags")) else ""
+    flags = _text(row, "flags")
     published_forrelation = row.get("schema_version") == 1 and row["task"] == "forrelation"
     if published_forrelation or "selected_on_test" in flags:
         return "selected_on_test"
@@ -268,11 +269,10 @@ def _excluded(row: Mapping[str, Any]) -> str:
     return "dataset_mismatch" if refused or "dataset_unverified" in flags else ""
 
 
-def _states(cells: pd.DataFrame | None) -> dict[Key, Observation]:
+def _states(cells: pd.DataFrame | None) -> dict[Cell, Observation]:
     if cells is None:
         return {}
-    return {Key(row["model"], row["task"], int(row["length"]), int(row["seed"])):
-            Observation(STATES.get(row["state"], "pending"), QUARANTINE.get(row["state"], ""))
+    return {cell_of(row): Observation(STATES.get(row["state"], "pending"), QUARANTINE.get(row["state"], ""))
             for row in cells.to_dict("records")}
 
 
@@ -280,7 +280,7 @@ def _states(cells: pd.DataFrame | None) -> dict[Key, Observation]:
 class Plan:
     """What was given up or added, as the dated entries of the plan file say: cells, and seeds by claim id."""
 
-    given_up: frozenset[Key] = frozenset()
+    given_up: frozenset[Cell] = frozenset()
     added: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
@@ -299,7 +299,7 @@ def _offset_is_small(claims: Claims, pairs: pd.DataFrame, systems: Some[str], ta
     chosen = pairs[(pairs["task"] == task) & (pairs["metric"] == grid.scale.metric)
                    & (pairs["length"] == min(grid.lengths)) & pairs["system_a"].isin(systems)
                    & pairs["system_b"].isin(systems) & pairs["model"].isin([prefix + arm for arm in BRIDGE_ARMS])]
-    rows = [(row["model"], *(benefit(grid.scale, row[key]) for key in _in_order(row, first)))
+    rows = [(row["model"], *(benefit(grid.scale, row[key]) for key in _values_from(row, first)))
             for row in chosen.to_dict("records")]
     if len(rows) < len(BRIDGE_ARMS) * len(grid.replicates):
         return False
@@ -308,7 +308,7 @@ def _offset_is_small(claims: Claims, pairs: pd.DataFrame, systems: Some[str], ta
     return mean_estimate(table["two"] - table["one"]).tost(run_sd) <= claims.defaults.alpha
 
 
-def _in_order(row: Mapping[str, Any], first: str) -> tuple[str, str]:
+def _values_from(row: Mapping[str, Any], first: str) -> tuple[str, str]:
     return ("value_a", "value_b") if row["system_a"] == first else ("value_b", "value_a")
 
 
@@ -418,6 +418,6 @@ def slope_data(blocks: Blocks, weights: Weights) -> SlopeData:
     return SlopeData(values, np.log2(np.array(blocks.lengths, dtype=np.float64))[rows])
 
 
-def planned_test_items(study: Study, key: Key) -> int:
+def planned_test_items(study: Study, key: Cell) -> int:
     """Items of the test split that an accuracy was counted on."""
     return study.dataset(key.task, key.length, key.seed).split_sizes[2]

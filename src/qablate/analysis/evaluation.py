@@ -15,13 +15,15 @@ import pandas as pd
 
 from qablate import __version__
 from qablate.analysis.ceilings import known_datasets
-from qablate.analysis.claims import CLAIMS_PATH, Claim, Claims, ClaimsError, Defaults, load_claims
-from qablate.analysis.contrasts import Evidence, Key, Plan, confounded
-from qablate.analysis.outcomes import DIRECTION, Material, Outcome, all_of, any_of, measure
+from qablate.analysis.claims import Claim, Claims, ClaimsError, Defaults
+from qablate.analysis.contrasts import Evidence, Plan, confounded
+from qablate.analysis.outcomes import DIRECTION, Material, Outcome, joint, measure
+from qablate.analysis.sentences import sentence
 from qablate.analysis.statistics import blocks_for_power, blocks_needed, holm, interval_fields
+from qablate.analysis.table import write_frame
 from qablate.config import read_yaml
 from qablate.files import write_atomic
-from qablate.study import Study
+from qablate.study import Cell, Study
 
 PLAN_PATH = Path("workflow/plan.yaml")
 WEAKEST_FIRST = ("not enough data", "undecided", "equivalent", "supported")
@@ -56,7 +58,7 @@ class ClaimResult:
     inputs: tuple[str, ...]
     scale: str
     member_verdicts: Mapping[str, str]
-    missing: tuple[Key, ...] = ()
+    missing: tuple[Cell, ...] = ()
 
     @property
     def provisional(self) -> bool:
@@ -73,8 +75,6 @@ class ClaimResult:
     @property
     def sentence(self) -> str:
         """Verdict and numbers in words, from a template for (kind, verdict)."""
-        from qablate.analysis.sentences import sentence
-
         return sentence(self)
 
     def row(self) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def evaluate_claims(runs: pd.DataFrame, study: Study, claims_path: Path | Claims = CLAIMS_PATH, *,
+def evaluate_claims(runs: pd.DataFrame, study: Study, claims: Claims, *,
                     cells: pd.DataFrame | None = None, pairs: pd.DataFrame | None = None, plan: Plan | None = None,
                     family: str = "published", solvers: pd.DataFrame | None = None,
                     stated: pd.DataFrame | None = None) -> list[ClaimResult]:
@@ -135,7 +135,6 @@ def evaluate_claims(runs: pd.DataFrame, study: Study, claims_path: Path | Claims
     `solvers` scores of reference solvers (default: those known for the published datasets), `stated` totals that
     bookkeeping claims compare with the count.
     """
-    claims = claims_path if isinstance(claims_path, Claims) else load_claims(claims_path)
     evidence = Evidence(claims, runs, cells, pairs, plan, family)
     known = known_datasets()
     material = Material(
@@ -156,10 +155,9 @@ def evaluate_claims(runs: pd.DataFrame, study: Study, claims_path: Path | Claims
 
 
 def _composite(material: Material, claim: Claim, outcomes: Mapping[str, Outcome]) -> Outcome:
-    members = {key: (material.claims.claims[key], outcomes[key]) for key in claim.members}
-    outcome = (all_of if claim.kind == "all_of" else any_of)(claim, members)
-    reasons = [reason for member, _ in members.values()
-               for reason in confounded(material.evidence, member, claim.attributes_to)]
+    outcome = joint(claim, {key: outcomes[key] for key in claim.members})
+    reasons = [reason for key in claim.members
+               for reason in confounded(material.evidence, material.claims.claims[key], claim.attributes_to)]
     return replace(outcome, reasons=tuple(dict.fromkeys([*outcome.reasons, *reasons])),
                    values={"confounded": bool(reasons)})
 
@@ -202,32 +200,34 @@ def decide(outcome: Outcome, adjusted: Adjusted, provisional: bool, defaults: De
         return outcome.direct
     if outcome.reasons:
         return "not enough data"
-    interim = defaults.interim_alpha if provisional else 1.0
-    if outcome.supports and adjusted.p_for <= defaults.alpha and outcome.p_for <= interim:
+    if outcome.supports and _passes(adjusted.p_for, outcome.p_for, provisional, defaults):
         return "supported"
-    if outcome.opposes and adjusted.p_against <= defaults.alpha and outcome.p_against <= interim:
+    if outcome.opposes and _passes(adjusted.p_against, outcome.p_against, provisional, defaults):
         return "contradicted"
     return "equivalent" if adjusted.tost <= defaults.alpha else "undecided"
+
+
+def _passes(adjusted_p: float, p: float, provisional: bool, defaults: Defaults) -> bool:
+    """Whether a p value is small enough after Holm and, on a partial grid, by itself too."""
+    return adjusted_p <= defaults.alpha and (not provisional or p <= defaults.interim_alpha)
 
 
 def decide_composite(claim: Claim, outcome: Outcome, adjusted: Adjusted, family_size: int, verdicts: Sequence[str],
                      provisional: bool, defaults: Defaults) -> str:
     """Return the verdict of a claim about other claims, from their verdicts and, in a family, its own p values."""
-    interim = defaults.interim_alpha if provisional else 1.0
     if outcome.values["confounded"]:
         return "not enough data"
+    p_for_passes = _passes(adjusted.p_for, outcome.p_for, provisional, defaults)
     if claim.kind == "any_of":
-        if adjusted.p_for <= defaults.alpha and outcome.p_for <= interim:
+        if p_for_passes:
             return "supported"
         return next((verdict for verdict in WEAKEST_FIRST[:3] if verdict in verdicts), "undecided")
-    against = (adjusted.p_against <= defaults.alpha and outcome.p_against <= interim) if family_size else (
-        "contradicted" in verdicts)
-    if against:
+    if _passes(adjusted.p_against, outcome.p_against, provisional, defaults) if family_size else (
+            "contradicted" in verdicts):
         return "contradicted"
     states = [verdict if verdict in WEAKEST_FIRST else "undecided" for verdict in verdicts]
     weakest = min(states, key=WEAKEST_FIRST.index)
-    held = not family_size or (adjusted.p_for <= defaults.alpha and outcome.p_for <= interim)
-    return "undecided" if weakest == "supported" and not held else weakest
+    return "undecided" if weakest == "supported" and family_size and not p_for_passes else weakest
 
 
 def _result(material: Material, claim: Claim, outcome: Outcome, adjusted: Adjusted,
@@ -289,7 +289,7 @@ def _needed(claim: Claim, outcome: Outcome, size: int, defaults: Defaults) -> in
     return None if needed is None else max(needed, blocks_needed(size, defaults.alpha))
 
 
-def _identity(evidence: Evidence, key: Key) -> str:
+def _identity(evidence: Evidence, key: Cell) -> str:
     """One input run: the cell with its dataset and system, or nothing if it has no usable result."""
     seen = evidence.observations.get(key)
     if seen is None or not seen.usable:
@@ -312,11 +312,9 @@ def write_claims(results: Sequence[ClaimResult], folder: Path) -> list[Path]:
     """Write `claims.jsonl` (one record a claim), `claims.csv` and `claim_details.csv`; return the paths."""
     lines = "".join(json.dumps(result.record(), sort_keys=True, allow_nan=False, default=str) + "\n"
                     for result in results)
-    texts = {"claims.jsonl": lines, "claims.csv": claims_table(results).to_csv(index=False, lineterminator="\n"),
-             "claim_details.csv": details_table(results).to_csv(index=False, lineterminator="\n")}
-    for name, text in texts.items():
-        write_atomic(folder / name, text.encode("utf-8"))
-    return [folder / name for name in texts]
+    write_atomic(folder / "claims.jsonl", lines.encode("utf-8"))
+    return [folder / "claims.jsonl", write_frame(folder / "claims.csv", claims_table(results)),
+            write_frame(folder / "claim_details.csv", details_table(results))]
 
 
 def load_plan(path: Path = PLAN_PATH) -> Plan:
@@ -326,7 +324,7 @@ def load_plan(path: Path = PLAN_PATH) -> Plan:
     """
     if not path.exists():
         return Plan()
-    given_up: set[Key] = set()
+    given_up: set[Cell] = set()
     added: dict[str, tuple[int, ...]] = {}
     for i, entry in enumerate(read_yaml(path).get("entries", [])):
         known = {"date", "reason", "give_up", "claims", "add_replicates"}
@@ -341,9 +339,9 @@ def load_plan(path: Path = PLAN_PATH) -> Plan:
     return Plan(frozenset(given_up), added)
 
 
-def _given_up(cells: Any, where: str) -> set[Key]:
+def _given_up(cells: Any, where: str) -> set[Cell]:
     try:
-        return {Key(model, cells["task"], length, seed) for model in cells["models"] for length in cells["lengths"]
+        return {Cell(model, cells["task"], length, seed) for model in cells["models"] for length in cells["lengths"]
                 for seed in cells["seeds"]}
     except (KeyError, TypeError) as error:
         raise ClaimsError(f"{where}: needs task, models, lengths and seeds ({error})") from error

@@ -6,6 +6,7 @@ has p 1 on the other side. Holm and the verdict follow in `qablate.analysis.eval
 
 import itertools
 import math
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,11 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qablate.analysis.claims import Claim, Claims
+from qablate.analysis.claims import Claim, Claims, Weights
 from qablate.analysis.contrasts import (
     Blocks,
     Evidence,
-    Key,
+    SlopeData,
+    cell_of,
     confounded,
     in_order,
     missing_reasons,
@@ -42,11 +44,11 @@ from qablate.analysis.statistics import (
     slope_p,
 )
 from qablate.catalog import MODELS
-from qablate.study import Study
+from qablate.study import Cell, Study
 
 DIRECTION = {"greater": 1, "equivalent": 1, "less": -1}
 COMPARE: Mapping[str, Callable[[float, float], bool]] = {
-    "gt": lambda a, b: a > b, "ge": lambda a, b: a >= b, "lt": lambda a, b: a < b, "le": lambda a, b: a <= b}
+    "gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": operator.le}
 UNBOUNDED = Interval(-math.inf, math.inf)
 N_MARKERS = 8
 
@@ -146,26 +148,32 @@ def mean_difference(material: Material, claim: Claim) -> Outcome:
         units = pair_means(blocks, claim.pairs)
         estimate = mean_estimate(units)
         outcome = directed(claim, estimate, estimate.p(), margin)
-        one_sign = bool((units > 0).all() or (units < 0).all())
-        outcome = replace(outcome, units="pairs", sd=_sd(units), supports=outcome.supports and one_sign,
-                          opposes=outcome.opposes and one_sign)
+        outcome = replace(outcome, units="pairs", sd=_sd(units), supports=outcome.supports and _one_sign(units),
+                          opposes=outcome.opposes and _one_sign(units))
     else:
         outcome = replace(directed(claim, mean_estimate(d), sign_flip_p(d, seed_of(claim.id)), margin), sd=_sd(d))
-    filled = evidence.matched(claim, fill_failed=True)
-    return _with_blocks(_sensitivity(outcome, filled, blocks, claim), blocks, reasons)
+    return _with_blocks(_mean_sensitivity(outcome, evidence, claim, blocks, claim.weights), blocks, reasons)
 
 
 def _sd(values: Floats) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else math.nan
 
 
-def _sensitivity(outcome: Outcome, filled: Blocks, blocks: Blocks, claim: Claim) -> Outcome:
-    """Add the estimate with failed cells at the baseline, and the t test on means of replicates."""
-    means = replicate_means(blocks, claim.weights)
-    agree = bool((means > 0).all() or (means < 0).all())
-    if filled.n > blocks.n:
-        outcome = replace(outcome, filled_value=float(filled.values(claim.weights).mean()))
-    return replace(outcome, by_replicate=mean_estimate(means), replicates_agree=agree)
+def _one_sign(values: Floats) -> bool:
+    return bool((values > 0).all() or (values < 0).all())
+
+
+def _sensitivity(outcome: Outcome, evidence: Evidence, claim: Claim, blocks: Blocks, replicates: Floats,
+                 estimate: Callable[[Blocks], float]) -> Outcome:
+    """Add the t test on one value a replicate, and the estimate with failed cells at the baseline if there are any."""
+    filled = evidence.matched(claim, fill_failed=True)
+    return replace(outcome, by_replicate=mean_estimate(replicates), replicates_agree=_one_sign(replicates),
+                   filled_value=estimate(filled) if filled.n > blocks.n else math.nan)
+
+
+def _mean_sensitivity(outcome: Outcome, evidence: Evidence, claim: Claim, blocks: Blocks, weights: Weights) -> Outcome:
+    return _sensitivity(outcome, evidence, claim, blocks, replicate_means(blocks, weights),
+                        lambda filled: float(filled.values(weights).mean()))
 
 
 def slope(material: Material, claim: Claim) -> Outcome:
@@ -181,16 +189,15 @@ def slope(material: Material, claim: Claim) -> Outcome:
         reasons = ["few_replicates"]
     if reasons or data.values.size < 3:
         return replace(_with_blocks(Outcome(margin=margin), blocks, reasons or ["few_blocks"]))
-    estimate = slope_estimate(data.values, data.x)
-    outcome = directed(claim, estimate, slope_p(data.values, data.x, seed_of(claim.id)), margin)
+    outcome = directed(claim, _slope_over(data), slope_p(data.values, data.x, seed_of(claim.id)), margin)
     slopes = np.array([slope_estimate(row[None], data.x).value for row in data.values])
-    outcome = replace(outcome, n=data.values.size, sd=_sd(slopes), by_replicate=mean_estimate(slopes),
-                      replicates_agree=bool((slopes > 0).all() or (slopes < 0).all()))
-    filled = evidence.matched(claim, fill_failed=True)
-    if filled.n > blocks.n:
-        more = slope_data(filled, claim.weights)
-        outcome = replace(outcome, filled_value=slope_estimate(more.values, more.x).value)
+    outcome = _sensitivity(replace(outcome, n=data.values.size, sd=_sd(slopes)), evidence, claim, blocks, slopes,
+                           lambda filled: _slope_over(slope_data(filled, claim.weights)).value)
     return replace(_with_blocks(outcome, blocks, reasons), n_used=data.values.size)
+
+
+def _slope_over(data: SlopeData) -> Estimate:
+    return slope_estimate(data.values, data.x)
 
 
 def any_beats_all(material: Material, claim: Claim) -> Outcome:
@@ -216,8 +223,7 @@ def any_beats_all(material: Material, claim: Claim) -> Outcome:
                       supports=True, opposes=True, sd=_sd(blocks.values(weights)), best=best,
                       values={"candidate": best, "closest_rival": rival,
                               "not_separable": ", ".join(_not_separable(blocks, claim, seed))})
-    filled = evidence.matched(claim, fill_failed=True)
-    return _sensitivity(outcome, filled, blocks, replace(claim, weights=weights))
+    return _mean_sensitivity(outcome, evidence, claim, blocks, weights)
 
 
 def _against_rivals(blocks: Blocks, candidate: str, claim: Claim, margin: float,
@@ -285,15 +291,16 @@ def _pooled_items(material: Material, claim: Claim, arm: str) -> tuple[int, int,
 
 def threshold(material: Material, claim: Claim) -> Outcome:
     """Compare the mean over replicates of a raw metric with a value, for every arm and length."""
-    details, wrong, unobserved = [], 0, 0
-    for arm, length in itertools.product(claim.models, material.claims.tasks[claim.task].lengths):
-        mean, n, planned = _length_mean(material, claim, arm, length)
-        observed = n == planned
-        holds = observed and COMPARE[claim.op](mean, float(claim.value))     # type: ignore[arg-type]
-        wrong, unobserved = wrong + (observed and not holds), unobserved + (not observed)
-        details.append({"arm": arm, "length": length, "quantity": claim.metric, "value": mean, "n": n,
-                        "planned": planned, "holds": holds if observed else None})
-    return _counted(details, wrong, unobserved, "length means")
+    means = [(arm, length, *_length_mean(material, claim, arm, length)) for arm, length in
+             itertools.product(claim.models, material.claims.tasks[claim.task].lengths)]
+    return _counted([_compared(claim, *mean) for mean in means], "length means")
+
+
+def _compared(claim: Claim, arm: str, length: int, mean: float, n: int, planned: int) -> dict[str, Any]:
+    """One row of details: a mean over replicates and whether it is on the claimed side, None unless all are there."""
+    value = claim.value[str(length)] if isinstance(claim.value, Mapping) else claim.value
+    return {"arm": arm, "length": length, "quantity": claim.metric or "test_acc", "value": mean, "n": n,
+            "planned": planned, "holds": COMPARE[claim.op](mean, value) if n == planned else None}
 
 
 def _length_mean(material: Material, claim: Claim, arm: str, length: int) -> tuple[float, int, int]:
@@ -306,29 +313,26 @@ def _length_mean(material: Material, claim: Claim, arm: str, length: int) -> tup
     return (float(np.mean(values)) if values else math.nan), len(values), len(seeds)
 
 
-def _counted(details: list[dict[str, Any]], wrong: int, unobserved: int, units: str) -> Outcome:
-    """Contradicted by one wrong value, supported by all observed ones, otherwise not enough data."""
-    counts = {"observed": len(details) - unobserved, "of": len(details), "unobserved": unobserved, "wrong": wrong}
+def _counted(details: list[dict[str, Any]], units: str) -> Outcome:
+    """Contradicted by one value that does not hold, supported by all observed ones, otherwise not enough data."""
+    holds = [row["holds"] for row in details]
+    wrong, unobserved = holds.count(False), holds.count(None)
+    observed = len(holds) - unobserved
     direct = "contradicted" if wrong else "not enough data" if unobserved or not details else "supported"
-    return Outcome(direct=direct, units=units, n=counts["observed"], n_planned=len(details),
-                   n_used=counts["observed"], values=counts, details=tuple(details),
-                   reasons=("missing_arm",) if direct == "not enough data" else ())
+    return Outcome(direct=direct, units=units, n=observed, n_planned=len(details), n_used=observed,
+                   values={"observed": observed, "of": len(details), "unobserved": unobserved, "wrong": wrong},
+                   details=tuple(details), reasons=("missing_arm",) if direct == "not enough data" else ())
 
 
 def reference(material: Material, claim: Claim) -> Outcome:
     """Compare the score of a reference solver on each planned dataset with a value per length."""
-    grid, details, wrong, unobserved = material.claims.tasks[claim.task], [], 0, 0
+    grid, details = material.claims.tasks[claim.task], []
     scores = material.solvers[(material.solvers["solver"] == claim.solver) & (material.solvers["task"] == claim.task)]
-    assert isinstance(claim.value, Mapping)
     for length in grid.lengths:
         found = scores[(scores["length"] == length) & scores["seed"].isin(grid.replicates)]["score"]
-        observed = len(found) == len(grid.replicates)
         mean = float(found.mean()) if len(found) else math.nan
-        holds = observed and COMPARE[claim.op](mean, claim.value[str(length)])
-        wrong, unobserved = wrong + (observed and not holds), unobserved + (not observed)
-        details.append({"arm": claim.solver, "length": length, "quantity": "test_acc", "value": mean,
-                        "n": len(found), "planned": len(grid.replicates), "holds": holds if observed else None})
-    return _counted(details, wrong, unobserved, "solver scores")
+        details.append(_compared(claim, claim.solver, length, mean, len(found), len(grid.replicates)))
+    return _counted(details, "solver scores")
 
 
 def descriptive(material: Material, claim: Claim) -> Outcome:
@@ -355,14 +359,13 @@ def descriptive(material: Material, claim: Claim) -> Outcome:
 
 def bookkeeping(material: Material, claim: Claim) -> Outcome:
     """Compare every stated total with what can be counted; one that differs contradicts the claim."""
-    details, wrong, unobserved = [], 0, 0
+    details = []
     for row in material.stated[material.stated["quantity"].isin(claim.quantities)].to_dict("records"):
         counted = counted_total(material, row)
-        holds = counted is not None and abs(counted - row["value"]) <= row["unit"] / 2 + 1e-9
-        wrong, unobserved = wrong + (counted is not None and not holds), unobserved + (counted is None)
+        holds = None if counted is None else abs(counted - row["value"]) <= row["unit"] / 2 + 1e-9
         details.append({"arm": row["model"], "quantity": f"{row['quantity']} {row['system']} {row['task']}",
-                        "value": counted, "stated": row["value"], "holds": None if counted is None else holds})
-    return _counted(details, wrong, unobserved, "totals")
+                        "value": counted, "stated": row["value"], "holds": holds})
+    return _counted(details, "totals")
 
 
 def counted_total(material: Material, row: Mapping[str, Any]) -> float | None:
@@ -375,7 +378,7 @@ def counted_total(material: Material, row: Mapping[str, Any]) -> float | None:
     if row["quantity"] == "cells_planned":
         return len(cells)
     if row["quantity"] in ("cells_complete_unique", "jobs_pending"):
-        done = sum(Key(*vars(cell).values()) in found for cell in cells)
+        done = sum(cell in found for cell in cells)
         return done if row["quantity"] == "cells_complete_unique" else len(cells) - done
     both = _on_both_systems(material, row)
     if row["quantity"] == "cells_on_both_systems":
@@ -387,11 +390,10 @@ def counted_total(material: Material, row: Mapping[str, Any]) -> float | None:
     return next(iter(sizes)) if len(sizes) == 1 and not math.isnan(min(sizes)) else None
 
 
-def _on_both_systems(material: Material, row: Mapping[str, Any]) -> dict[Key, tuple[str, str]]:
+def _on_both_systems(material: Material, row: Mapping[str, Any]) -> dict[Cell, tuple[str, str]]:
     if material.pairs is None:
         return {}
-    return {Key(pair["model"], pair["task"], pair["length"], pair["seed"]): (pair["system_a"], pair["system_b"])
-            for pair in material.pairs.to_dict("records")
+    return {cell_of(pair): (pair["system_a"], pair["system_b"]) for pair in material.pairs.to_dict("records")
             if row["task"] in ("all", pair["task"]) and row["model"] in ("all", pair["model"])}
 
 
@@ -401,28 +403,23 @@ def not_estimable(material: Material, claim: Claim) -> Outcome:
     return Outcome(direct="not enough data", reasons=("not_estimable",), values={"needs": ", ".join(absent)})
 
 
-def all_of(claim: Claim, members: Mapping[str, tuple[Claim, Outcome]]) -> Outcome:
-    """Every member must hold: p for is the largest p, p against the Holm-adjusted smallest."""
-    outcomes = [outcome for _, outcome in members.values()]
-    reasons = in_order(reason for outcome in outcomes for reason in outcome.reasons)
-    p_for = max(outcome.p_for if outcome.supports and not outcome.reasons else 1.0 for outcome in outcomes)
-    against = holm([outcome.p_against if outcome.opposes and not outcome.reasons else 1.0 for outcome in outcomes],
-                   len(outcomes))
-    return Outcome(p=min(p_for, min(against)), p_for=p_for, p_against=min(against), supports=True, opposes=True,
-                   units="claims", n=len(outcomes), n_planned=len(outcomes),
-                   n_used=sum(not outcome.reasons for outcome in outcomes), reasons=tuple(reasons))
+def joint(claim: Claim, members: Mapping[str, Outcome]) -> Outcome:
+    """What follows for a claim about others, of which all must hold, or one.
 
-
-def any_of(claim: Claim, members: Mapping[str, tuple[Claim, Outcome]]) -> Outcome:
-    """One member must hold: p for is the Holm-adjusted smallest p."""
-    outcomes = {key: outcome for key, (_, outcome) in members.items()}
-    adjusted = holm([outcome.p_for if outcome.supports and not outcome.reasons else 1.0
-                     for outcome in outcomes.values()], len(outcomes))
-    best = min(zip(adjusted, outcomes, strict=True))[1]
-    reasons = in_order(reason for outcome in outcomes.values() for reason in outcome.reasons)
-    return Outcome(outcomes[best].value, p=min(adjusted), p_for=min(adjusted), supports=True, best=best,
-                   margin=outcomes[best].margin, units="claims", n=len(outcomes), n_planned=len(outcomes),
-                   n_used=sum(not outcome.reasons for outcome in outcomes.values()), reasons=tuple(reasons))
+    All: p for is the largest p, p against the Holm-adjusted smallest. One: p for is the Holm-adjusted smallest p.
+    """
+    reasons = in_order(reason for outcome in members.values() for reason in outcome.reasons)
+    outcome = Outcome(supports=True, units="claims", n=len(members), n_planned=len(members),
+                      n_used=sum(not member.reasons for member in members.values()), reasons=tuple(reasons))
+    p_for = [member.p_for if member.supports and not member.reasons else 1.0 for member in members.values()]
+    if claim.kind == "any_of":
+        adjusted = holm(p_for, len(members))
+        best = min(zip(adjusted, members, strict=True))[1]
+        return replace(outcome, value=members[best].value, margin=members[best].margin, p=min(adjusted),
+                       p_for=min(adjusted), best=best)
+    against = min(holm([member.p_against if member.opposes and not member.reasons else 1.0
+                        for member in members.values()], len(members)))
+    return replace(outcome, p=min(max(p_for), against), p_for=max(p_for), p_against=against, opposes=True)
 
 
 MEASURES: Mapping[str, Callable[[Material, Claim], Outcome]] = {

@@ -17,14 +17,13 @@ from scipy import special
 
 from qablate.analysis import statistics
 from qablate.analysis.claims import Claims
-from qablate.analysis.contrasts import Key
 from qablate.analysis.evaluation import ClaimResult
 from qablate.analysis.outcomes import Outcome
-from qablate.analysis.statistics import Estimate
+from qablate.analysis.statistics import POWER, Estimate
 from qablate.catalog import MODELS
 from qablate.errors import QablateError
+from qablate.study import Cell
 
-POWER = 0.8
 MOST_SEEDS = 500
 """Above this many seeds no number is named."""
 OPEN = ("undecided", "not enough data")
@@ -46,24 +45,20 @@ TOO_MANY = f"more than {MOST_SEEDS} seeds"
 class MeanPrecision:
     """Of a mean over blocks or a slope: an exact test, with a t interval whose width falls with the root of the points.
 
-    `points` are those of one seed, `lost` the degrees of freedom that the estimate takes, `exact` the smallest p by
-    number of seeds, `equivalence` whether the kind of claim has that verdict.
+    `points` are those of one seed, `lost` the degrees of freedom that the estimate takes, `smallest_p` that of
+    the exact test by number of seeds, `equivalence` whether the kind of claim has that verdict.
     """
 
     outcome: Outcome
     points: int
     lost: int
     level: float
-    exact: Callable[[int], float]
+    smallest_p: Callable[[int], float]
     equivalence: bool = True
 
     def _estimate(self, seeds: int) -> Estimate:
         n = self.points * seeds
         return Estimate(self.outcome.value, self.outcome.error * math.sqrt(self.outcome.n_used / n), n - self.lost)
-
-    def smallest_p(self, seeds: int) -> float:
-        """Smallest p that the exact test can give."""
-        return self.exact(seeds)
 
     def half_width(self, seeds: int) -> float:
         """Half the width of the 90% interval, which must lie inside the margins for equivalence."""
@@ -72,7 +67,7 @@ class MeanPrecision:
 
     def effect_needed(self, seeds: int) -> float | None:
         """Smallest estimate that is enough for `supported`; None if none is."""
-        if self.exact(seeds) > self.level:
+        if self.smallest_p(seeds) > self.level:
             return None
         estimate = self._estimate(seeds)
         return max(self.outcome.margin, float(special.stdtrit(estimate.df, 1 - self.level / 2)) * estimate.error)
@@ -80,7 +75,7 @@ class MeanPrecision:
     def powerful(self, seeds: int) -> bool:
         """Whether a difference of the margin and equality are both found with `POWER`."""
         estimate = self._estimate(seeds)
-        if self.exact(seeds) > self.level or estimate.df < 1:
+        if self.smallest_p(seeds) > self.level or estimate.df < 1:
             return False
         shift = self.outcome.margin / estimate.error if estimate.error else math.inf
         found = statistics.t_power(estimate.df, shift, self.level) >= POWER
@@ -149,20 +144,20 @@ class Settlement:
     """
 
     result: ClaimResult
-    cells: tuple[Key, ...]
+    cells: tuple[Cell, ...]
     needs: tuple[str, ...] = ()
     seeds: int | None = None
     if_it_holds: int | None = None
-    per_seed: tuple[Key, ...] = ()
+    per_seed: tuple[Cell, ...] = ()
     note: str = ""
     smallest_p: float = math.nan
     half_width: float = math.nan
     effect_needed: float | None = None
 
     @property
-    def seed_cells(self) -> list[Key]:
+    def seed_cells(self) -> list[Cell]:
         """Cells of all further seeds; their seeds are numbered from 0, for which ones they are is the plan's to say."""
-        return [key._replace(seed=i) for i in range(self.seeds or 0) for key in self.per_seed]
+        return [replace(key, seed=i) for i in range(self.seeds or 0) for key in self.per_seed]
 
 
 def settlements(claims: Claims, results: Sequence[ClaimResult]) -> list[Settlement]:
@@ -200,7 +195,7 @@ def _single(claims: Claims, result: ClaimResult, size: int) -> Settlement:
     as_is = None if result.missing else statistics.smallest_where(precision.decides_as_is, planned, MOST_SEEDS)
     return replace(found, seeds=None if enough is None else enough - planned,
                    if_it_holds=None if as_is is None else as_is - planned, note="" if enough else TOO_MANY,
-                   per_seed=tuple(Key(arm.replace("+", "-"), claim.task, length, 0) for arm in claim.arms
+                   per_seed=tuple(Cell(arm.replace("+", "-"), claim.task, length, 0) for arm in claim.arms
                                   for length in lengths))
 
 
@@ -263,7 +258,7 @@ class Prices:
                                 for row in table.dropna(subset="hours").to_dict("records")}
                        for device, table in tables.items()}
 
-    def of(self, cells: Iterable[Key], device: str | None = None) -> Cost:
+    def of(self, cells: Iterable[Cell], device: str | None = None) -> Cost:
         """Sum up cells on a device, by default the first."""
         known = self._hours[device or self.devices[0]]
         keys = [(cell.model, cell.task, cell.length) for cell in cells]

@@ -14,6 +14,7 @@ from markdown_it import MarkdownIt
 
 from qablate.analysis import contents
 from qablate.analysis.ceilings import shares
+from qablate.analysis.contrasts import cell_of
 from qablate.analysis.evaluation import write_claims
 from qablate.analysis.figure import Figure
 from qablate.analysis.figures import write_figures
@@ -138,8 +139,7 @@ def _require_complete(collection: Collection) -> None:
     open_cells = collection.open_cells
     if open_cells.empty:
         return
-    named = [f"{row['model']}_{row['task']}_L{row['length']}_seed{row['seed']} ({row['state']})"
-             for row in open_cells.head(NAMED_MISSING).to_dict("records")]
+    named = [f"{cell_of(row).name} ({row['state']})" for row in open_cells.head(NAMED_MISSING).to_dict("records")]
     more = ", ..." if len(open_cells) > NAMED_MISSING else ""
     raise QablateError(f"study '{collection.study.name}': {len(open_cells)} of {len(collection.cells)} cells have no "
                        f"result that stands: {', '.join(named)}{more}; the progress report is made from what exists")

@@ -73,7 +73,7 @@ def as_json(settlement: Settlement, prices: Prices) -> dict[str, Any]:
     devices = {device: {"missing": vars(prices.of(settlement.cells, device)),
                         "further_seeds": vars(prices.of(settlement.seed_cells, device))} for device in prices.devices}
     return {**power_row(settlement, prices), "costs": devices,
-            "missing": [f"{cell.model}_{cell.task}_L{cell.length}_seed{cell.seed}" for cell in settlement.cells]}
+            "missing": [cell.name for cell in settlement.cells]}
 
 
 def table(settlements: Sequence[Settlement], prices: Prices, n_claims: int) -> str:

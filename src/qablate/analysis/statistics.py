@@ -25,6 +25,9 @@ ROUNDING = 1e-10
 """Sums that differ by less than this share of the largest possible one are ties."""
 ALPHA = 0.05
 MOST_BLOCKS = 10_000
+POWER = 0.8
+PUBLISHED_PATIENCE, PUBLISHED_EPOCHS = 20, 100
+"""The published rule by which training stopped, for what a score selected on its own items reports."""
 CERTAIN = 10.0
 QUANTILES = (np.arange(500) + 0.5) / 500
 
@@ -255,15 +258,15 @@ def smallest_where(holds: Callable[[int], bool], low: int, high: int) -> int | N
     return high
 
 
-def blocks_for_power(sd: float, margin: float, alpha: float = ALPHA, power: float = 0.8) -> int | None:
-    """Fewest blocks at which a difference of the size of the margin is detected with this power at alpha.
+def blocks_for_power(sd: float, margin: float, alpha: float = ALPHA) -> int | None:
+    """Fewest blocks at which a difference of the size of the margin is detected with a power of .8 at alpha.
 
     At least the blocks that the exact test needs for alpha; None if over 10,000 are needed.
     """
     least = max(2, blocks_needed(1, alpha))
     if not sd > 0:
         return least
-    return smallest_where(lambda n: mean_power(n, margin / sd, alpha) >= power, least, MOST_BLOCKS)
+    return smallest_where(lambda n: mean_power(n, margin / sd, alpha) >= POWER, least, MOST_BLOCKS)
 
 
 def seed_of(text: str) -> int:
@@ -285,32 +288,30 @@ class SelectionFloor:
     best_of_108: float
 
 
-def selection_floor(n_items: int, correlation: float, repetitions: int, seed: int = 0, patience: int = 20,
-                    max_epochs: int = 100) -> SelectionFloor:
+def selection_floor(n_items: int, correlation: float, repetitions: int, seed: int = 0) -> SelectionFloor:
     """Simulate epoch accuracies of mean .5 with this lag-one correlation, stopped by patience on their maximum.
 
     An accuracy is rounded to whole items, and only a strict improvement resets the patience, as in training.
     """
     generator = np.random.default_rng(seed)
-    best = _best_accuracies(generator, n_items, correlation, repetitions, patience, max_epochs)
+    best = _best_accuracies(generator, n_items, correlation, repetitions)
     nine = best[: repetitions // 9 * 9].reshape(-1, 9)
     many = generator.choice(best, (max(1, repetitions // 9), 108))
     return SelectionFloor(float(best.mean()), float(nine.mean(axis=1).std(ddof=1)), float(nine.max(axis=1).mean()),
                           float(many.max(axis=1).mean()))
 
 
-def _best_accuracies(generator: np.random.Generator, n_items: int, correlation: float, repetitions: int,
-                     patience: int, max_epochs: int) -> Floats:
+def _best_accuracies(generator: np.random.Generator, n_items: int, correlation: float, repetitions: int) -> Floats:
     state = generator.standard_normal(repetitions)
     best, since = np.full(repetitions, -np.inf), np.zeros(repetitions, dtype=int)
-    for epoch in range(max_epochs):
+    for epoch in range(PUBLISHED_EPOCHS):
         if epoch:
             noise = generator.standard_normal(repetitions)
             state = correlation * state + math.sqrt(1 - correlation**2) * noise
         accuracy = np.rint((0.5 + state * 0.5 / math.sqrt(n_items)) * n_items) / n_items
-        better = (accuracy > best) & (since < patience)
+        better = (accuracy > best) & (since < PUBLISHED_PATIENCE)
         best = np.where(better, accuracy, best)
-        since = np.where(better, 0, since + 1 * (since < patience))
+        since = np.where(better, 0, since + 1 * (since < PUBLISHED_PATIENCE))
     return best
 
 
