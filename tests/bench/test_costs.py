@@ -1,12 +1,17 @@
 """The cost table: what it says of a cell it holds, of one it does not, and of a file that is wrong."""
 
+import csv
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from qablate.costs import COLUMNS, CostRow, CostTable, to_csv, with_rows
+from qablate.costs import COLUMNS, COSTS_PATH, CostRow, CostTable, to_csv, with_rows
 from qablate.errors import QablateError
+from qablate.files import packaged_text
+
+ROOT = Path(__file__).parents[2]
 
 
 def row(model="1b", task="adding_problem", length=100, seconds=2.0, epochs=None, device="cpu"):
@@ -97,6 +102,14 @@ def test_a_missing_file_or_column_is_named(tmp_path):
     (tmp_path / "some.csv").write_text("device,model\n")
     with pytest.raises(QablateError, match="no column task"):
         CostTable.read(tmp_path / "some.csv")
+
+
+def test_the_published_costs_are_those_that_the_report_compares_with():
+    """Both are the same logs: the table is for plans and gives way to measurements, the other one stays as it is."""
+    lines = csv.DictReader(packaged_text("goldens/published_epochs.csv").splitlines())
+    published = {(line["model"], int(line["length"])): float(line["seconds_per_epoch"]) for line in lines}
+    rows = [row for row in CostTable.read(ROOT / COSTS_PATH).rows if row.source.startswith("published code")]
+    assert {(row.model, row.length): row.seconds_per_epoch for row in rows}.items() <= published.items()
 
 
 def test_reading_costs_needs_nothing_heavy():

@@ -7,12 +7,11 @@ its blocks, and the published figures, single precision themselves, already stan
 
 import pytest
 import torch
+from backends import skip_if_unusable
 from goldens import golden_cases, golden_inputs, golden_model, outputs_and_gradients, sum_and_norm
 
 from qablate.catalog import MODELS
-from qablate.errors import QablateError
 from qablate.models import ModelSettings
-from qablate.quantum import resolve_backend
 from qablate.ssm import SCAN_BACKENDS
 
 TOLERANCE = 5e-6
@@ -35,14 +34,6 @@ def assert_parity(model_id, index, backend, dtype=torch.float32):
         allowed = slack * (1e-4 * entry["grad_norm"] + TOLERANCE)
         assert abs(norm - entry["grad_norm"]) < allowed, (position, norm, entry)
         assert abs(total - entry["grad_sum"]) < allowed, (position, total, entry)
-
-
-def skip_if_unusable(backend):
-    """Skip, with its reason, a backend that cannot serve this machine's CPU."""
-    try:
-        resolve_backend(backend, torch.device("cpu"))
-    except QablateError as error:
-        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize("index", range(4))

@@ -5,6 +5,7 @@ import math
 import pennylane as qml
 import pytest
 import torch
+from backends import skip_if_unusable
 from circuit_cases import CASES, answer, weighted
 
 from qablate.errors import QablateError
@@ -14,15 +15,6 @@ BACKENDS = ("reference", "torch", "pennylane", "numba")
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 QUBITS = {"reference": (2, 3, 6), "torch": range(2, 9), "pennylane": (2, 6), "numba": range(2, 9)}
 SIZES = [(name, n) for name in BACKENDS for n in QUBITS[name]]
-
-
-def usable(backend):
-    """The backend's name, or a skip that says why it cannot run here."""
-    try:
-        resolve_backend(backend, torch.device("cpu"))
-    except QablateError as error:
-        pytest.skip(str(error))
-    return backend
 
 
 def assert_close(actual, expected, dtype):
@@ -38,7 +30,7 @@ def assert_close(actual, expected, dtype):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize(("backend", "n"), SIZES)
 def test_values_and_gradients_agree_with_pennylane(backend, n, case, dtype):
-    usable(backend)
+    skip_if_unusable(backend)
     expected = answer(case, n)
     for batch in (7, 3, 1, 0) if n in (2, 6) else (7,):
         inputs = expected.inputs[:batch].to(dtype).requires_grad_()
@@ -118,7 +110,7 @@ def test_measured_paulis_agree_with_matrices(n):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_shared_angles_give_the_sum_of_gradients(backend):
-    usable(backend)
+    skip_if_unusable(backend)
     circuit = Circuit(3, ansatz(3, 1))
     shared = torch.randn(15, dtype=torch.float64, requires_grad=True)
     initial = torch.randn(2, 4, 8, dtype=torch.complex128)
@@ -134,7 +126,7 @@ def test_shared_angles_give_the_sum_of_gradients(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("batch", [(), (1,), (2, 3), (2, 0, 3), (2, 1, 2, 1)])
 def test_any_leading_axes_and_any_memory_layout(backend, batch):
-    usable(backend)
+    skip_if_unusable(backend)
     circuit = Circuit(4, embedding(4) + ansatz(4, 1, 4))
     wide = torch.randn(24, *batch, dtype=torch.float64)
     strided = wide.movedim(0, -1).requires_grad_()
@@ -153,7 +145,7 @@ def test_any_leading_axes_and_any_memory_layout(backend, batch):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_runs_without_gradients_and_leaves_its_inputs_alone(backend):
-    usable(backend)
+    skip_if_unusable(backend)
     circuit = Circuit(3, embedding(3) + ansatz(3, 1, 3))
     angles, initial = torch.randn(5, 18), torch.randn(5, 8, dtype=torch.complex64)
     angles_before, initial_before = angles.clone(), initial.clone()

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from backends import fresh_verdicts
 
-from qablate import selfcheck
 from qablate.errors import QablateError
 from qablate.quantum import (
     Circuit,
@@ -174,17 +174,12 @@ def test_memory_kept_for_the_backward_pass():
 
 
 @pytest.fixture
-def fresh_verdicts():
-    """No verdict of a self-check is carried into or out of a test."""
-    caches = (selfcheck.obstacle, numba_backend._serves, backends._say_once)
-    for cache in caches:
-        cache.cache_clear()
-    yield
-    for cache in caches:
-        cache.cache_clear()
+def unjudged():
+    with fresh_verdicts(numba_backend._serves, backends._say_once):
+        yield
 
 
-def test_kernels_that_fail_their_check_do_not_serve(monkeypatch, caplog, fresh_verdicts):
+def test_kernels_that_fail_their_check_do_not_serve(monkeypatch, caplog, unjudged):
     compiled = numba_backend._states
     monkeypatch.setattr(numba_backend, "_states", lambda *arguments: compiled(*arguments) * 1.001)
     angles, _ = inputs(MIXED, 5, torch.float32)
@@ -196,7 +191,7 @@ def test_kernels_that_fail_their_check_do_not_serve(monkeypatch, caplog, fresh_v
         states(MIXED, angles, "numba")
 
 
-def test_a_float_type_that_fails_alone_is_served_by_plain_torch(monkeypatch, caplog, fresh_verdicts):
+def test_a_float_type_that_fails_alone_is_served_by_plain_torch(monkeypatch, caplog, unjudged):
     compiled = numba_backend._expectations
 
     def wrong(circuit, angles):

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 import torch
+from backends import fresh_verdicts
 
-from qablate import selfcheck
 from qablate.errors import QablateError
 from qablate.ssm import numba_scan, scan, selective_scan
 
@@ -180,17 +180,12 @@ def test_shapes_and_names_are_checked():
 
 
 @pytest.fixture
-def fresh_verdicts():
-    """No verdict of a self-check is carried into or out of a test."""
-    caches = (selfcheck.obstacle, scan._load, scan._say_once)
-    for cache in caches:
-        cache.cache_clear()
-    yield
-    for cache in caches:
-        cache.cache_clear()
+def unjudged():
+    with fresh_verdicts(scan._load, scan._say_once):
+        yield
 
 
-def test_a_kernel_that_fails_its_check_does_not_serve(monkeypatch, caplog, fresh_verdicts):
+def test_a_kernel_that_fails_its_check_does_not_serve(monkeypatch, caplog, unjudged):
     compiled = numba_scan.scan
 
     def wrong(*tensors):
@@ -209,7 +204,7 @@ def test_a_kernel_that_fails_its_check_does_not_serve(monkeypatch, caplog, fresh
         selective_scan(*tensors, backend="numba")
 
 
-def test_half_precision_is_served_by_plain_torch(caplog, fresh_verdicts):
+def test_half_precision_is_served_by_plain_torch(caplog, unjudged):
     tensors = [tensor.detach().bfloat16() for tensor in arguments(2, 5, 3, 2)]
     assert selective_scan(*tensors)[0].dtype == torch.bfloat16
     assert "only float32 and float64" in caplog.text
