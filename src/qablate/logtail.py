@@ -17,7 +17,7 @@ from typing import Any
 
 TAIL_BYTES = 65536
 EVENT = "@qablate "
-EPOCH = re.compile(r"Epoch +([0-9]{1,6})/([0-9]{1,6}) \(([0-9]{1,9}(?:\.[0-9]{1,3})?)s\)")
+EPOCH = re.compile(r"Epoch +([0-9]{1,6})/[0-9]{1,6} \(([0-9]{1,9}(?:\.[0-9]{1,3})?)s\)")
 ENDED = ("stop", "fail", "result")
 POSITIONED = ("resume", "checkpoint")
 SILENCE_S = 120.0
@@ -30,7 +30,7 @@ class LogTail:
     """What the last lines of a log say.
 
     `event`: the last event; `began`: the last start or resume; `saved_epoch`: the epoch under way when the last
-    checkpoint was written. `epoch`, `max_epochs`: of the last epoch line; `seconds`: of all epoch lines in the tail.
+    checkpoint was written. `epoch`: of the last epoch line; `seconds`: of all epoch lines in the tail.
     `modified`: seconds since 1970, None without a log.
     """
 
@@ -38,7 +38,6 @@ class LogTail:
     began: Mapping[str, Any] = field(default_factory=dict)
     saved_epoch: int | None = None
     epoch: int = 0
-    max_epochs: int | None = None
     seconds: tuple[float, ...] = ()
     modified: float | None = None
 
@@ -106,7 +105,7 @@ def parse_tail(text: str, modified: float | None = None) -> LogTail:
     """Say what the last lines of a log tell; a training that starts anew hides the epochs before it."""
     event: dict[str, Any] = {}
     began: dict[str, Any] = {}
-    saved, epoch, limit, seconds = None, 0, None, list[float]()
+    saved, epoch, seconds = None, 0, list[float]()
     for line in text.splitlines():
         if line.startswith(EVENT):
             event = parse_event(line)
@@ -117,9 +116,9 @@ def parse_tail(text: str, modified: float | None = None) -> LogTail:
             if event.get("event") in POSITIONED:
                 saved = event["epoch"] if _is_count(event.get("epoch")) else None
         elif found := EPOCH.match(line):
-            epoch, limit = int(found[1]), int(found[2])
-            seconds.append(float(found[3]))
-    return LogTail(event, began, saved, epoch, limit, tuple(seconds), modified)
+            epoch = int(found[1])
+            seconds.append(float(found[2]))
+    return LogTail(event, began, saved, epoch, tuple(seconds), modified)
 
 
 def parse_event(line: str) -> dict[str, Any]:

@@ -193,7 +193,7 @@ def test_only_the_end_of_a_log_is_read(tmp_path):
         file.seek(0, os.SEEK_END)
         file.write(b"\n" + epoch(5).encode() + b"\n")
     tail = read_tail(path)
-    assert (tail.epoch, tail.max_epochs, tail.seconds) == (5, 6, (30.0,))
+    assert (tail.epoch, tail.seconds) == (5, (30.0,))
     path.write_text(epoch(4) + "\n" + "x" * TAIL_BYTES)
     assert read_tail(path).epoch == 0
 

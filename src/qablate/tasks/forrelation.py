@@ -8,7 +8,7 @@ Sources: the published study; Aaronson and Ambainis 2015 for the problem.
 Shapes: n items, l length, N = 2**n_bits entries a table.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,17 +18,6 @@ from qablate.tasks.dataset import Arrays
 
 MAX_TRIES = 100
 SMALLEST_BITS, LARGEST_BITS = 2, 10
-
-
-class Draws(NamedTuple):
-    """Everything random in a dataset.
-
-    `gaussian` (n, 2, N) float64: the vectors whose signs are the tables, the second one of class 1 not yet filled in;
-    `addresses` (n, l, 2) int64: x and y of every step.
-    """
-
-    gaussian: NDArray[np.float64]
-    addresses: NDArray[np.int64]
 
 
 def forrelation(n_samples: int, length: int, seed: int, n_bits: int = 6, reject_abs_phi: float = 0.15) -> Arrays:
@@ -48,8 +37,14 @@ def forrelation(n_samples: int, length: int, seed: int, n_bits: int = 6, reject_
     return Arrays(_sequences(tables, addresses, n_bits), labels, extras)
 
 
-def _draw(labels: NDArray[np.int64], length: int, seed: int, size: int, reject_abs_phi: float) -> Draws:
-    """Take all draws from one generator, item by item: how many an item needs depends on what it drew before."""
+def _draw(
+    labels: NDArray[np.int64], length: int, seed: int, size: int, reject_abs_phi: float
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Take all draws from one generator, item by item: how many an item needs depends on what it drew before.
+
+    Returns the vectors (n, 2, N) whose signs are the tables, the second one of class 1 not yet filled in, and the
+    addresses (n, l, 2), x and y of every step.
+    """
     generator = np.random.default_rng(seed)
     gaussian = np.zeros((len(labels), 2, size))
     addresses = np.empty((len(labels), length, 2), dtype=np.int64)
@@ -59,7 +54,7 @@ def _draw(labels: NDArray[np.int64], length: int, seed: int, size: int, reject_a
         else:
             gaussian[item] = _uncorrelated(generator, size, reject_abs_phi)
         addresses[item] = generator.integers(0, size, size=(length, 2))
-    return Draws(gaussian, addresses)
+    return gaussian, addresses
 
 
 def _uncorrelated(generator: np.random.Generator, size: int, reject_abs_phi: float) -> NDArray[np.float64]:
