@@ -92,41 +92,26 @@ class _VectorModel(models.PrimitiveModel):
 # --- arithmetic -----------------------------------------------------------------------------------
 
 
-def _register_binary(symbol: Any, instruction: str) -> None:
-    """Give an operator of two vectors its LLVM instruction."""
+def _register(symbol: Any, n_operands: int, instruction: str, flags: tuple[str, ...]) -> None:
+    """Give an operator of vectors of one type its LLVM instruction."""
 
     @infer_global(symbol)
     class _Typing(AbstractTemplate):
         def generic(self, args: Any, kws: Any) -> Any:
-            if len(args) == 2 and isinstance(args[0], Vector) and args[0] == args[1]:
+            if len(args) == n_operands and isinstance(args[0], Vector) and set(args) == {args[0]}:
                 return signature(args[0], *args)
             return None
 
-    @lower_builtin(symbol, Vector, Vector)
+    @lower_builtin(symbol, *[Vector] * n_operands)
     def _lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return getattr(builder, instruction)(args[0], args[1], flags=CONTRACT)
+        return getattr(builder, instruction)(*args, flags=flags)
 
 
-for _symbol, _instruction in (
-    (operator.add, "fadd"),
-    (operator.sub, "fsub"),
-    (operator.mul, "fmul"),
-    (operator.truediv, "fdiv"),
-):
-    _register_binary(_symbol, _instruction)
-
-
-@infer_global(operator.neg)
-class _NegTyping(AbstractTemplate):
-    def generic(self, args: Any, kws: Any) -> Any:
-        if len(args) == 1 and isinstance(args[0], Vector):
-            return signature(args[0], *args)
-        return None
-
-
-@lower_builtin(operator.neg, Vector)
-def _lower_neg(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    return builder.fneg(args[0])
+_register(operator.add, 2, "fadd", CONTRACT)
+_register(operator.sub, 2, "fsub", CONTRACT)
+_register(operator.mul, 2, "fmul", CONTRACT)
+_register(operator.truediv, 2, "fdiv", CONTRACT)
+_register(operator.neg, 1, "fneg", ())
 
 
 # --- memory ---------------------------------------------------------------------------------------
@@ -153,14 +138,17 @@ def lane_count(typingctx: Any, base: Any) -> Any:
     return types.intp(base), codegen
 
 
+def _row_address(builder: Any, vector: Vector, base: Any, row: Any) -> Any:
+    return builder.gep(base, [builder.mul(row, ir.Constant(ir.IntType(64), vector.lanes))])
+
+
 @intrinsic
 def advance(typingctx: Any, base: Any, row: Any) -> Any:
     """The pointer `row` vectors further on."""
-    lanes = VECTORS[base.dtype].lanes
+    vector = VECTORS[base.dtype]
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        offset = builder.mul(args[1], ir.Constant(ir.IntType(64), lanes))
-        return builder.gep(args[0], [offset])
+        return _row_address(builder, vector, *args)
 
     return base(base, types.intp), codegen
 
@@ -176,8 +164,7 @@ def shift(typingctx: Any, base: Any, index: Any) -> Any:
 
 
 def _vector_address(builder: Any, vector: Vector, base: Any, row: Any) -> Any:
-    offset = builder.mul(row, ir.Constant(ir.IntType(64), vector.lanes))
-    return builder.bitcast(builder.gep(base, [offset]), _llvm(vector).as_pointer())
+    return builder.bitcast(_row_address(builder, vector, base, row), _llvm(vector).as_pointer())
 
 
 @intrinsic
