@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import re
-import stat
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -90,15 +89,19 @@ def log_path(results: Path, name: str) -> Path:
 def read_tail(log: Path) -> LogTail:
     """Read the end of a log; an empty LogTail if there is none that can be read."""
     try:
-        status = log.stat()
-        if not stat.S_ISREG(status.st_mode):
-            return LogTail()
-        with log.open("rb") as file:
-            file.seek(max(0, status.st_size - TAIL_BYTES))
-            text = file.read(TAIL_BYTES).decode("utf-8", errors="replace")
+        return parse_tail(*read_end(log, TAIL_BYTES))
     except OSError:
         return LogTail()
-    return parse_tail(text, status.st_mtime)
+
+
+def read_end(path: Path, n_bytes: int) -> tuple[str, float | None]:
+    """Return the last bytes of a file as text, and when it was written; nothing and None for what is no file."""
+    if not path.is_file():
+        return "", None
+    status = path.stat()
+    with path.open("rb") as file:
+        file.seek(max(0, status.st_size - n_bytes))
+        return file.read(n_bytes).decode("utf-8", errors="replace"), status.st_mtime
 
 
 def parse_tail(text: str, modified: float | None = None) -> LogTail:

@@ -11,7 +11,7 @@ from qablate.catalog import task_info
 from qablate.errors import QablateError
 from qablate.files import write_atomic
 from qablate.importing.logs import MAX_LOG_BYTES, parse_log
-from qablate.logtail import log_path
+from qablate.logtail import log_path, read_end
 from qablate.plan import Plan
 from qablate.study import Cell, Study
 
@@ -94,11 +94,7 @@ def _curves(cell: Cell, history: dict[str, list[float | None]], source: Path) ->
 
 def _end_of(path: Path) -> list[str]:
     try:
-        if not path.is_file():
-            return []
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - MAX_LOG_BYTES))
-            return file.read(MAX_LOG_BYTES).decode("utf-8", errors="replace").splitlines()
+        return read_end(path, MAX_LOG_BYTES)[0].splitlines()
     except OSError as error:
         raise QablateError(f"{path}: cannot read: {error.strerror or error}") from error
 
