@@ -19,29 +19,25 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{mantissa}e{int(power)}"
 
 
-def fixed(digits: int) -> Format:
-    """Return a format with a fixed number of decimals; what rounds to zero has no sign."""
+def fixed(digits: int, plus: str = "") -> Format:
+    """Return a format with so many decimals and `plus` before positive numbers; what rounds to zero has no sign."""
     def show(value: float) -> str:
-        text = f"{value:.{digits}f}"
-        return text.removeprefix("-") if float(text) == 0 else text
+        text = f"{value:{plus}.{digits}f}"
+        return text.lstrip("+-") if float(text) == 0 else text
 
     return show
 
 
 def signed(digits: int) -> Format:
     """Return a format with a fixed number of decimals that always shows the sign, except of zero."""
-    def show(value: float) -> str:
-        text = f"{value:+.{digits}f}"
-        return text[1:] if float(text) == 0 else text
-
-    return show
+    return fixed(digits, "+")
 
 
-def change(value: float, digits: int = 3) -> str:
-    """Write a difference: sign and significant digits, a whole number as such; zero has no sign."""
+def change(value: float) -> str:
+    """Write a difference: sign and three significant digits, a whole number as such; zero has no sign."""
     if float(value).is_integer():
         return f"{value:+,.0f}" if value else "0"
-    return ("+" if value > 0 else "") + significant(value, digits)
+    return ("+" if value > 0 else "") + significant(value)
 
 
 def percent(value: float) -> str:

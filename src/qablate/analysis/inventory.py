@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 
 from qablate.analysis.formats import fixed, integer, significant, whole
+from qablate.analysis.hours import HOUR
 from qablate.analysis.runs import CELL, Collection
-from qablate.analysis.summary import WORDS, models_frame
+from qablate.analysis.summary import WORDS, distinct, models_frame
 from qablate.analysis.table import LENGTH, MODEL, Column, Content, number, text
 from qablate.catalog import task_info
 
 SHORT = {"forrelation": "F", "adding_problem": "A", "selective_copy": "S"}
-HOUR = 3600.0
 
 
 def models(collection: Collection) -> Content:
@@ -27,11 +27,10 @@ def models(collection: Collection) -> Content:
 
 def parameters(collection: Collection) -> Content:
     """One row a model: total parameters per task and length, trainable ones per task, as its results report them."""
-    runs = collection.runs
     table = pd.DataFrame({"model": collection.models})
     columns: list[Column] = [MODEL]
     for task in collection.tasks:
-        of_task = runs[runs["task"] == task]
+        of_task = collection.runs_of(task)
         for length in collection.lengths(task):
             key, header = f"{task}_L{length}", f"{SHORT[task]} L {length}"
             of_length = of_task[of_task["length"] == length].groupby("model")["n_params"]
@@ -73,37 +72,26 @@ def settings(collection: Collection) -> Content:
     ])
     found = collection.settings
     merged = wanted.merge(found, on=[*CELL, "setting"], how="inner", suffixes=("", "_found"))
-    rows = []
+    rows = _task_settings(collection)
     for key in wanted["setting"].unique():
         of_key = merged[merged["setting"] == key]
-        rows.append({
-            "setting": key,
-            "study": _distinct(wanted.loc[wanted["setting"] == key, "value"]),
-            "results": _distinct(of_key["value_found"]) or None,
-            "recorded": len(of_key),
-            "differing": int((of_key["value"] != of_key["value_found"]).sum()),
-        })
-    table = pd.concat([pd.DataFrame(_task_settings(collection)), pd.DataFrame(rows)], ignore_index=True)
-    return Content(table, (
+        rows.append(_setting_row(key, distinct(wanted.loc[wanted["setting"] == key, "value"]), of_key["value_found"],
+                                 int((of_key["value"] != of_key["value_found"]).sum())))
+    return Content(pd.DataFrame(rows), (
         text("setting"), text("study"), text("in the results", "results"),
         number("results that record it", "recorded"), number("of these differing", "differing"),
     ))
 
 
 def _task_settings(collection: Collection) -> list[dict[str, Any]]:
-    runs = collection.runs
-    seeds = {"setting": "seeds", "study": ", ".join(map(str, collection.seeds)),
-             "results": _distinct(runs["seed"]) or None, "recorded": len(runs), "differing": 0}
-    rows = [seeds]
-    for task in collection.tasks:
-        of_task = runs[runs["task"] == task]
-        rows.append({"setting": f"tasks.{task}.lengths", "study": ", ".join(map(str, collection.lengths(task))),
-                     "results": _distinct(of_task["length"]) or None, "recorded": len(of_task), "differing": 0})
-    return rows
+    return [_setting_row("seeds", ", ".join(map(str, collection.seeds)), collection.runs["seed"])] + [
+        _setting_row(f"tasks.{task}.lengths", ", ".join(map(str, collection.lengths(task))),
+                     collection.runs_of(task)["length"]) for task in collection.tasks]
 
 
-def _distinct(values: pd.Series) -> str:
-    return ", ".join(str(value) for value in sorted(values.unique(), key=lambda value: (str(type(value)), value)))
+def _setting_row(setting: str, study: str, found: pd.Series, differing: int = 0) -> dict[str, Any]:
+    return {"setting": setting, "study": study, "results": distinct(found) or None, "recorded": len(found),
+            "differing": differing}
 
 
 def cost(collection: Collection) -> Content:
@@ -114,9 +102,9 @@ def cost(collection: Collection) -> Content:
     grouped = runs.groupby(keys)
     table["runs"] = grouped.size()
     table["seconds_per_epoch"] = grouped["seconds_per_epoch"].median()
-    table["devices"] = grouped["device_name"].agg(lambda names: ", ".join(sorted(names.dropna().unique())) or None)
+    table["devices"] = grouped["device_name"].agg(lambda names: distinct(names.dropna()) or None)
     for task in collection.tasks:
-        table[f"{task}_epochs"] = runs[runs["task"] == task].groupby(keys)["epochs"].median()
+        table[f"{task}_epochs"] = collection.runs_of(task).groupby(keys)["epochs"].median()
     table["hours_spent"] = grouped["training_time"].sum() / HOUR
     table["runs"] = table["runs"].fillna(0).astype(int)
     table["missing"] = table["planned"] - table["runs"]

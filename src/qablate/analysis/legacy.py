@@ -3,12 +3,11 @@
 Nothing of it is used elsewhere. Beside the models stands what a model without any signal reports by the same rule.
 """
 
-from typing import Any
-
 import pandas as pd
 
 from qablate.analysis.formats import fixed
 from qablate.analysis.runs import Collection
+from qablate.analysis.summary import distinct
 from qablate.analysis.table import MODEL, Content, number, text
 from qablate.catalog import model_info
 
@@ -23,16 +22,10 @@ chance under the published rule: 1,000 test items, patience 20, at most 100 epoc
 
 def legacy_scores(collection: Collection) -> pd.DataFrame:
     """Return `model`, `length`, `seed`, `origin` (published or ours), `system`, `score`, `censored`; one row a run."""
-    rows: list[dict[str, Any]] = []
-    for cell, run in collection.merged.legacy.items():
-        if run.finished:
-            rows.append({"model": cell.model, "length": cell.length, "seed": cell.seed, "origin": "published",
-                         "system": run.system, "score": run.record["test_acc"], "censored": False})
-    for cell, run in collection.merged.runs.items():
-        legacy = run.record.get("legacy")
-        if run.finished and legacy:
-            rows.append({"model": cell.model, "length": cell.length, "seed": cell.seed, "origin": "ours",
-                         "system": run.system, "score": legacy[SCORE], "censored": legacy["legacy_censored"]})
+    rows = [(cell.model, cell.length, cell.seed, "published", run.system, run.record["test_acc"], False)
+            for cell, run in collection.merged.legacy.items() if run.finished]
+    rows += [(cell.model, cell.length, cell.seed, "ours", run.system, legacy[SCORE], legacy["legacy_censored"])
+             for cell, run in collection.merged.runs.items() if run.finished and (legacy := run.record.get("legacy"))]
     columns = ["model", "length", "seed", "origin", "system", "score", "censored"]
     return pd.DataFrame(rows, columns=columns).astype({"score": "float64"}).dropna(subset="score")
 
@@ -42,7 +35,7 @@ def legacy_forrelation(collection: Collection) -> Content:
     scores = legacy_scores(collection)
     grouped = scores.groupby(["model", "origin"])
     table = grouped["score"].agg(mean="mean", sd="std", best="max", n="count").reset_index()
-    table["systems"] = grouped["system"].agg(lambda names: ", ".join(sorted(set(names)))).to_numpy()
+    table["systems"] = grouped["system"].agg(distinct).to_numpy()
     table["censored"] = grouped["censored"].sum().to_numpy().astype(int)
     table.insert(1, "name", [model_info(model).name for model in table["model"]])
     if table.empty:

@@ -22,7 +22,6 @@ from qablate.analysis.summary import by_length
 from qablate.catalog import model_info, task_info
 
 SHORT_METRIC = {"test_mse": "test MSE", "test_r2": "test R²", "test_acc": "accuracy"}
-FINISHED = ("done", "no_improvement", "diverged", "partial")
 
 
 def score_map(basis: Basis) -> Drawing:

@@ -26,17 +26,11 @@ def model_ceiling(model: str, length: int, n_markers: int) -> float | None:
     return chunk_ceiling(length, model_info(model).chunk, n_markers, model in CHUNKED_IN_BOTH_DIRECTIONS)
 
 
-def baselines(collection: Collection, task: str) -> pd.DataFrame:
-    """Return `length`, `seed`, `baseline` of each dataset with a result: majority rate, or MSE of the training mean.
-
-    Measured on the test split and stored in the results; datasets known from published files only have none.
-    """
-    runs = collection.runs[collection.runs["task"] == task]
-    return runs.groupby(["length", "seed"], as_index=False)["baseline_measured"].first().rename(
-        columns={"baseline_measured": "baseline"})
-
-
 def baseline_by_length(collection: Collection, task: str) -> pd.DataFrame:
-    """Return mean, spread and number of the measured baselines per length, all planned lengths as rows."""
-    known = baselines(collection, task).groupby("length")["baseline"]
-    return known.agg(["mean", "std", "count"]).reindex(collection.lengths(task))
+    """Return mean, spread and number of the measured baselines per length, all planned lengths as rows.
+
+    That of a dataset is the majority rate, or the MSE of the training mean, on its test split as the results store it;
+    datasets known from published files only have none.
+    """
+    by_dataset = collection.runs_of(task).groupby(["length", "seed"])["baseline_measured"].first()
+    return by_dataset.groupby("length").agg(["mean", "std", "count"]).reindex(collection.lengths(task))

@@ -12,6 +12,7 @@ from qablate.analysis.formats import METRIC_NAMES, significant
 from qablate.analysis.legacy import legacy_scores
 from qablate.analysis.reproduction import MEAN_METRICS, Row, reported_rows
 from qablate.analysis.runs import CELL, Collection
+from qablate.analysis.summary import distinct
 from qablate.analysis.table import MODEL, Column, Content, number, text
 from qablate.catalog import task_info
 
@@ -72,9 +73,9 @@ def _compared(scores: pd.DataFrame, printed: Row) -> dict[str, Any] | None:
     if found.empty:
         return None
     published, mean = float(printed["value"]), float(found["score"].mean())
-    lengths = ", ".join(str(value) for value in sorted(found["length"].unique()))
     return {
-        "task_id": task, "task": task_info(task).title, "model": printed["model_id"], "lengths": lengths,
+        "task_id": task, "task": task_info(task).title, "model": printed["model_id"],
+        "lengths": distinct(found["length"]),
         "metric": METRIC_NAMES[metric] + (", biased" if task == "forrelation" else ""),
         "printed": printed["printed"], "published": published, "published_n": int(printed["n"]),
         "mean": mean, "sd": found["score"].std() if len(found) > 1 else None, "n": len(found),

@@ -22,6 +22,7 @@ from qablate.analysis.findings import Findings, find
 from qablate.analysis.formats import DASH, integer
 from qablate.analysis.runs import Collection, collect
 from qablate.analysis.sentences import require_wording
+from qablate.analysis.summary import distinct
 from qablate.analysis.table import Table, write_frame
 from qablate.analysis.tables import make_tables
 from qablate.errors import QablateError
@@ -161,8 +162,8 @@ def _facts(collection: Collection) -> dict[str, Any]:
         "seeds": len(collection.seeds),
         "systems": ", ".join(name for name in collection.merged.systems if (runs["source"] == name).any()),
         "folders that could not be read": "; ".join(collection.merged.unreadable),
-        "devices": ", ".join(sorted(runs["device_name"].dropna().unique())),
-        "package versions": ", ".join(sorted(runs["package_version"].dropna().unique())),
+        "devices": distinct(runs["device_name"].dropna()),
+        "package versions": distinct(runs["package_version"].dropna()),
     }
 
 

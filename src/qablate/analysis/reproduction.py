@@ -10,19 +10,20 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
 from qablate.analysis.formats import METRIC_NAMES, change, significant
 from qablate.analysis.runs import Collection
 from qablate.analysis.systems import by_itself
-from qablate.analysis.table import MODEL, Column, Content, number, text
+from qablate.analysis.table import MODEL, Content, number, text
 from qablate.catalog import MODELS, model_info, task_info
+from qablate.files import packaged_text
 from qablate.importing import Verdict
 from qablate.importing.goldens import published_parameters
+from qablate.study import Cell
 
 EQUAL, DIFFERS, CANNOT = "equal to printed digits", "differs", "cannot be recomputed"
 NUMBER = re.compile(r"\d+(?:\.(\d+))?")
@@ -45,8 +46,8 @@ class Found(NamedTuple):
 @functools.cache
 def reported_rows() -> tuple[Row, ...]:
     """The reported numbers, one a row; cells that were printed empty are left out."""
-    lines = resources.files("qablate").joinpath("goldens/reported_2026-01-18.csv").read_text(encoding="utf-8")
-    return tuple(row for row in csv.DictReader(lines.splitlines()) if row["value"])
+    rows = csv.DictReader(packaged_text("goldens/reported_2026-01-18.csv").splitlines())
+    return tuple(row for row in rows if row["value"])
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Published:
     @classmethod
     def of(cls, collection: Collection) -> "Published":
         """Collect the finished published runs, one a cell and system; scores selected on test items are among them."""
-        found: dict[str, dict[Any, Verdict]] = {}
+        found: dict[str, dict[Cell, Verdict]] = {}
         for verdict in map(by_itself, collection.merged.verdicts):
             if verdict.cell is not None and verdict.finishes and (verdict.record or {}).get("schema_version") == 1:
                 found.setdefault(verdict.system, {}).setdefault(verdict.cell, verdict)
@@ -72,7 +73,7 @@ class Published:
         """The runs of one system, of all for `combined` and `both`: of a cell that two have, the one that is used."""
         if system not in ("combined", "both"):
             return list(self.runs.get(system, ()))
-        by_cell: dict[Any, Verdict] = {}
+        by_cell: dict[Cell | None, Verdict] = {}
         for verdict in (verdict for runs in self.runs.values() for verdict in runs):
             if verdict.cell not in by_cell or verdict.chosen:
                 by_cell[verdict.cell] = verdict
@@ -103,11 +104,11 @@ class Published:
         return sum(_in_scope(cell, row, model) for cell in self.collection.study.cells)
 
 
-def _fits(verdict: Verdict, row: Row, model: str = "all") -> bool:
+def _fits(verdict: Verdict, row: Row, model: str) -> bool:
     return verdict.cell is not None and _in_scope(verdict.cell, row, model)
 
 
-def _in_scope(cell: Any, row: Row, model: str = "all") -> bool:
+def _in_scope(cell: Cell, row: Row, model: str) -> bool:
     return (model in ("all", cell.model) and row["task"] in ("all", cell.task)
             and row["seq_len"] in ("all", str(cell.length)))
 
@@ -228,9 +229,9 @@ _BY_METRIC: Mapping[str, Callable[[Published, Row], Found]] = {
     "percent_done": _percent_done, "test_mse": _nominal, "test_acc": _nominal, "percent_change": _percent_change,
     "test_acc_max": _best, "relative_gain_over_0.5_percent": _gain, "rank": _rank, "n_params": _n_params,
     **dict.fromkeys(("n_samples", "seq_len", "seed", "num_markers"), _task_setting),
-    "test_acc_low": lambda published, row: _over_models(published, row, "test_acc", min),
-    "test_acc_high": lambda published, row: _over_models(published, row, "test_acc", max),
-    "test_r2_lower_bound": lambda published, row: _over_models(published, row, "test_r2", min),
+    "test_acc_low": functools.partial(_over_models, metric="test_acc", combine=min),
+    "test_acc_high": functools.partial(_over_models, metric="test_acc", combine=max),
+    "test_r2_lower_bound": functools.partial(_over_models, metric="test_r2", combine=min),
     "test_acc_low_percent": lambda published, row: _in_percent(_over_models(published, row, "test_acc", min)),
     "test_acc_high_percent": lambda published, row: _in_percent(_over_models(published, row, "test_acc", max)),
 }
@@ -276,11 +277,9 @@ def reproduction(collection: Collection) -> Content:
     order = table["verdict"].map({DIFFERS: 0, EQUAL: 1, CANNOT: 2})
     table = table.iloc[order.argsort(kind="stable")].reset_index(drop=True)
     return Content(table, (
-        text("system"), Column("table there", "table", _words, numeric=False), MODEL,
-        Column("task", "task", _words, numeric=False), text("L", "length"),
-        Column("value", "metric", _words, numeric=False), text("printed"),
-        number("recomputed", show=_number), number("n"), number("n there", "reported_n"),
-        number("difference", show=change), text("verdict"), text("remark"),
+        text("system"), text("table there", "table", _words), MODEL, text("task", show=_words), text("L", "length"),
+        text("value", "metric", _words), text("printed"), number("recomputed", show=_number), number("n"),
+        number("n there", "reported_n"), number("difference", show=change), text("verdict"), text("remark"),
     ))
 
 
@@ -305,6 +304,6 @@ def reproduction_summary(collection: Collection) -> Content:
     counts["values"] = counts[["equal", "differs", "cannot"]].sum(axis=1)
     counts.loc[len(counts)] = ["total", "", *counts[["equal", "differs", "cannot", "values"]].sum()]
     return Content(counts, (
-        text("system"), Column("table there", "table", _words, numeric=False), number("values"),
+        text("system"), text("table there", "table", _words), number("values"),
         number(EQUAL, "equal"), number(DIFFERS, "differs"), number(CANNOT, "cannot"),
     ), n_foot=1)

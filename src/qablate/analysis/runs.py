@@ -19,6 +19,7 @@ from qablate.study import Cell, DatasetSpec, Study
 
 CELL = ["model", "task", "length", "seed"]
 ARCHITECTURES = ("transformer", "mamba", "hydra")
+OF_MODEL = ("name", "group", "features", "mixing", "architecture", "chunk")
 METRICS = ("test_mse", "test_mae", "test_r2", "test_acc", "test_auc", "test_f1", "test_loss", "best_val_metric")
 EXTRA = ("baseline_test", "skill", "majority_rate", "constant_prediction", "position_accuracy", "sequence_accuracy",
          "r2_output_means", "brier", "calibration_error")
@@ -26,9 +27,9 @@ TRAINING = ("best_epoch", "stop_reason", "diverged_epoch", "nonfinite_grad_steps
 PROVENANCE = ("device_name", "device_type", "package_version", "peak_memory_mb")
 VERDICT = ("source", "flags", "enters_means", "enters_claims", "file")
 RUN_COLUMNS = [
-    *CELL, "name", "group", "features", "mixing", "architecture", "chunk", "status", "schema_version",
-    "n_params", "n_params_trainable", *METRICS, "baseline_nominal", "baseline_measured", *EXTRA,
-    "epochs", *TRAINING, "seconds_per_epoch", "training_time", *PROVENANCE, "backend", "dataset_sha256", *VERDICT,
+    *CELL, *OF_MODEL, "status", "schema_version", "n_params", "n_params_trainable", *METRICS, "baseline_nominal",
+    "baseline_measured", *EXTRA, "epochs", *TRAINING, "seconds_per_epoch", "training_time", *PROVENANCE,
+    "backend", "dataset_sha256", *VERDICT,
 ]
 HISTORY = ("train_loss", "train_metric", "val_loss", "val_metric", "lr")
 NUMERIC = [*METRICS, "baseline_nominal", "baseline_measured", *EXTRA, "epochs", "best_epoch", "diverged_epoch",
@@ -84,6 +85,10 @@ class Collection:
         """The complete runs of one task that have a value of this metric."""
         runs = self.complete_runs
         return runs[(runs["task"] == task) & runs[metric].notna()]
+
+    def runs_of(self, task: str) -> pd.DataFrame:
+        """The runs of one task."""
+        return self.runs[self.runs["task"] == task]
 
     def cells_of(self, task: str) -> pd.DataFrame:
         """The planned cells of one task."""
@@ -178,7 +183,7 @@ def run_row(run: Run) -> dict[str, Any]:
     training, config = record.get("training", {}), record.get("model_config", {})
     return {
         **vars(run.cell),
-        **_model(run.cell),
+        **{key: getattr(model_info(run.cell.model), key) for key in OF_MODEL},
         "status": run.status,
         **_pick(record, ("schema_version", "n_params")),
         "n_params_trainable": config.get("n_params_trainable"),
@@ -205,12 +210,6 @@ def _mean_seconds(record: Record) -> float | None:
     """Seconds per epoch of a record that keeps no median; None where it lost its time."""
     time, epochs = record.get("training_time"), record.get("epochs_trained")
     return time / epochs if time is not None and epochs else None
-
-
-def _model(cell: Cell) -> dict[str, Any]:
-    info = model_info(cell.model)
-    return {"name": info.name, "group": info.group, "features": info.features, "mixing": info.mixing,
-            "architecture": info.architecture, "chunk": info.chunk}
 
 
 def _pick(source: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:

@@ -1,17 +1,17 @@
 """What the finished cells took, beside what the plan said and what the published code needs for the same epochs."""
 
 import io
-from importlib import resources
 from typing import Any
 
 import pandas as pd
 
 from qablate.analysis.formats import significant
+from qablate.analysis.hours import HOUR, cost_table
 from qablate.analysis.runs import Collection
+from qablate.analysis.summary import distinct
 from qablate.analysis.table import MODEL, Column, Content, number, text
-from qablate.costs import COSTS_PATH, MEASURED_ITEMS, CostTable
-
-HOUR = 3600.0
+from qablate.costs import MEASURED_ITEMS
+from qablate.files import packaged_text
 
 
 def published_epochs() -> pd.DataFrame:
@@ -20,8 +20,7 @@ def published_epochs() -> pd.DataFrame:
     4,000 training items in batches of 32. `basis` is `log` for the median of run logs, else `estimate` (good to about
     a factor of two). Source: logs of the founding study, January 2026.
     """
-    lines = resources.files("qablate").joinpath("goldens/published_epochs.csv").read_text(encoding="utf-8")
-    return pd.read_csv(io.StringIO(lines))
+    return pd.read_csv(io.StringIO(packaged_text("goldens/published_epochs.csv")))
 
 
 def cost_by_model(collection: Collection) -> Content:
@@ -49,7 +48,7 @@ def cost_by_model(collection: Collection) -> Content:
 def _row(model: str, runs: pd.DataFrame) -> dict[str, Any]:
     spent, published = runs["spent"].sum(), runs["published"].sum(skipna=False)
     return {
-        "model": model, "runs": len(runs), "devices": ", ".join(sorted(runs["device_name"].dropna().unique())) or None,
+        "model": model, "runs": len(runs), "devices": distinct(runs["device_name"].dropna()) or None,
         "spent": spent, "planned": runs["planned"].sum(skipna=False), "published": published,
         "ratio": published / spent if spent > 0 else None, "estimated": bool((runs["basis"] == "estimate").any()),
     }
@@ -57,7 +56,7 @@ def _row(model: str, runs: pd.DataFrame) -> dict[str, Any]:
 
 def _planned(collection: Collection, runs: pd.DataFrame) -> list[float | None]:
     """Hours that the cost table gives each run on the device it had, before any result was known."""
-    table = CostTable.read() if COSTS_PATH.exists() else CostTable(())
+    table = cost_table()
     limit, n_items = collection.study.config["training"]["max_epochs"], collection.study.config["data"]["n_samples"]
     estimates = [table.estimate(str(run["device_name"]), run["model"], run["task"], run["length"], limit, n_items)
                  for run in runs.to_dict("records")]

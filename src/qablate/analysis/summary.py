@@ -48,6 +48,11 @@ def wide(rows: pd.DataFrame) -> pd.DataFrame:
     return table.astype(dict.fromkeys(numeric, "float64")).reset_index()
 
 
+def distinct(values: pd.Series) -> str:
+    """Return the values of a column in words, each once and in order."""
+    return ", ".join(str(value) for value in sorted(values.unique(), key=lambda value: (str(type(value)), value)))
+
+
 def models_frame(collection: Collection, *attributes: str) -> pd.DataFrame:
     """Return one row a model of the study: `model`, and attributes of the catalog (`qablate.catalog.ModelInfo`)."""
     return pd.DataFrame({"model": collection.models} | {

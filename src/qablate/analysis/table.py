@@ -73,9 +73,9 @@ class Column:
         return DASH if state is None or pd.isna(state) or not state else f"{DASH} {state}"
 
 
-def text(header: str, key: str = "") -> Column:
+def text(header: str, key: str = "", show: Show = str) -> Column:
     """Return a column of words; without a key the header names it."""
-    return Column(header, key or header, numeric=False)
+    return Column(header, key or header, show, numeric=False)
 
 
 def number(header: str, key: str = "", show: Format = integer, state: str | None = None) -> Column:
