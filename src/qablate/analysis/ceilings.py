@@ -8,7 +8,6 @@ import csv
 import functools
 import math
 from collections.abc import Iterator
-from importlib import resources
 from typing import Any
 
 import pandas as pd
@@ -16,6 +15,7 @@ import pandas as pd
 from qablate.analysis.references import model_ceiling
 from qablate.analysis.runs import CELL
 from qablate.analysis.statistics import selection_floor
+from qablate.files import packaged_text
 from qablate.study import DatasetSpec, Study, published_sha256
 from qablate.tasks.solvers import position_readout_limit
 
@@ -49,9 +49,8 @@ def scores_by_training_size() -> pd.DataFrame:
 
 
 def _solver_scores(name: str, counts: tuple[str, ...]) -> pd.DataFrame:
-    text = resources.files("qablate").joinpath("goldens", name).read_text(encoding="utf-8")
     rows = [{**row, "score": float(row["score"]), **{key: int(row[key]) for key in ("length", "seed", *counts)}}
-            for row in csv.DictReader(text.splitlines())]
+            for row in csv.DictReader(packaged_text(f"goldens/{name}").splitlines())]
     return pd.DataFrame(rows, columns=[*SOLVER_COLUMNS, "dataset_sha256", *counts])
 
 

@@ -9,8 +9,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from importlib import resources
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import yaml
 
 from qablate.analysis.statistics import blocks_needed, smallest_sign_flip_p, smallest_slope_p
 from qablate.config import ConfigError, explain, read_yaml
+from qablate.files import packaged_text
 
 CLAIMS_PATH = Path("workflow/claims.yaml")
 Weights = dict[str, float]
@@ -36,6 +36,8 @@ CONTRASTS = {
     "any_beats_all": ({"candidates", "rivals"},), "best_arm": ({"arms"},), "chance": ({"models"},),
     "threshold": ({"models"},), "descriptive": ({"models"},),
 }
+PLAIN_KEYS = ("hypothesis", "margin", "metric", "op", "value", "solver", "on_founding_tables")
+"""Keys of a record that a claim takes over as they are, if they are there."""
 TABLE_ROW = "blocks needed by family size: 1: 6, 2: 7, 5-6: 8, 7-12: 9, 13: 10, 66: 12"
 
 
@@ -147,10 +149,6 @@ class Claims:
         scale = self.tasks[claim.task].scale
         return scale.margin_slope if claim.kind == "slope" else scale.margin
 
-    def with_margins(self, margin: float) -> "Claims":
-        """The same claims with this margin everywhere, for simulations."""
-        return replace(self, claims={key: replace(claim, margin=margin) for key, claim in self.claims.items()})
-
 
 def load_claims(path: Path = CLAIMS_PATH) -> Claims:
     """Read and check a claims file; anything wrong is a ClaimsError of one line that names file and claim."""
@@ -165,19 +163,20 @@ def parse_claims(content: Mapping[str, Any]) -> Claims:
     _check_schema(content)
     expanded = [*content["claims"], *(record for template in content["templates"]
                                       for record in _expand(template, content))]
-    _check_schema({**content, "claims": expanded, "templates": []})
+    content = {**content, "claims": expanded, "templates": []}
+    _check_schema(content)
     _check_ids(expanded)
     for name, arms in content["sets"].items():
         if len(arms) != len(set(arms)):
             raise ClaimsError(f"sets.{name}: an arm stands twice")
-    raw_defaults = content["defaults"]
     scales = {name: Scale(name, scale["from"], scale["baseline"], scale["margin"], scale["margin_slope"])
               for name, scale in content["scales"].items()}
     claims = Claims(
         {task: TaskGrid(scales[grid["scale"]], tuple(sorted(grid["lengths"])), tuple(sorted(grid["replicates"])))
          for task, grid in content["tasks"].items()},
         {name: family["size"] for name, family in content["families"].items()},
-        Defaults(**{key: value for key, value in raw_defaults.items() if key not in ("scope", "attributes_to")}),
+        Defaults(**{key: value for key, value in content["defaults"].items()
+                    if key not in ("scope", "attributes_to")}),
         {record["id"]: _claim(record, content) for record in expanded},
         {name: Control(control["settles"], tuple(_control_cells(control, content["tasks"])))
          for name, control in content["controls"].items()},
@@ -195,8 +194,7 @@ def _control_cells(control: Mapping[str, Any], tasks: Mapping[str, Any]) -> Iter
 
 @functools.cache
 def _validator() -> Any:
-    text = resources.files("qablate").joinpath("schemas/claims.schema.yaml").read_text(encoding="utf-8")
-    return jsonschema.Draft202012Validator(yaml.safe_load(text))
+    return jsonschema.Draft202012Validator(yaml.safe_load(packaged_text("schemas/claims.schema.yaml")))
 
 
 def _check_schema(content: Mapping[str, Any]) -> None:
@@ -276,8 +274,7 @@ def _claim(record: Mapping[str, Any], content: Mapping[str, Any]) -> Claim:
         if task not in content["tasks"]:
             raise ClaimsError(f"{where}: task: '{task}' is not under tasks")
     arms = _arms(record, content, where)
-    plain: dict[str, Any] = {key: record[key] for key in ("hypothesis", "margin", "metric", "op", "value", "solver",
-                                          "on_founding_tables") if key in record}
+    plain: dict[str, Any] = {key: record[key] for key in PLAIN_KEYS if key in record}
     lists: dict[str, Any] = {key: tuple(record[key]) for key in ("quantities", "needs_models") if key in record}
     defaults: dict[str, Any] = {key: record.get(key, content["defaults"][key]) for key in ("scope", "attributes_to")}
     return Claim(id=record["id"], kind=kind, family=record["family"], tasks=tasks, statement=record["statement"],
@@ -294,9 +291,7 @@ def _members(record: Mapping[str, Any], content: Mapping[str, Any], where: str) 
         return tuple(record["members"])
     family = record["members_from"]
     _look_up(content["families"], family, f"{where}: members_from")
-    written = [other["id"] for other in content["claims"] if other.get("family") == family]
-    return (*written, *(other["id"] for template in content["templates"] for other in _expand(template, content)
-                        if other.get("family") == family))
+    return tuple(other["id"] for other in content["claims"] if other["family"] == family)
 
 
 def _arms(record: Mapping[str, Any], content: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -141,16 +141,14 @@ def evaluate_claims(runs: pd.DataFrame, study: Study, claims: Claims, *,
         evidence, study, known if solvers is None else solvers,
         pd.DataFrame(columns=list(STATED_COLUMNS)) if stated is None else stated,
         {row["dataset_sha256"]: (row["n_test"], row["test_positives"]) for row in known.to_dict("records")}, pairs)
-    outcomes = {key: measure(material, claim) for key, claim in claims.claims.items() if not claim.composite}
-    for key, claim in claims.claims.items():
-        if claim.composite:
-            outcomes[key] = _composite(material, claim, outcomes)
+    members_first = sorted(claims.claims.values(), key=lambda claim: claim.composite)
+    outcomes: dict[str, Outcome] = {}
+    for claim in members_first:
+        outcomes[claim.id] = _composite(material, claim, outcomes) if claim.composite else measure(material, claim)
     adjusted = _adjust(claims, outcomes)
     results: dict[str, ClaimResult] = {}
-    for composite in (False, True):
-        for key, claim in claims.claims.items():
-            if claim.composite == composite:
-                results[key] = _result(material, claim, outcomes[key], adjusted[key], results)
+    for claim in members_first:
+        results[claim.id] = _result(material, claim, outcomes[claim.id], adjusted[claim.id], results)
     return [results[key] for key in claims.claims]
 
 

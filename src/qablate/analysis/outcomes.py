@@ -258,11 +258,9 @@ def chance(material: Material, claim: Claim) -> Outcome:
     hits, items, null = _pooled_items(material, claim, arm)
     if not items:
         return _with_blocks(Outcome(margin=margin, units="test items"), blocks, reasons)
-    ci95 = proportion_interval(hits, items)
-    ci90 = proportion_interval(hits, items, 0.90)
-    outcome = Outcome(hits / items - null, ci90=Interval(ci90.low - null, ci90.high - null),
-                      ci95=Interval(ci95.low - null, ci95.high - null), n=items, units="test items",
-                      p=chance_p(hits, items, null), p_for=chance_p(hits, items, null), supports=True,
+    ci95, p = proportion_interval(hits, items), chance_p(hits, items, null)
+    outcome = Outcome(hits / items - null, ci90=proportion_interval(hits, items, 0.90).less(null), ci95=ci95.less(null),
+                      n=items, units="test items", p=p, p_for=p, supports=True,
                       tost=chance_tost(hits, items, null, margin), margin=margin,
                       values={"hits": hits, "items": items, "accuracy": hits / items, "null": null,
                               "low95_accuracy": ci95.low, "high95_accuracy": ci95.high})

@@ -39,6 +39,10 @@ class Interval:
     low: float
     high: float
 
+    def less(self, value: float) -> "Interval":
+        """The interval of the difference from a known value."""
+        return Interval(self.low - value, self.high - value)
+
 
 def sign_flip_p(d: ArrayLike, seed: int = 0) -> float:
     """Two-sided p of a zero mean if every sign pattern of d is equally likely; all 2^n patterns up to 2^20.
