@@ -77,8 +77,7 @@ class Basis:
 
     def curves(self, task: str) -> pd.DataFrame:
         """The learning curves of a task, with `chosen` at the epoch whose weights were tested."""
-        runs = self.collection.runs
-        best = set(map(tuple, runs.loc[runs["task"] == task, [*CELL, "best_epoch"]].to_numpy()))
+        best = set(map(tuple, self.collection.runs_of(task)[[*CELL, "best_epoch"]].to_numpy()))
         curves = self.collection.curves[self.collection.curves["task"] == task]
         rows = zip(*(curves[key] for key in (*CELL, "epoch")), strict=True)
         return curves.assign(chosen=np.array([row in best for row in rows], dtype=bool))
@@ -127,7 +126,7 @@ class Basis:
         return lines
 
     def contrasts(self, named: Iterable[tuple[str, str]]) -> pd.DataFrame:
-        """Measure claims given as (id, label) that the study's tasks allow: one row each, `CONTRAST_COLUMNS`."""
+        """Measure claims given as (id, label): one row, `CONTRAST_COLUMNS`, for each that has a block in the study."""
         return pd.DataFrame(list(self._contrasts(named)), columns=list(CONTRAST_COLUMNS))
 
     def _contrasts(self, named: Iterable[tuple[str, str]]) -> Iterator[dict[str, Any]]:
@@ -136,6 +135,8 @@ class Basis:
             if claim is None or claim.task not in self.collection.tasks:
                 continue
             found = measure(self.material, claim)
+            if not found.n:
+                continue
             yield {"id": key, "task": claim.task, "scope": claim.scope, "label": label, "estimate": found.value,
                    "low90": found.ci90.low, "high90": found.ci90.high, "low95": found.ci95.low,
                    "high95": found.ci95.high, "margin": found.margin, "n": found.n, "units": found.units,

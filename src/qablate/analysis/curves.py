@@ -18,9 +18,9 @@ from qablate.analysis.figure import Drawing
 from qablate.analysis.parts import (
     banner,
     canvas,
+    entry,
     error_axis,
     errors,
-    handle,
     in_metric,
     legend,
     model_entry,
@@ -135,14 +135,14 @@ def _model_line(axis: Axes, model: str, rows: pd.DataFrame) -> None:
 
 def _reference_lines(axis: Axes, basis: Basis, task: str, rows: pd.DataFrame) -> list[Line2D]:
     """Draw baseline, solver and every chunk ceiling that binds a model of the panel; return their entries."""
-    entries = [handle("baseline", BASELINE)]
+    entries = [entry("baseline", BASELINE)]
     axis.plot(*_beyond_ends(rows[rows["kind"] == "baseline"]), **BASELINE)
     solver = rows[rows["kind"] == "reference solver"]
     if basis.scale(task).name == "neg_ln_mse" and (solver["score"] == 0).all():
-        entries.append(handle("solver: 0,\noff the axis", SOLVER | {"linestyle": ""}))
+        entries.append(entry("solver: 0,\noff the axis", SOLVER | {"linestyle": ""}))
     else:
         axis.plot(*_beyond_ends(solver), **SOLVER)
-        entries.append(handle("solver", SOLVER))
+        entries.append(entry("solver", SOLVER))
     bound: dict[tuple[float, ...], list[str]] = {}
     for model, ceiling in rows[rows["kind"] == "chunk ceiling"].groupby("model"):
         bound.setdefault(tuple(ceiling["score"]), []).append(str(model))
@@ -150,7 +150,7 @@ def _reference_lines(axis: Axes, basis: Basis, task: str, rows: pd.DataFrame) ->
         look: Look = {"color": style.COLOURS[models[0]], "linewidth": 0.9, "linestyle": (0, dashes)}
         of_first = rows[(rows["kind"] == "chunk ceiling") & (rows["model"] == models[0])]
         axis.plot(*_beyond_ends(of_first), alpha=0.8, **look)
-        entries.append(handle(f"ceiling {', '.join(models)}", look))
+        entries.append(entry(f"ceiling {', '.join(models)}", look))
     return entries
 
 
@@ -199,8 +199,8 @@ def _finish_curves(figure: Canvas, axes: list[Axes], key: str, shades: Shades, h
     if key == "loss" and has_values:
         error_axis(axes[0])
     figure.supylabel("MSE" if key == "loss" else "accuracy", fontsize=7)
-    entries = [handle(f"L {length}", {"color": colour}) for length, colour in shades.items()]
-    entries += [handle("validation", {"color": "#444444", "linewidth": 0.7}),
-                handle("training", {"color": "#444444", "linestyle": (0, (1, 1.2))}),
-                handle("chosen epoch", {"color": "#444444", "linestyle": "", "marker": "o", "markersize": 3})]
+    entries = [entry(f"L {length}", {"color": colour}) for length, colour in shades.items()]
+    entries += [entry("validation", {"color": "#444444", "linewidth": 0.7}),
+                entry("training", {"color": "#444444", "linestyle": (0, (1, 1.2))}),
+                entry("chosen epoch", {"color": "#444444", "linestyle": "", "marker": "o", "markersize": 3})]
     legend(figure, entries, 4)

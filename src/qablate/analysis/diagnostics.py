@@ -10,7 +10,7 @@ from qablate.analysis import style
 from qablate.analysis.basis import Basis
 from qablate.analysis.ceilings import solvers_of_study
 from qablate.analysis.figure import Drawing
-from qablate.analysis.parts import banner, canvas, handle, model_legend, model_look, nothing
+from qablate.analysis.parts import banner, canvas, entry, model_legend, model_look, nothing
 
 TASK = "forrelation"
 SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -33,7 +33,7 @@ def forrelation_diagnostics(basis: Basis) -> Drawing | str:
     _size_panel(axes[0, 1], frame[frame["panel"] == "training items"])
     _fit_panel(axes[1, 0], fits)
     axes[1, 1].axis("off")
-    axes[1, 1].legend(handles=[*(handle(label, look) for label, look in SOLVERS.values()), handle("a half", CHANCE)],
+    axes[1, 1].legend(handles=[*(entry(label, look) for label, look in SOLVERS.values()), entry("a half", CHANCE)],
                       loc="center left")
     lengths = ", ".join(map(str, basis.collection.lengths(TASK)))
     axes[0, 1].set_title(f"lines from below: L {lengths}", fontsize=style.SMALL)

@@ -21,8 +21,8 @@ from qablate.analysis.parts import (
     banner,
     canvas,
     difference_axis,
+    entry,
     errors,
-    handle,
     legend,
     model_legend,
     model_look,
@@ -44,7 +44,7 @@ SCOPES: dict[str, dict[str, Any]] = {
 }
 CLASSICAL = {info.architecture: info.id for info in MODELS.values() if info.group == 3}
 """The model of each architecture without a circuit."""
-MARGIN_ENTRY = handle("margin", {"color": style.BAND, "linewidth": 5})
+MARGIN_ENTRY = entry("margin", {"color": style.BAND, "linewidth": 5})
 CONTROLS = ("noent", "frozen", "tanh", "fourier")
 SAMPLED = ("1a", "1b", "2a", "2d", "4a", "4d")
 """Models of which the controls are planned."""
@@ -55,7 +55,6 @@ FAR = 100.0
 def factor_forest(basis: Basis) -> Drawing | str:
     """One panel a task: estimate, 95 % interval and margin of each factor, over blocks and over matched pairs."""
     frame = basis.contrasts((f"{key}-{short}", label) for short in SHORT.values() for key, label in FACTORS)
-    frame = frame[frame["n"] > 0]
     tasks = basis.tasks_in(frame)
     if not tasks:
         return "no contrast of a factor has a block in which all of its models have a run"
@@ -63,7 +62,7 @@ def factor_forest(basis: Basis) -> Drawing | str:
     figure, axes = canvas(0.5 + 0.25 * sum(heights), len(tasks), height_ratios=heights)
     for axis, task in zip(axes[:, 0], tasks, strict=True):
         _forest_panel(axis, basis, task, frame[frame["task"] == task])
-    entries = [handle("these models: blocks", SCOPES["these_models"]), handle("in general: pairs", SCOPES["general"]),
+    entries = [entry("these models: blocks", SCOPES["these_models"]), entry("in general: pairs", SCOPES["general"]),
                MARGIN_ENTRY]
     legend(figure, entries, 3)
     banner(figure, [*basis.missing(), *_factors_without_block(basis, set(frame["id"]))])
@@ -110,7 +109,6 @@ def _limit(frame: pd.DataFrame, margin: float) -> float:
 def placement(basis: Basis) -> Drawing | str:
     """Tasks x architectures: difference to the classical model, features along the axis, one line a kind of mixing."""
     frame = _placement_frame(basis)
-    frame = frame[frame["n"] > 0]
     tasks = basis.tasks_in(frame)
     if not tasks:
         return "no model has a block together with the classical model of its architecture"
@@ -124,7 +122,7 @@ def placement(basis: Basis) -> Drawing | str:
         axes[i, 0].set_ylim(-limit, limit)
         difference_axis(axes[i, 0].yaxis, basis.scale(task), limit)
     x_label(axes[-1], "features")
-    legend(figure, [handle("classical mixing", _mixing_look(False)), handle("quantum mixing", _mixing_look(True)),
+    legend(figure, [entry("classical mixing", _mixing_look(False)), entry("quantum mixing", _mixing_look(True)),
                     MARGIN_ENTRY], 3)
     lacking = [model for model, _ in _counterparts(basis) if model not in set(frame["model"])]
     banner(figure, [*basis.missing(), *named("no block with the classical model", lacking)])
@@ -171,7 +169,6 @@ def equivalence_strip(basis: Basis) -> Drawing | str:
     pairs = _counterparts(basis)
     frame = basis.contrasts((f"M-{task}-{model}", f"{model} − {other}") for task in basis.collection.tasks
                             for model, other in pairs)
-    frame = frame[frame["n"] > 0].reset_index(drop=True)
     if frame.empty:
         return "no model has a block together with its classical counterpart"
     for key in ("estimate", "low90", "high90"):

@@ -94,6 +94,11 @@ def model_entry(model: str, line: bool = True, notation: bool = True) -> Line2D:
     return Line2D([], [], label=label, **model_look(model, line))
 
 
+def entry(label: str, look: Mapping[str, Any]) -> Line2D:
+    """Return the legend's entry of anything else."""
+    return Line2D([], [], label=label, **look)
+
+
 def legend(figure: Canvas, entries: Sequence[Line2D | Patch], columns: int) -> None:
     """Put a legend above all panels; below them would be in the way of the banner."""
     figure.legend(handles=entries, loc="outside upper center", ncols=columns)
@@ -149,8 +154,3 @@ def difference_axis(axis: Axis, scale: Scale, limit: float) -> None:
     names = {0.0: "1", **{mark: f"{'' if mark > 0 else '1/'}{math.exp(abs(mark)):.4g}" for mark in marks}}
     axis.set_major_locator(FixedLocator(sorted(names)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: names.get(value, "")))
-
-
-def handle(label: str, look: Mapping[str, Any]) -> Line2D:
-    """Return a legend's entry that is no model."""
-    return Line2D([], [], label=label, **look)
