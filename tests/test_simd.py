@@ -99,6 +99,32 @@ print(sum(sum(kernel("float32").stats.cache_hits.values()) for kernel in
 """
 
 
+GRADIENTS = """
+import hashlib, torch
+from qablate.models.dropout import Dropout
+from qablate.quantum import Circuit, ansatz, embedding, expectations
+from qablate.ssm import selective_scan
+
+torch.manual_seed(1)
+circuit = Circuit(4, embedding(4) + ansatz(4, 2, first=4))
+angles = torch.linspace(-3, 3, 503 * circuit.n_angles).view(503, -1).requires_grad_()
+size = [(3, 40, 20), (3, 40, 20), (20, 5), (3, 40, 5), (3, 40, 5)]
+parts = [torch.linspace(0.1, 1, torch.Size(shape).numel()).view(shape).requires_grad_() for shape in size]
+y, last = selective_scan(*parts[:2], -parts[2], *parts[3:], backend="numba")
+found = [expectations(circuit, Dropout(0.1)(angles), "numba"), y, last]
+found += torch.autograd.grad(sum(value.sin().sum() for value in found), [angles, *parts])
+print(*(hashlib.sha256(value.detach().numpy().tobytes()).hexdigest()[:12] for value in found))
+"""
+
+
+def test_kernels_round_alike_in_the_process_that_compiles_them_and_from_the_cache(tmp_path):
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    cold, warm = (subprocess.run([sys.executable, "-c", GRADIENTS], env=environment, capture_output=True, text=True,
+                                 check=True).stdout for _ in range(2))
+    assert cold == warm
+    assert list(tmp_path.rglob("*.nbc"))
+
+
 @pytest.mark.full
 def test_processes_share_one_cold_cache_and_survive_a_damaged_one(tmp_path):
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}

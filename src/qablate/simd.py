@@ -42,7 +42,9 @@ OPTIONS: Any = {"error_model": "numpy", "boundscheck": False, "nogil": True}
 CONTRACT = ("contract",)  # a * b + c may become one instruction; nothing else may be rearranged
 ANGLE_LIMIT = 1e5  # radians; the argument reduction of `cos_sin` holds its error bound up to here
 
-inline: Callable[[Callable[..., Any]], Any] = numba.njit(**OPTIONS)
+# Inlined by force: left to the compiler, a kernel in the process that compiles it and the same kernel from the cache
+# call differently compiled copies, which round differently.
+inline: Callable[[Callable[..., Any]], Any] = numba.njit(**OPTIONS, forceinline=True)
 
 
 # --- lanes ----------------------------------------------------------------------------------------
