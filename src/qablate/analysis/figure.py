@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,4 +63,10 @@ def _render(canvas: Canvas, kind: str) -> bytes:
     metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}[kind]
     with look():
         canvas.savefig(buffer, format=kind, metadata=metadata, facecolor="white")
-    return buffer.getvalue()
+    return _with_numbered_names(buffer.getvalue()) if kind == "svg" else buffer.getvalue()
+
+
+def _with_numbered_names(svg: bytes) -> bytes:
+    """matplotlib names clip paths and markers by hashes of numbers whose last bits differ between processes."""
+    names: dict[bytes, bytes] = {}
+    return re.sub(rb"\b[pmh][0-9a-f]{10}\b", lambda hashed: names.setdefault(hashed[0], b"part%d" % len(names)), svg)

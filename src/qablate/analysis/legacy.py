@@ -5,6 +5,7 @@ Nothing of it is used elsewhere. Beside the models stands what a model without a
 
 import pandas as pd
 
+from qablate.analysis.ceilings import EPOCH_CORRELATIONS, selection_floors
 from qablate.analysis.formats import fixed
 from qablate.analysis.runs import Collection
 from qablate.analysis.summary import distinct
@@ -12,12 +13,9 @@ from qablate.analysis.table import MODEL, Content, number, text
 from qablate.catalog import model_info
 
 SCORE = "legacy_acc_selected_on_holdout"
-WITHOUT_SIGNAL = (
-    ("no signal, epochs independent", 0.0, 0.5331, 0.546),
-    ("no signal, epochs alike", 0.95, 0.5186, 0.540),
-)
-"""Name, correlation of neighbouring epochs, mean reported accuracy and expected best of nine runs of a model at exact
-chance under the published rule: 1,000 test items, patience 20, at most 100 epochs; simulated, 20,000 repetitions."""
+WITHOUT_SIGNAL = {EPOCH_CORRELATIONS[0]: "no signal, epochs independent",
+                  EPOCH_CORRELATIONS[-1]: "no signal, epochs alike"}
+"""Name of a model at exact chance by the assumed correlation of its neighbouring epochs: the two ends of Table 15c."""
 
 
 def legacy_scores(collection: Collection) -> pd.DataFrame:
@@ -40,11 +38,19 @@ def legacy_forrelation(collection: Collection) -> Content:
     table.insert(1, "name", [model_info(model).name for model in table["model"]])
     if table.empty:
         return Content(table, ())
-    floor = pd.DataFrame([{"model": "–", "name": name, "origin": "simulated", "mean": mean, "best": best,
-                           "epoch_correlation": correlation} for name, correlation, mean, best in WITHOUT_SIGNAL])
+    floor = _without_signal(collection)
     table = pd.concat([table, floor], ignore_index=True)
     return Content(table, (
         MODEL, text("name"), text("runs of", "origin"), text("system", "systems"),
         number("biased mean", "mean", fixed(4)), number("sample sd", "sd", fixed(4)),
         number("biased best", "best", fixed(4)), number("n"), number("ended early", "censored"),
     ), n_foot=len(floor))
+
+
+def _without_signal(collection: Collection) -> pd.DataFrame:
+    floors = selection_floors(sum(collection.shortest_dataset("forrelation").split_sizes[1:]))
+    floors = floors[floors["correlation"].isin(WITHOUT_SIGNAL)]
+    return pd.DataFrame({
+        "model": "–", "name": floors["correlation"].map(WITHOUT_SIGNAL), "origin": "simulated",
+        "mean": floors["reported"], "best": floors["best_of_9"], "epoch_correlation": floors["correlation"],
+    })
