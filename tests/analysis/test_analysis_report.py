@@ -308,21 +308,29 @@ def test_every_number_of_a_claim_is_in_its_row_of_the_csv(claimed):
     assert untraced("an effect of +0.98765", decided) == ["+0.98765"]
 
 
+def to_settle_on_first_page(text):
+    """Pairs of claim and what would settle it: lines below an undecided claim, rows of those without enough data."""
+    lines = text.split("## How to read this")[0].splitlines()
+    for line, following in itertools.pairwise(lines):
+        if following.startswith("  To settle: "):
+            yield line.split("`")[1], following.removeprefix("  To settle: ").removesuffix(".")
+        if line.startswith("| `"):
+            ids, told, _ = line.strip("| ").split(" | ")
+            yield from ((name, told) for name in re.findall(r"`([^`]+)`", ids))
+
+
 def test_every_number_of_what_would_settle_a_claim_is_in_a_csv(claimed):
     study, text, page = claimed
     known = {row["id"]: row for row in rows_of(study.results / "tables" / "power.csv")}
-    lines, settled = text.split("\n## How to read this")[0].splitlines(), set()
-    for line, following in itertools.pairwise(lines):
-        if not following.startswith("  To settle: "):
-            continue
-        told = re.sub(r"\b\d[a-e](?:-\w+)?\b", "", following.removeprefix("  To settle: "))
-        for claim in [name for name in re.findall(r"`([^`]+)`", line) if name in known]:
-            row = known[claim]
-            assert following == f"  To settle: {row['to_settle']}."
-            values = [value for key, value in row.items() if key != "to_settle" and is_number(value)]
-            assert [n for n in STANDALONE.findall(told) if not any(rounds_to(n, v) for v in values)] == [], following
-            settled.add(claim)
-        assert html.escape(following.strip(), quote=False) in page
+    settled = set()
+    for claim, told in to_settle_on_first_page(text):
+        row = known[claim]
+        assert told == (row["to_settle"] or "–")
+        values = [value for key, value in row.items() if key != "to_settle" and is_number(value)]
+        numbers = STANDALONE.findall(re.sub(r"\b\d[a-e](?:-\w+)?\b", "", told))
+        assert [n for n in numbers if not any(rounds_to(n, v) for v in values)] == [], told
+        assert html.escape(told, quote=False) in page
+        settled |= {claim} if row["to_settle"] else set()
     asked = {key for _, keys in QUESTIONS for key in keys}
     assert settled == {key for key in known if key in asked and known[key]["to_settle"]} and len(settled) > 20
 

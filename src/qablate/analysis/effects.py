@@ -225,7 +225,7 @@ def controls_ladder(basis: Basis) -> Drawing | str:
     figure, axes = canvas(0.5 + 1.3 * len(tasks), len(tasks), sharex=True)
     for axis, task in zip(axes[:, 0], tasks, strict=True):
         _controls_panel(axis, basis, task, frame[frame["task"] == task])
-    axes[-1, 0].set_xticks(range(len(CONTROLS) + 1), ("as trained", "no entangling\ngates", "frozen\nangles",
+    axes[-1, 0].set_xticks(range(len(CONTROLS) + 1), ("as\ntrained", "no entangling\ngates", "frozen\nangles",
                                                       "tanh map", "Fourier\nmap"))
     model_legend(figure, [model for model in SAMPLED if model in set(frame["model"])], notation=False)
     present = set(zip(frame["model"], frame["control"], strict=True))
