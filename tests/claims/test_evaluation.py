@@ -362,6 +362,24 @@ def test_stated_totals_are_counted_again():
     assert (found["FD24"], found["FD25"]) == ("contradicted", "contradicted")
 
 
+@pytest.mark.parametrize(("sizes", "holds"), [
+    ({50: 330_000}, None),                                     # another length may have the stated number
+    ({50: 358_300}, True),
+    ({50: 330_000, 100: 340_000}, None),
+    ({50: 330_000, 100: 358_300}, True),
+    ({50: 330_000, 100: 330_000}, False),                      # the number does not depend on the length
+    ({50: 330_000, 100: 340_000, 200: 350_000}, False),
+    ({50: 330_000, 100: 340_000, 200: 358_400}, True),
+])
+def test_parameters_are_held_against_a_number_that_does_not_name_its_length(sizes, holds):
+    runs = grid(np.random.default_rng(0), models=["3a"])
+    runs = runs[(runs["task"] == "forrelation") & runs["length"].isin(sizes)]
+    runs = runs.assign(n_params=runs["length"].map(sizes))
+    total = stated(("n_params_total", "all", "3a", "forrelation", 358_000, 1000))
+    found = {r.claim.id: r for r in evaluate_claims(runs, study(), claims(), stated=total)}["FD25"]
+    assert [detail["holds"] for detail in found.outcome.details] == [holds]
+
+
 def test_an_empty_grid_supports_nothing():
     for result in evaluate_claims(grid(np.random.default_rng(0), models=MODELS[:1]).head(0), study(), claims()):
         if result.claim.kind != "reference":

@@ -360,7 +360,7 @@ def bookkeeping(material: Material, claim: Claim) -> Outcome:
     details = []
     for row in material.stated[material.stated["quantity"].isin(claim.quantities)].to_dict("records"):
         counted = counted_total(material, row)
-        holds = None if counted is None else abs(counted - row["value"]) <= row["unit"] / 2 + 1e-9
+        holds = None if counted is None else _stated_rightly(counted, row)
         details.append({"arm": row["model"], "quantity": f"{row['quantity']} {row['system']} {row['task']}",
                         "value": counted, "stated": row["value"], "holds": holds})
     return _counted(details, "totals")
@@ -384,8 +384,27 @@ def counted_total(material: Material, row: Mapping[str, Any]) -> float | None:
     if row["quantity"] == "cells_complete_by_system":
         own = {key for key, seen in found.items() if row["system"] in ("all", seen.system)}
         return len(own | {key for key, systems in both.items() if row["system"] in systems})
-    sizes = {seen.n_trainable if row["quantity"] == "n_params_trainable" else seen.n_total for seen in found.values()}
-    return next(iter(sizes)) if len(sizes) == 1 and not math.isnan(min(sizes)) else None
+    key = "n_trainable" if row["quantity"] == "n_params_trainable" else "n_total"
+    return _counted_parameters({cell.length: getattr(seen, key) for cell, seen in found.items()},
+                               {cell.length for cell in cells}, row)
+
+
+def _counted_parameters(by_length: Mapping[int, float], planned: set[int], row: Mapping[str, Any]) -> float | None:
+    """The number of parameters to hold against a stated one, which does not name its length.
+
+    It is the number nearest to it. One that differs says nothing while a length that was not run may have another: not
+    before all lengths were seen, or two of them with the same number.
+    """
+    sizes = {size for size in by_length.values() if not math.isnan(size)}
+    if not sizes:
+        return None
+    nearest = min(sizes, key=lambda size: abs(size - row["value"]))
+    settled = set(by_length) >= planned or (len(sizes) == 1 < len(by_length))
+    return nearest if settled or _stated_rightly(nearest, row) else None
+
+
+def _stated_rightly(counted: float, row: Mapping[str, Any]) -> bool:
+    return bool(abs(counted - row["value"]) <= row["unit"] / 2 + 1e-9)
 
 
 def _on_both_systems(material: Material, row: Mapping[str, Any]) -> dict[Cell, tuple[str, str]]:
