@@ -1,6 +1,7 @@
 """Made-up results for tests: a valid record of any cell of any study, written where the study looks for it.
 
-The numbers are drawn, not measured; they only have the right shapes and sizes. Every record passes `check_record`.
+The numbers are drawn, not measured; they only have the right shapes and sizes, and agree with each other and with what
+is known of the dataset. Every record passes `check_record`.
 """
 
 import hashlib
@@ -14,8 +15,9 @@ import numpy as np
 from qablate import __version__
 from qablate.catalog import model_info
 from qablate.config import check_config, read_yaml
-from qablate.records import check_record, plain_types, write_record
-from qablate.study import Cell, Study, known_dataset_sha256
+from qablate.goldens import DatasetFacts, published_parameters
+from qablate.records import METRICS, check_record, plain_types, write_record
+from qablate.study import Cell, Study, known_dataset
 
 CONFIG = Path(__file__).parents[1] / "config.yaml"
 SMALL = {
@@ -47,7 +49,10 @@ def small_study(results: Path, **changes: Any) -> Study:
 
 def record_of(study: Study, cell: Cell, rng: np.random.Generator | None = None, status: str = "ok",
               **overrides: Any) -> dict[str, Any]:
-    """A valid schema-2 record of `cell`; overrides replace top-level keys, mappings are laid over key by key."""
+    """A valid schema-2 record of `cell`; overrides replace top-level keys, mappings are laid over key by key.
+
+    Of MSE, MAE and R2, those that are not given follow the one that is.
+    """
     rng = rng or np.random.default_rng(stable_int(study.cell_key(cell)))
     spec = study.dataset(cell.task, cell.length, cell.seed)
     history = _history(study, cell, rng, status)
@@ -55,7 +60,7 @@ def record_of(study: Study, cell: Cell, rng: np.random.Generator | None = None, 
         **_identity(study, cell),
         "history": history,
         "best_val_metric": _best(spec.info.kind, history["val_metric"]) if status == "ok" else None,
-        **_test_metrics(cell, rng, status),
+        **_test_metrics(study, cell, rng, status),
         "baseline": spec.info.nominal_baseline,
         "training_time": 12.5 * len(history["epochs"]),
         "epochs_trained": len(history["epochs"]),
@@ -82,9 +87,31 @@ def record_of(study: Study, cell: Cell, rng: np.random.Generator | None = None, 
     }
     for key, value in overrides.items():
         record[key] = {**record[key], **value} if isinstance(value, Mapping) and record.get(key) else value
-    record = plain_types(record)
+    record = plain_types({**record, **following(record, overrides, variance_of(study, cell))})
     check_record(record, study.result_path(cell))
     return record
+
+
+def following(record: Mapping[str, Any], given: Mapping[str, Any], variance: float) -> dict[str, Any]:
+    """The test metrics that follow from the one that is given, where the others are not."""
+    mse, r2 = record.get("test_mse"), record.get("test_r2")
+    metrics = METRICS["regression"] if record["task_type"] == "regression" and record["status"] != "diverged" else ()
+    if not set(metrics) & set(given) or mse is None or r2 is None or not math.isfinite(mse + r2):
+        return {}
+    mse = mse if "test_mse" in given else (1 - r2) * variance
+    found = {"test_mse": mse, "test_mae": 0.8 * math.sqrt(abs(mse)), "test_r2": 1 - mse / variance}
+    return {key: value for key, value in found.items() if key not in given}
+
+
+def variance_of(study: Study, cell: Cell) -> float:
+    """Variance of the test targets: of the dataset where it is known, else nominal."""
+    facts = _facts(study, cell)
+    return facts.test_target_var or (1 / 6 if cell.task == "adding_problem" else 1 / 12)
+
+
+def _facts(study: Study, cell: Cell) -> DatasetFacts:
+    spec = study.dataset(cell.task, cell.length, cell.seed)
+    return known_dataset(spec, study.results) or DatasetFacts(_hex(spec.identity_json))
 
 
 def schema1_of(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,7 +132,10 @@ def stable_int(text: str) -> int:
 
 
 def n_params(cell: Cell) -> int:
-    """An invented parameter count that differs between models, tasks and, for two models, lengths."""
+    """The published parameter count, else an invented one that differs between models, tasks and, for two, lengths."""
+    published = published_parameters().get((cell.model, cell.task, cell.length))
+    if published is not None:
+        return published
     growing = cell.length if cell.model in ("1a", "3a") else 0
     return 20_000 + stable_int(cell.model + cell.task) % 200_000 + 128 * growing
 
@@ -128,26 +158,34 @@ def _identity(study: Study, cell: Cell) -> dict[str, Any]:
 
 def _data(study: Study, cell: Cell) -> dict[str, Any]:
     spec = study.dataset(cell.task, cell.length, cell.seed)
-    known = known_dataset_sha256(spec, study.results)
+    facts = _facts(study, cell)
     n_train, n_val, n_test = spec.split_sizes
     return {
         "dataset": {"generator": spec.info.generator, "variant": spec.variant, "n_samples": spec.n_samples,
-                    "data_seed": cell.seed, "dataset_sha256": known or _hex(spec.identity_json),
+                    "data_seed": cell.seed, "dataset_sha256": facts.sha256,
                     "statistics_baseline": spec.info.nominal_baseline},
-        "split": {"split_id": spec.split_id, "split_seed": cell.seed, "split_sha256": _hex(f"split {cell.seed}"),
+        "split": {"split_id": spec.split_id, "split_seed": cell.seed,
+                  "split_sha256": facts.split_sha256 or _hex(f"split {cell.seed}"),
                   "n_train": n_train, "n_val": n_val, "n_test": n_test},
         "seeds": {"data": cell.seed, "split": cell.seed, "train": cell.seed},
     }
 
 
 def _history(study: Study, cell: Cell, rng: np.random.Generator, status: str) -> dict[str, Any]:
+    """Curves that get better up to an epoch and then end by the study's patience, or at its last epoch."""
     training, n = study.config["training"], study.config["training"]["max_epochs"]
-    epochs = int(rng.integers(max(1, n // 2), n + 1))
-    decay = np.exp(-3 * np.arange(epochs) / epochs)
+    n_train, n_val, _ = study.dataset(cell.task, cell.length, cell.seed).split_sizes
     regression = cell.task != "forrelation"
+    best = int(rng.integers(1, (n if regression else min(n, training["patience"])) + 1))
+    epochs = min(n, best + training["patience"])
+    decay = np.exp(-3 * np.arange(epochs) / epochs)
     val_loss = (0.17 if regression else 0.7) * (0.1 + 0.9 * decay) * rng.lognormal(0, 0.1, epochs)
-    val_metric = val_loss if regression else rng.binomial(500, 0.52, epochs) / 500
-    curves = {"train_loss": 0.9 * val_loss, "train_metric": 0.9 * val_metric, "val_loss": val_loss,
+    val_loss[:best], val_loss[best:] = -np.sort(-val_loss[:best]), val_loss[:best].min() * rng.uniform(1, 1.5)
+    correct = np.minimum(rng.binomial(n_val, 0.52, epochs), n_val - 1)
+    correct[best - 1] = correct.max() + 1
+    val_metric = val_loss if regression else correct / n_val
+    train_metric = 0.9 * val_loss if regression else np.round(0.9 * val_metric * n_train) / n_train
+    curves = {"train_loss": 0.9 * val_loss, "train_metric": train_metric, "val_loss": val_loss,
               "val_metric": val_metric}
     history: dict[str, Any] = {key: [float(v) for v in values] for key, values in curves.items()}
     if status == "diverged":
@@ -162,16 +200,17 @@ def _best(kind: str, curve: list[float]) -> float:
     return min(curve) if kind == "regression" else max(curve)
 
 
-def _test_metrics(cell: Cell, rng: np.random.Generator, status: str) -> dict[str, Any]:
+def _test_metrics(study: Study, cell: Cell, rng: np.random.Generator, status: str) -> dict[str, Any]:
     names = ("test_acc", "test_auc", "test_f1", "test_loss") if cell.task == "forrelation" else (
         "test_mse", "test_mae", "test_r2")
     if status == "diverged":
         return dict.fromkeys(names)
     strength = stable_int(cell.model) % 100 / 100
     if cell.task == "forrelation":
-        accuracy = float(rng.binomial(500, 0.5 + 0.04 * strength) / 500)
+        n_test = study.dataset(cell.task, cell.length, cell.seed).split_sizes[2]
+        accuracy = float(rng.binomial(n_test, 0.5 + 0.04 * strength) / n_test)
         return dict(zip(names, (accuracy, accuracy, max(0.0, accuracy - 0.01), 0.69), strict=True))
-    variance = 1 / 6 if cell.task == "adding_problem" else 1 / 12
+    variance = variance_of(study, cell)
     left = math.exp(-7 * strength) if cell.task == "adding_problem" else 0.9 - 0.7 * strength
     mse = variance * left * float(rng.lognormal(0, 0.2))
     return dict(zip(names, (mse, 0.8 * math.sqrt(mse), 1 - mse / variance), strict=True))
@@ -199,10 +238,11 @@ def _training(study: Study, cell: Cell, history: Mapping[str, Any], status: str)
         "patience": training["patience"],
         "clip_norm": training["clip_norm"],
         "optimizer": "AdamW",
-        "scheduler": "cosine",
-        "monitor": "val_mse",
+        "scheduler": "cosine per epoch",
+        "monitor": "validation accuracy" if cell.task == "forrelation" else "validation MSE",
         "best_epoch": None if status == "no_improvement" else best,
-        "stop_reason": "non_finite" if status == "diverged" else "patience",
+        "stop_reason": "non_finite" if status == "diverged" else (
+            "patience" if best is None or n - best >= training["patience"] else "max_epochs"),
         "diverged_epoch": n if status == "diverged" else None,
         "nonfinite_grad_steps": 0,
         "n_resumes": 0,

@@ -9,8 +9,8 @@ import qablate
 
 ROOT = Path(qablate.__file__).parent
 LAYERS = {
-    **dict.fromkeys(("errors", "catalog", "files", "config", "study", "records", "provenance", "costs", "logtail",
-                     "jobs"), 0),
+    **dict.fromkeys(("errors", "catalog", "files", "goldens", "config", "study", "records", "provenance", "costs",
+                     "logtail", "jobs"), 0),
     "__init__": 0,
     **dict.fromkeys(("simd", "selfcheck"), 0.5),    # what compiled kernels of layer 1 share
     **dict.fromkeys(("tasks", "quantum", "ssm", "importing"), 1),

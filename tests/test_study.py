@@ -12,6 +12,7 @@ from factories import CONFIG, published_study, record_of, schema1_of, small_stud
 from qablate.catalog import MODELS, TASKS, model_info
 from qablate.config import ConfigError, config_schema, load_config, merge
 from qablate.errors import QablateError
+from qablate.importing import state_of
 from qablate.records import write_record
 from qablate.study import DatasetSpec, Study, published_sha256
 
@@ -61,12 +62,12 @@ def held(tmp_path):
 
 def test_states_of_a_cell(held):
     study, cell, record = held
-    assert study.state_of(cell).state == "missing"
+    assert state_of(study, cell).state == "missing"
     write_record(study.result_path(cell), record)
-    assert study.state_of(cell).state == "done"
+    assert state_of(study, cell).state == "done"
     study.result_path(cell).write_text(json.dumps(record)[:-40])
-    state = study.state_of(cell)
-    assert (state.state, "not valid JSON" in state.reason) == ("unreadable", True)
+    state = state_of(study, cell)
+    assert (state.state, "truncated" in state.reason) == ("unreadable", True)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_a_changed_setting_makes_a_result_stale_and_is_named(tmp_path, held, sec
     changed = small_study(tmp_path)
     changed.config[section] = {**changed.config[section], key: value}
     changed.recipe = changed.config["training"]["recipe"]
-    state = changed.state_of(cell)
+    state = state_of(changed, cell)
     assert state.state == "stale"
     assert f"{section}.{key}" in state.reason
 
@@ -98,7 +99,7 @@ def test_how_a_cell_is_run_never_makes_it_stale(tmp_path, held, section, key, va
     write_record(study.result_path(cell), record)
     changed = small_study(tmp_path)
     changed.config[section] = {**changed.config[section], key: value}
-    assert changed.state_of(cell).state == "done"
+    assert state_of(changed, cell).state == "done"
 
 
 def test_a_raised_code_version_makes_its_results_stale(held, monkeypatch):
@@ -106,7 +107,7 @@ def test_a_raised_code_version_makes_its_results_stale(held, monkeypatch):
     write_record(study.result_path(cell), record)
     raised = dataclasses.replace(model_info(cell.model), code_version=2)
     monkeypatch.setattr("qablate.study.model_info", lambda _: raised)
-    assert "model_code_version" in study.state_of(cell).reason
+    assert "model_code_version" in state_of(study, cell).reason
 
 
 def test_another_dataset_does_not_satisfy_a_cell(tmp_path):
@@ -114,19 +115,19 @@ def test_another_dataset_does_not_satisfy_a_cell(tmp_path):
     cell = study.cell("1b", "adding_problem", 100, 2024)
     record = record_of(study, cell)
     write_record(study.result_path(cell), record)
-    assert study.state_of(cell).state == "done"
+    assert state_of(study, cell).state == "done"
     record["dataset"]["dataset_sha256"] = "0" * 64
     write_record(study.result_path(cell), record)
-    assert "dataset 000000000000 is not" in study.state_of(cell).reason
+    assert "dataset 000000000000 is not" in state_of(study, cell).reason
 
 
 def test_published_forrelation_files_have_no_honest_score(tmp_path):
     study = published_study(tmp_path)
-    for task, state in (("adding_problem", "done"), ("forrelation", "missing")):
+    for task, state in (("adding_problem", "done"), ("forrelation", "selected_on_test")):
         cell = study.cell("3a", task, 100, 2024)
         study.result_path(cell).parent.mkdir(parents=True, exist_ok=True)
         study.result_path(cell).write_text(json.dumps(schema1_of(record_of(study, cell))))
-        assert study.state_of(cell).state == state
+        assert state_of(study, cell).state == state
 
 
 def test_the_schema_lists_the_models_and_tasks_of_the_catalog():
@@ -159,8 +160,16 @@ def test_what_is_no_settings_file_is_one_line(tmp_path, text):
 
 
 def test_unknown_cells_are_named():
-    with pytest.raises(QablateError, match="not a cell of study"):
-        Study.load([CONFIG]).cell("1b", "adding_problem", 123, 2024)
+    study = Study.load([CONFIG])
+    for wanted, message in ((("1b", "adding_problem", 123, 2024), "adding_problem: length 123: study .* 100, 200, 500"),
+                            (("1b", "adding_problem", 100, 7), "seed 7: study 'published' has 2024, 2025, 2026"),
+                            (("9z", "adding_problem", 100, 2024), "unknown model '9z': known are 1a, 1b"),
+                            (("1b", "sorting", 100, 2024), "unknown task 'sorting': known are forrelation")):
+        with pytest.raises(QablateError, match=message):
+            study.cell(*wanted)
+    fewer = Study.load([CONFIG], {"models": ["1a"]})
+    with pytest.raises(QablateError, match="model 1b: study 'published' has 1a"):
+        fewer.cell("1b", "adding_problem", 100, 2024)
 
 
 def test_config_file_holds_every_key_of_the_schema():

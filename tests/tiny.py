@@ -9,7 +9,7 @@ from qablate.study import Cell, Study
 from qablate.tasks.store import make_dataset
 
 SMALL_MODEL = {"n_qubits": 3, "n_layers": 1, "d_model": 16, "d_state": 4, "n_heads": 2, "dropout": 0.1}
-VOLATILE = ("provenance", "training_time", "timestamp")
+VOLATILE = ("provenance", "training_time", "timestamp", "content_sha256")
 
 
 def tiny_study(results: Path, **changes) -> Study:

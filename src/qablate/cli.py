@@ -87,10 +87,7 @@ def _dataset(options: argparse.Namespace) -> int:
     from qablate.tasks.store import make_dataset
 
     study = _study(options)
-    wanted = (options.task, options.length, options.seed)
-    spec = next((spec for spec in study.datasets if (spec.task, spec.length, spec.seed) == wanted), None)
-    if spec is None:
-        raise QablateError(f"task {wanted[0]}, length {wanted[1]}, seed {wanted[2]}: not in study '{study.name}'")
+    spec = study.require_dataset(options.task, options.length, options.seed)
     path = spec.path(study.results)
     dataset = make_dataset(spec, path)
     print(f"{path}: {dataset.sha256}")

@@ -7,11 +7,13 @@ removes it.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import platform
 import re
+import stat
 import tempfile
 import time
 from collections.abc import Callable
@@ -61,6 +63,24 @@ def write_atomic(path: Path, write: bytes | Callable[[BinaryIO], None], keep: Pa
 def write_json(path: Path, content: object) -> None:
     """Put indented JSON at `path`, whole or not at all; ValueError for a number that JSON does not know."""
     write_atomic(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode("ascii"))
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """Return the bytes of a regular file of at most `limit` bytes.
+
+    Raises OSError for anything else under that name, and never waits for the other end of a pipe.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "a folder, pipe or device, no regular file", str(path))
+        if status.st_size > limit:
+            raise OSError(errno.EFBIG, f"{status.st_size} bytes, at most {limit} are read", str(path))
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return file.read(limit)
+    finally:
+        os.close(handle)
 
 
 def packaged_text(name: str) -> str:

@@ -14,8 +14,8 @@ from collections import Counter
 from pathlib import Path
 
 from qablate.errors import QablateError
-from qablate.importing import Merged, merge, require_readable
-from qablate.study import Cell, CellState, Study
+from qablate.importing import CellState, Merged, State, merge, require_readable
+from qablate.study import Cell, Study
 
 TERMINAL_COLUMNS = 80
 SHOWN_DIFFERENCES = 3
@@ -44,10 +44,13 @@ class Plan:
         return self._states[cell]
 
     def _judge(self, cell: Cell) -> CellState:
-        state, system = self.merged.state_of(cell), self.study.assigned_to(cell)
-        if state.state == "done" or system in (None, self.study.system):
+        if self.merged.finished(cell):
+            return CellState(State.DONE)
+        known, system = self.merged.state_of(cell), self.study.assigned_to(cell)
+        state = CellState(known.state.in_plan, known.reason)
+        if system in (None, self.study.system):
             return state
-        return CellState("assigned", "; ".join(filter(None, [f"assigned to {system}", state.reason])))
+        return CellState(State.ASSIGNED, "; ".join(filter(None, [f"assigned to {system}", state.reason])))
 
     @functools.cached_property
     def targets(self) -> list[str]:
@@ -110,7 +113,7 @@ class Plan:
 
     def summary(self) -> str:
         """Count the cells: `study published: 396 cells, 395 to train (394 missing, 1 stale)`."""
-        counts = Counter(self.state(cell).state for cell in self.study.cells)
+        counts = Counter[str](self.state(cell).state for cell in self.study.cells)
         total, done, assigned = len(self.study.cells), counts.pop("done", 0), counts.pop("assigned", 0)
         made = f" ({imported} of them imported)" if (imported := len(self.imported)) else ""
         head = f"study {self.study.name}: {total} cells, {done} done{made}, {total - done - assigned} to train"

@@ -1,4 +1,4 @@
-"""The result JSON of one cell: checked before it is written, checked again when it is read.
+"""The result JSON of one cell: checked before it is written and when it is read (`qablate.importing.reading`).
 
 Schema 1 is what the published code writes, schema 2 adds what a result needs to be judged later: status, dataset,
 split, seeds, provenance. Files are untrusted: size, depth, numbers and the agreement of the parts are checked, and no
@@ -6,10 +6,11 @@ path inside a record is ever followed.
 """
 
 import functools
+import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,15 @@ METRICS = {
 }
 CURVES = ("train_loss", "train_metric", "val_loss", "val_metric")
 HISTORY = (*CURVES, "epochs", "lr")
-"""The lists in `history` of a result, one entry an epoch."""
+"""The lists in `history` of a result, one entry per epoch."""
 ADDED_KEYS = {"status", "dataset", "split", "seeds", "training", "model_config", "provenance"}
 """Keys that only schema 2 has: a file that holds one of them is no published one."""
+CHECKSUM = "content_sha256"
+PUBLISHED_PARTS = {"train": 4000, "val": 1000, "test": 1000}
+"""Items that accuracies of published files are counted on: their hold-out validates and tests at once."""
+LARGEST_COUNT = 2**53
+"""Whole floats beyond this no longer tell one integer from the next."""
+ROUNDING = 1e-6
 
 
 class RecordError(QablateError):
@@ -40,92 +47,64 @@ class RecordError(QablateError):
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> Record:
-    """Check a result, then write it whole or not at all; return it as it was written (plain Python types)."""
+    """Check a result, then write it whole or not at all; return it as it was written, with its checksum."""
     plain = plain_types(record)
+    plain[CHECKSUM] = content_sha256(plain)
     check_record(plain, path)
     text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomic(path, text.encode("utf-8"))
     return plain
 
 
-def read_record(path: Path) -> Record:
-    """Read and check one result file.
+def content_sha256(record: Mapping[str, Any]) -> str:
+    """Hash of all that a record says, but for this hash and keys that begin with an underscore (notes of others).
 
-    Published files come back with `schema_version` 1 and `status` "ok" filled in. Raises RecordError with one line
-    that names the file and what is wrong with it.
+    Whole floats count as integers, so that a file written again by a program that has no integers keeps its hash.
     """
-    try:
-        if not path.is_file():
-            raise RecordError(f"{path}: not a file")
-        size = path.stat().st_size
-        if size > MAX_RECORD_BYTES:
-            raise RecordError(f"{path}: {size} bytes, a result has at most {MAX_RECORD_BYTES}")
-        content = path.read_bytes()
-    except OSError as error:
-        raise RecordError(f"{path}: cannot read: {error.strerror or error}") from error
-    record = parse_record(content, path)
-    _check_name(record, path)
-    return record
+    told = {key: value for key, value in record.items() if key != CHECKSUM and not key.startswith("_")}
+    return hashlib.sha256(canonical_json(_whole_as_integers(told)).encode("ascii")).hexdigest()
 
 
-def parse_record(content: bytes, path: Path) -> Record:
-    """Turn the bytes of a result file into a checked record; `path` only names it in errors."""
-    if not content.strip():
-        raise RecordError(f"{path}: empty file")
-    try:
-        record = json.loads(content.decode("utf-8"), object_pairs_hook=unrepeated, parse_constant=_refuse,
-                            parse_float=_finite, parse_int=_small)
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{path}: not valid JSON: {str(error)[:120]}") from error
-    if not isinstance(record, dict):
-        raise RecordError(f"{path}: holds no JSON object")
-    if "schema_version" not in record and ADDED_KEYS & record.keys():
-        raise RecordError(f"{path}: schema_version is missing")
-    record.setdefault("schema_version", 1)
-    if record["schema_version"] == 1:
-        record.setdefault("status", "ok")
-    check_record(record, path)
-    return record
+def canonical_json(value: object) -> str:
+    """Serialise with sorted keys, no spaces and ASCII only, so that equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object whose keys differ; ValueError for a key that stands twice: one value would be lost."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
-    return found
+def _whole_as_integers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _whole_as_integers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole_as_integers(item) for item in value]
+    return _as_integer(value)
 
 
-def _small(token: str) -> int:
-    """An integer that fits 64 bits: larger ones are no count, and fail where they meet a float."""
-    value = int(token)
-    if abs(value) >= 2**63:
-        raise ValueError(f"{token[:40]} does not fit 64 bits")
-    return value
+def _as_integer(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < LARGEST_COUNT else value
 
 
-def _refuse(token: str) -> float:
-    raise ValueError(f"{token} is not a JSON number")
+def integers_as_such(values: Record) -> Record:
+    """Return a record in which `3.0` is 3 where its schema asks for an integer: R, MATLAB and jq write them so."""
+    version = _as_integer(values.get("schema_version", 1))
+    if type(version) is not int or version not in (1, 2):
+        return values
+    with_version = {**values, "schema_version": version} if "schema_version" in values else values
+    return _by_schema(with_version, _schema(version))
 
 
-def _finite(token: str) -> float:
-    value = float(token)
-    if not math.isfinite(value):
-        raise ValueError(f"{token} does not fit a float")
-    return value
+def _by_schema(value: Any, schema: Mapping[str, Any]) -> Any:
+    for choice in (schema, *schema.get("anyOf", ())):
+        if isinstance(value, dict) and "properties" in choice:
+            rules = choice["properties"]
+            return {key: _by_schema(item, rules[key]) if key in rules else item for key, item in value.items()}
+        if isinstance(value, list) and "items" in choice:
+            return [_by_schema(item, choice["items"]) for item in value]
+    return _as_integer(value) if "integer" in schema.get("type", ()) else value
 
 
 def check_record(record: Mapping[str, Any], path: Path) -> None:
-    """Raise RecordError unless the record satisfies its schema and its parts agree with each other."""
-    version = record.get("schema_version", 1)
-    if type(version) is not int or version not in (1, 2):
-        raise RecordError(f"{path}: schema_version {str(version)[:40]!r}, known are 1 and 2")
-    if problem := schema_problem(record, version):
+    """Raise RecordError unless a record satisfies schema 2 and its parts agree with each other."""
+    if problem := schema_problem(record, 2) or contradiction(record):
         raise RecordError(f"{path}: {problem}")
-    checks = (identity_problem, _check_history, _check_best, metric_problem)
-    for check in checks if version == 1 else (*checks, _check_added):
-        if problem := check(record):
-            raise RecordError(f"{path}: {problem}")
 
 
 def schema_problem(record: Mapping[str, Any], version: int) -> str | None:
@@ -133,19 +112,29 @@ def schema_problem(record: Mapping[str, Any], version: int) -> str | None:
     try:
         _validator(version)(record)
     except fastjsonschema.JsonSchemaException as error:
-        return _readable(error)
+        return str(error)[:200].replace("data.", "", 1)    # without the long list of what was found
     return None
 
 
 @functools.cache
 def _validator(version: int) -> Callable[[Any], Any]:
-    schema = json.loads(packaged_text(f"schemas/result-{version}.schema.json"))
-    return fastjsonschema.compile(schema, detailed_exceptions=True)
+    return fastjsonschema.compile(_schema(version), detailed_exceptions=True)
 
 
-def _readable(error: fastjsonschema.JsonSchemaException) -> str:
-    """`data.training.patience must be integer` without the long list of what was found."""
-    return str(error)[:200].replace("data.", "", 1)
+@functools.cache
+def _schema(version: int) -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads(packaged_text(f"schemas/result-{version}.schema.json"))
+    for key, known in (("model_id", MODELS), ("task", TASKS)):
+        schema["properties"][key] = {"enum": list(known)}
+    return schema
+
+
+def contradiction(record: Mapping[str, Any]) -> str | None:
+    """Say in one line what a record of schema 2, sound by its schema, says that cannot be; None if nothing."""
+    checks = (identity_problem, _history_problem, _best_problem, metric_problem, grid_problem, time_problem,
+              _status_problem, _size_problem, _key_problem)
+    problems = (check(record) for check in checks)
+    return next(filter(None, problems), None) or stop_problem(record, record["training"]["patience"], True)
 
 
 def identity_problem(record: Mapping[str, Any]) -> str | None:
@@ -160,12 +149,12 @@ def identity_problem(record: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _check_history(record: Mapping[str, Any]) -> str | None:
+def _history_problem(record: Mapping[str, Any]) -> str | None:
     history, n = record["history"], record["epochs_trained"]
     for key in HISTORY:
         if len(history[key]) != n:
             return f"history.{key} has {len(history[key])} entries for {n} epochs"
-    if history["epochs"] != list(range(1, len(history["epochs"]) + 1)):
+    if history["epochs"] != list(range(1, n + 1)):
         return "history.epochs does not count from 1"
     if n > record["hyperparameters"]["n_epochs"]:
         return f"epochs_trained {n}, at most {record['hyperparameters']['n_epochs']} were asked for"
@@ -174,63 +163,152 @@ def _check_history(record: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _check_best(record: Mapping[str, Any]) -> str | None:
-    """The best validation value must be one of the curve's and, for a finished run, its best."""
-    best, curve = record["best_val_metric"], [v for v in record["history"]["val_metric"] if v is not None]
+def _best_problem(record: Mapping[str, Any]) -> str | None:
+    """Say if the best validation value of a finished run is not the best of its curve."""
+    best = record["best_val_metric"]
     if record["status"] != "ok":
         return None
     if best is None:
         return "best_val_metric is empty though the status is ok"
-    expected = (min if record["task_type"] == "regression" else max)(curve)
+    expected = (min if record["task_type"] == "regression" else max)(record["history"]["val_metric"])
     if abs(best - expected) > 1e-9:
         return f"best_val_metric {best} is not the best of its curve, {expected}"
     return None
 
 
-def metric_problem(record: Mapping[str, Any]) -> str | None:
-    """Say if a test metric is missing though the status is ok, of the other kind of task, or out of its range."""
+def metric_problem(record: Mapping[str, Any], rounding: float = 0.0) -> str | None:
+    """Say if a test metric is missing though the status is ok, of the other kind of task, or cannot be.
+
+    `rounding`: how far a value may lie from the one computed, for those read from a log.
+    """
     kind, ok = record["task_type"], record["status"] == "ok"
-    other = METRICS["classification" if kind == "regression" else "regression"]
     for key in METRICS[kind]:
         if ok and record[key] is None and key != "test_auc":
             return f"{key} is empty though the status is ok"
-    for key in other:
+    for key in METRICS["classification" if kind == "regression" else "regression"]:
         if record.get(key) is not None:
             return f"{key} in a {kind} result"
     for key in ("test_acc", "test_auc", "test_f1"):
-        value = record.get(key)
-        if value is not None and not 0 <= value <= 1:
-            return f"{key} {value} is not between 0 and 1"
+        if not 0 <= (record.get(key) or 0) <= 1:
+            return f"{key} {record[key]} is not between 0 and 1"
     for key in ("test_mse", "test_mae", "test_loss"):
         if (record.get(key) or 0) < 0:
             return f"{key} {record[key]} is negative"
+    if (record.get("test_r2") or 0) > 1:
+        return f"test_r2 {record['test_r2']} is above 1"
+    mse, mae = record.get("test_mse"), record.get("test_mae")
+    least = max(0.0, (mae or 0) - rounding)
+    if mse is not None and least * least > mse * (1 + ROUNDING) + rounding:    # ** raises where * gives infinity
+        return f"test_mae {mae} squared is above test_mse {mse}: no errors have such means"
     return None
 
 
-def _check_added(record: Mapping[str, Any]) -> str | None:
-    """What schema 2 says twice must be the same: status and reason, best epoch and curve, seeds, sizes, key."""
-    training, split, curve = record["training"], record["split"], record["history"]["val_metric"]
+def grid_problem(record: Mapping[str, Any]) -> str | None:
+    """Say if an accuracy is not a number of items over the items that it was counted on."""
+    if record["task_type"] == "regression":
+        return None
+    split = record.get("split")
+    parts = {name: split[f"n_{name}"] for name in PUBLISHED_PARTS} if split else PUBLISHED_PARTS
+    history = record["history"]
+    counted = {"test_acc": ([record["test_acc"]], "test"), "best_val_metric": ([record["best_val_metric"]], "val"),
+               "history.val_metric": (history["val_metric"], "val"),
+               "history.train_metric": (history["train_metric"], "train")}
+    for key, (values, part) in counted.items():
+        for value in values:
+            items = 0 if value is None else value * parts[part]
+            if not 0 <= items <= parts[part] or abs(items - round(items)) > ROUNDING * parts[part]:
+                return f"{key} {value} is no share of {parts[part]} items"
+    return None
+
+
+def time_problem(record: Mapping[str, Any]) -> str | None:
+    """Say if a time, a loss or a learning rate is negative."""
+    training, provenance, history = record.get("training", {}), record.get("provenance", {}), record["history"]
+    told = {"training_time": record["training_time"], "provenance.wall_seconds": provenance.get("wall_seconds"),
+            "provenance.peak_memory_mb": provenance.get("peak_memory_mb"),
+            "training.seconds_per_epoch_median": training.get("seconds_per_epoch_median")}
+    lowest = {f"history.{key}": min((v for v in history[key] if v is not None), default=0) for key in (*CURVES, "lr")}
+    for key, value in (told | lowest).items():
+        if value is not None and value < 0:
+            return f"{key} {value} is negative"
+    return None
+
+
+def stop_problem(record: Mapping[str, Any], patience: int, exact: bool) -> str | None:
+    """Say if a training ended before this patience ends it, or (`exact`) went on after, or gives another reason."""
+    if record["status"] not in ("ok", "partial"):
+        return None
+    n, limit, waited = len(record["history"]["val_metric"]), record["hyperparameters"]["n_epochs"], 0
+    for epoch, waited in enumerate(epochs_without_improvement(record), 1):
+        if exact and waited >= patience and epoch < n:
+            return f"the curve goes on to epoch {n}, where a patience of {patience} ends it at {epoch}"
+    if waited < patience and n < limit:
+        return f"ended at epoch {n} of {limit}, {waited} after its best: not by a patience of {patience}"
+    reason = "patience" if waited >= patience else "max_epochs"
+    if exact and record["training"]["stop_reason"] != reason:
+        return f"training.stop_reason {record['training']['stop_reason']!r}, the curve says {reason!r}"
+    return None
+
+
+def epochs_without_improvement(record: Mapping[str, Any]) -> Iterator[int]:
+    """Yield after each epoch how many have passed since the best one; ties do not count as better."""
+    smaller = record["task_type"] == "regression"
+    best, waited = math.inf if smaller else 0.0, 0
+    for value in record["history"]["val_metric"]:
+        better = value is not None and (value < best if smaller else value > best)
+        best, waited = (value, 0) if better else (best, waited + 1)
+        yield waited
+
+
+def _status_problem(record: Mapping[str, Any]) -> str | None:
+    """Status, reason, best epoch and curve must tell the same story."""
+    training, curve, n = record["training"], record["history"]["val_metric"], record["epochs_trained"]
     diverged, best = record["status"] == "diverged", training["best_epoch"]
     if (training["stop_reason"] == "non_finite") != diverged or (training["diverged_epoch"] is not None) != diverged:
         return f"status {record['status']!r} with stop_reason {training['stop_reason']!r}"
-    held = curve[best - 1] if best is not None and 0 < best <= len(curve) else None
-    if record["status"] == "ok" and held != record["best_val_metric"]:
+    for key in ("best_epoch", "diverged_epoch"):
+        if training[key] is not None and not 0 < training[key] <= n:
+            return f"training.{key} {training[key]} is none of {n} epochs"
+    if record["status"] == "no_improvement" and best is not None:
+        return f"status 'no_improvement' with training.best_epoch {best}"
+    if record["status"] == "ok" and (best is None or curve[best - 1] != record["best_val_metric"]):
         return f"training.best_epoch {best} is not the epoch of best_val_metric"
-    if split["n_train"] + split["n_val"] + split["n_test"] != record["dataset"]["n_samples"]:
-        return "split: n_train, n_val and n_test do not add up to dataset.n_samples"
-    if not record["seed"] == record["dataset"]["data_seed"] == split["split_seed"] == record["seeds"]["data"]:
-        return f"seed {record['seed']}, but other seeds in dataset, split or seeds"
     return None
 
 
-def _check_name(record: Mapping[str, Any], path: Path) -> None:
-    found = RESULT_NAME.fullmatch(path.name)
-    if found is None:
-        raise RecordError(f"{path}: not the name of a result file (synthetic_MODEL_TASK_L100_seed2024_results.json)")
-    named = (found["model"], found["task"], int(found["length"]), int(found["seed"]))
-    held = (record["model_id"], record["task"], record["seq_len"], record["seed"])
-    if named != held:
-        raise RecordError(f"{path}: the name says {named}, the content {held}")
+def _size_problem(record: Mapping[str, Any]) -> str | None:
+    """Sizes that stand twice must be equal."""
+    split, config, hyper, predictions = (record[key] for key in ("split", "model_config", "hyperparameters",
+                                                                 "predictions"))
+    sizes = [split[f"n_{part}"] for part in PUBLISHED_PARTS]
+    if sum(sizes) != record["dataset"]["n_samples"]:
+        return "split: n_train, n_val and n_test do not add up to dataset.n_samples"
+    if split["split_id"] != "-".join(["perm", *map(str, sizes)]):
+        return f"split.split_id {split['split_id'][:40]!r} for parts of {', '.join(map(str, sizes))}"
+    if predictions is not None and predictions["n"] != split["n_test"]:
+        return f"predictions.n {predictions['n']} for {split['n_test']} test items"
+    if config["n_params_trainable"] > record["n_params"]:
+        return f"model_config.n_params_trainable {config['n_params_trainable']} of n_params {record['n_params']}"
+    twice = {"length": record["seq_len"], "n_channels": record["data_info"]["n_channels"],
+             "n_outputs": record["data_info"]["output_dim"], "dropout": record["training"]["dropout"],
+             **{key: hyper[key] for key in ("n_qubits", "n_layers", "d_model", "d_state")}}
+    for key, value in twice.items():
+        if config.get(key, value) != value:
+            return f"model_config.{key} {repr(config[key])[:40]}, elsewhere in the record {value}"
+    return None
+
+
+def _key_problem(record: Mapping[str, Any]) -> str | None:
+    """Seeds and the identity of the cell, wherever they stand, must be those of the record."""
+    seeds, split = record["seeds"], record["split"]
+    if not record["seed"] == record["dataset"]["data_seed"] == split["split_seed"] == seeds["data"] == seeds["split"]:
+        return f"seed {record['seed']}, but other seeds in dataset, split or seeds"
+    model = "-".join(filter(None, [record["model_id"], record["model_variant"]]))
+    task = "-".join(filter(None, [record["task"], record["task_variant"]]))
+    key = f"{record['family']}/{record['recipe']}/{model}/{task}/L{record['seq_len']}/seed{record['seed']}"
+    if record["provenance"]["cell_key"] != key:
+        return f"provenance.cell_key {record['provenance']['cell_key'][:80]!r}, the record is of {key!r}"
+    return None
 
 
 def settings_of_record(record: Mapping[str, Any]) -> dict[str, Any]:

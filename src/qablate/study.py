@@ -1,9 +1,8 @@
-"""What a study consists of: its cells, their settings, files and state.
+"""What a study consists of: its cells, their settings and files.
 
 Layer 0 and quick to import: the Snakemake files use this module and nothing heavier.
 """
 
-import csv
 import functools
 import hashlib
 import json
@@ -11,17 +10,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from qablate.catalog import Parameter, TaskInfo, model_info, task_info
 from qablate.config import Config, load_config
 from qablate.errors import QablateError
-from qablate.files import packaged_text
-from qablate.records import RecordError, read_record, settings_of_record
+from qablate.files import read_regular
+from qablate.goldens import DatasetFacts, published_datasets
+from qablate.records import canonical_json
 
 PUBLISHED_SAMPLES = 5000
 MAX_SIDECAR_BYTES = 100_000
-State = Literal["done", "missing", "stale", "unreadable", "assigned"]
 
 
 @dataclass(frozen=True, order=True)
@@ -134,14 +133,6 @@ class DatasetSpec:
         return folder / f"L{self.length}_seed{self.seed}.npz"
 
 
-@dataclass(frozen=True)
-class CellState:
-    """Whether a cell's result stands, and if not, why in one line."""
-
-    state: State
-    reason: str = ""
-
-
 class Study:
     """A set of cells and the settings they are run with.
 
@@ -171,10 +162,6 @@ class Study:
             for seed in self.config["seeds"]
         )
 
-    @functools.cached_property
-    def _known(self) -> frozenset[Cell]:
-        """`cells`, to look one up in a study of any size."""
-        return frozenset(self.cells)
 
     @functools.cached_property
     def datasets(self) -> tuple[DatasetSpec, ...]:
@@ -182,13 +169,23 @@ class Study:
         return tuple(dict.fromkeys(self.dataset(cell.task, cell.length, cell.seed) for cell in self.cells))
 
     def cell(self, model: str, task: str, length: int, seed: int) -> Cell:
-        """Return one cell of this study; a QablateError names what the study does not hold."""
+        """Return one cell of this study; a QablateError names what the study does not hold, and what it does."""
         model_info(model)
+        self.require_dataset(task, length, seed)
+        if model not in self.config["models"]:
+            raise QablateError(f"model {model}: study '{self.name}' has {', '.join(self.config['models'])}")
+        return Cell(model, task, length, seed)
+
+    def require_dataset(self, task: str, length: int, seed: int) -> DatasetSpec:
+        """Return a dataset of this study; a QablateError names the tasks, lengths or seeds that it has."""
         task_info(task)
-        cell = Cell(model, task, length, seed)
-        if cell not in self._known:
-            raise QablateError(f"{cell.name}: not a cell of study '{self.name}' (models, seeds, tasks in its config)")
-        return cell
+        tasks, seeds = self.config["tasks"], self.config["seeds"]
+        lengths = tasks[task]["lengths"] if task in tasks else []
+        known = (("task", task, tasks), (f"{task}: length", length, lengths), ("seed", seed, seeds))
+        for name, value, values in known:
+            if value not in values:
+                raise QablateError(f"{name} {value}: study '{self.name}' has {', '.join(map(str, values))}")
+        return self.dataset(task, length, seed)
 
     def dataset(self, task: str, length: int, seed: int) -> DatasetSpec:
         """Return the dataset of one task, length and seed."""
@@ -253,50 +250,6 @@ class Study:
                 system = rule["system"]
         return system
 
-    def state_of(self, cell: Cell) -> CellState:
-        """Judge the result file of one cell by what it says, never by its age or its place.
-
-        A file without an honest score is as good as none: its cell is missing, with that reason.
-        Knows this study's results folder only; with the other systems' results: `qablate.importing.merge`.
-        """
-        path = self.result_path(cell)
-        if not path.exists():
-            return CellState("missing")
-        try:
-            record = read_record(path)
-        except RecordError as error:
-            return CellState("unreadable", str(error))
-        if differing := self.setting_differences(cell, record):
-            return CellState("stale", "; ".join(differing))
-        unfit = self.differences(cell, record)
-        return CellState("missing", unfit[0]) if unfit else CellState("done")
-
-    def differences(self, cell: Cell, record: Mapping[str, Any]) -> list[str]:
-        """Say why a record does not stand: settings of this study it was not made with, or no honest score."""
-        lines = self.setting_differences(cell, record)
-        if selected_on_test(record) and not self.config["import"]["accept_selected_on_test"]:
-            lines.append("known only with a score selected on its test items")
-        return lines
-
-    def setting_differences(self, cell: Cell, record: Mapping[str, Any]) -> list[str]:
-        """Say which settings of this study a record was not made with, as far as it holds them."""
-        found = settings_of_record(record)
-        lines = [
-            f"{key} is {found[key]!r}, the study has {wanted!r}"
-            for key, wanted in self.settings_of(cell).items()
-            if key in found and found[key] != wanted
-        ]
-        return lines + self._dataset_differences(cell, record)
-
-    def _dataset_differences(self, cell: Cell, record: Mapping[str, Any]) -> list[str]:
-        if "dataset" not in record:
-            return []
-        wanted = known_dataset_sha256(self.dataset(cell.task, cell.length, cell.seed), self.results)
-        found = record["dataset"]["dataset_sha256"]
-        if wanted is None or found == wanted:
-            return []
-        return [f"dataset {found[:12]} is not the study's {wanted[:12]}"]
-
 
 def split_sizes(n_samples: int) -> tuple[int, int, int]:
     """Return the items for training, validation and test: floor(.8 n), floor(.1 n) and the rest."""
@@ -314,30 +267,31 @@ def _as_lists(cell: Cell) -> dict[str, Any]:
     return {"tasks": cell.task, "models": cell.model, "lengths": cell.length, "seeds": cell.seed}
 
 
-def canonical_json(value: object) -> str:
-    """Serialise with sorted keys, no spaces and ASCII only, so that equal values give equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-
-
 @functools.cache
 def published_sha256() -> Mapping[str, str]:
     """Map the identity JSON of each of the 33 published datasets to its `dataset_sha256`."""
-    rows = csv.DictReader(packaged_text("goldens/published_datasets.csv").splitlines())
-    return {row["identity"]: row["dataset_sha256"] for row in rows}
+    return {identity: facts.sha256 for identity, facts in published_datasets().items()}
+
+
+def known_dataset(spec: DatasetSpec, results: Path) -> DatasetFacts | None:
+    """Return what is known of a dataset: of the published table, else of the sidecar next to a made one, else None."""
+    return published_datasets().get(spec.identity_json) or _facts_of(spec.path(results).with_suffix(".json"))
 
 
 def known_dataset_sha256(spec: DatasetSpec, results: Path) -> str | None:
-    """Return the hash a dataset must have: of the published table, else of the sidecar beside a made one, else None."""
-    published = published_sha256().get(spec.identity_json)
-    if published is not None:
-        return published
-    return _sidecar_sha256(spec.path(results).with_suffix(".json"))
+    """Return the hash a dataset must have, None where it is not known."""
+    facts = known_dataset(spec, results)
+    return None if facts is None else facts.sha256
 
 
 @functools.cache
-def _sidecar_sha256(sidecar: Path) -> str | None:
+def _facts_of(sidecar: Path) -> DatasetFacts | None:
+    """What a sidecar tells; None for one that is missing or damaged."""
     try:
-        with sidecar.open("rb") as file:
-            return str(json.loads(file.read(MAX_SIDECAR_BYTES))["dataset_sha256"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        content = json.loads(read_regular(sidecar, MAX_SIDECAR_BYTES))
+        variance = content.get("statistics", {}).get("test_target_var")
+        facts = DatasetFacts(content["dataset_sha256"], content.get("split_sha256"), variance)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+    sound = isinstance(facts.sha256, str) and isinstance(facts.split_sha256, str | None)
+    return facts if sound and (variance is None or (isinstance(variance, float) and variance > 0)) else None

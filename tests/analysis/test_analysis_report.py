@@ -23,6 +23,7 @@ from qablate.analysis.findings import NO_FILE, OTHER_STUDY, Findings, belong, fi
 from qablate.analysis.runs import collect
 from qablate.analysis.sentences import QUESTIONS
 from qablate.errors import QablateError
+from qablate.importing import state_of
 from qablate.records import write_record
 
 NUMBER = re.compile(r"[+-]?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?(?: %)?")
@@ -161,7 +162,7 @@ def test_html_shows_the_same_tables_and_needs_no_network(written):
 def test_first_line_says_that_it_is_partial_and_how(written):
     study, report = written
     assert report.name == "progress_report.md"
-    finished = sum(study.state_of(cell).state == "done" for cell in study.cells)
+    finished = sum(state_of(study, cell).state == "done" for cell in study.cells)
     missing = len(study.cells) - finished
     first = report.read_text(encoding="utf-8").splitlines()[0]
     assert first == (f"# Partial report of study `small`: {finished} of 144 cells finished, "

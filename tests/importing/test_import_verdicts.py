@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 from factories import record_of, schema1_of
-from import_builders import FIXTURES, put, put_log, study_with, text_of
+from import_builders import FIXTURES, put, put_log, study_with, text_of, variance
 
 from qablate.importing import merge
-from qablate.importing.goldens import target_variances
 from qablate.importing.judging import Judge
 from qablate.importing.logs import parse_log
 from qablate.importing.reading import parse
@@ -21,6 +20,7 @@ from qablate.study import Cell
 ADDING = Cell("1b", "adding_problem", 100, 2024)
 COPY = Cell("2a", "selective_copy", 200, 2025)
 FORRELATION = Cell("3a", "forrelation", 50, 2026)
+LONG_FORRELATION = Cell("3a", "forrelation", 200, 2026)
 
 
 def snapshot(folder: Path) -> dict[Path, tuple[bytes, int]]:
@@ -34,11 +34,12 @@ def only(study):
 
 
 def short_curve(study, cell):
-    """Changes that leave two epochs of a record: short enough to be cut at every byte."""
-    history = {key: values[:2] for key, values in record_of(study, cell)["history"].items()}
-    best = (min if cell.task != "forrelation" else max)(history["val_metric"])
-    return {"history": history, "epochs_trained": 2, "best_val_metric": best, "test_acc": best} if (
-        cell.task == "forrelation") else {"history": history, "epochs_trained": 2, "best_val_metric": best}
+    """Changes that leave the shortest curve that a patience of 20 allows, to be cut at every byte."""
+    best, other = (0.6, 0.5) if cell.task == "forrelation" else (0.01, 0.02)
+    history = {**{key: [0.5] * 21 for key in ("train_loss", "train_metric", "val_loss", "lr")},
+               "val_metric": [best] + [other] * 20, "epochs": list(range(1, 22))}
+    changes = {"history": history, "epochs_trained": 21, "best_val_metric": best}
+    return {**changes, "test_acc": best} if cell.task == "forrelation" else changes
 
 
 @pytest.fixture
@@ -101,8 +102,7 @@ def test_zero_bytes_at_the_end_are_a_cut_too(tmp_path):
     put(tmp_path / "dgx", ADDING, text[: text.index('"test_mae"') + 14].encode() + b"\0" * 500)
     verdict = only(study)
     assert (verdict.status, verdict.finishes) == ("partial", True)
-    variance = target_variances()[("adding_problem", 100, 2024)]
-    assert verdict.record["test_r2"] == 1 - verdict.record["test_mse"] / variance
+    assert verdict.record["test_r2"] == 1 - verdict.record["test_mse"] / variance(ADDING)
     assert {"derived", "salvaged", "dataset_unverified"} == set(verdict.flags)
 
 
@@ -215,8 +215,7 @@ def test_odd_curves_are_warnings(tmp_path):
 
 def test_r2_that_follows_from_the_genuine_targets_verifies_a_dataset(tmp_path):
     study = study_with(tmp_path)
-    variance = target_variances()[("selective_copy", 200, 2025)]
-    for mse, r2, flag in ((0.04, 1 - 0.04 / variance, "dataset_verified"), (0.04, 0.5, "dataset_unverified")):
+    for mse, r2, flag in ((0.04, 1 - 0.04 / variance(COPY), "dataset_verified"), (0.04, 0.5, "dataset_unverified")):
         put(tmp_path / "dgx", COPY, text_of(study, COPY, {"test_mse": mse, "test_r2": r2}))
         run = merge(study).runs[COPY]
         assert flag in run.flags
@@ -250,11 +249,11 @@ def test_published_forrelation(tmp_path, source, changes, status, reason):
 def test_a_true_score_of_one_with_a_known_dataset_is_believed(tmp_path):
     study = study_with(tmp_path)
     for folder in ("nersc", "dgx"):
-        text = text_of(study, FORRELATION, {"test_acc": 1.0, "test_auc": 1.0}, version=2)
-        put(tmp_path / folder, FORRELATION, text)
+        text = text_of(study, LONG_FORRELATION, {"test_acc": 1.0, "test_auc": 1.0}, version=2)
+        put(tmp_path / folder, LONG_FORRELATION, text)
     merged = merge(study)
     assert [v.status for v in merged.verdicts] == ["ok", "duplicate"]
-    assert merged.runs[FORRELATION].enters_claims
+    assert merged.runs[LONG_FORRELATION].enters_claims
 
 
 def test_accepting_selected_scores_saves_the_hours_and_no_more(tmp_path):

@@ -20,7 +20,7 @@ from factories import write_results
 from harness import KillAtStep, Workplace, copy_of, workplace
 
 from qablate.errors import QablateError
-from qablate.records import read_record
+from qablate.importing import read_record, state_of
 from qablate.training.checkpoint import (
     CheckpointDamaged,
     CheckpointIdentity,
@@ -223,7 +223,7 @@ def test_no_path_inside_a_record_is_followed(fresh, tmp_path, command):
     predictions = {"file": str(secret), "sha256": hashlib.sha256(secret.read_bytes()).hexdigest(), "n": 12}
     write_results(place.study, [place.cell], predictions=predictions)
     assert read_record(place.output)["predictions"]["file"] == str(secret)
-    assert place.study.state_of(place.cell).state == "done"
+    assert state_of(place.study, place.cell).state == "done"
     assert place.run(OpensNothing(), command) == 0
 
 
@@ -238,7 +238,7 @@ def test_a_result_made_with_a_key_twice_is_refused(whole, tmp_path):
     record = json.loads(place.output.read_text())
     text = json.dumps(record)[:-1] + f', "test_mse": {record["test_mse"] / 2}}}'
     place.output.write_text(text)
-    assert place.study.state_of(place.cell).state == "unreadable"
+    assert state_of(place.study, place.cell).state == "unreadable"
     assert place.run() == 2
     (line,) = place.messages()
     assert "a key stands twice" in line

@@ -13,6 +13,7 @@ from slurm_cluster import Cluster, missing_here
 from working_folder import ROOT, WorkingFolder
 
 from qablate.config import merge, read_yaml
+from qablate.importing import state_of
 from qablate.study import Cell
 
 SMALL = {
@@ -61,7 +62,7 @@ class Place(WorkingFolder):
     def done(self) -> set[Cell]:
         """Cells whose results stand."""
         study = self.study
-        return {cell for cell in study.cells if study.state_of(cell).state == "done"}
+        return {cell for cell in study.cells if state_of(study, cell).state == "done"}
 
     def replace(self, file: str, old: str, new: str) -> None:
         """Change a file of this folder; what is to be replaced must be there."""

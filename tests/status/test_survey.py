@@ -14,6 +14,7 @@ from factories import published_study, small_study, write_results
 from status_traces import COSTS, at, comment, epoch, event, look
 
 from qablate.costs import CostTable
+from qablate.importing import state_of
 from qablate.logtail import TAIL_BYTES, parse_tail, read_tail
 from qablate.plan import Plan
 from qablate.status import STATES, counts, hours, survey
@@ -86,7 +87,7 @@ def test_agrees_with_the_study_and_with_a_dry_run(study, traces):
     traces.log(study.cells[2], START, epoch(1))
     found, plan = look(study), Plan(study)
     for status in found.cells:
-        own = study.state_of(status.cell).state
+        own = state_of(study, status.cell).state
         assert status.state == ("running" if status.cell == study.cells[2] else own)
         assert (status.state == "done") == (own == "done")
     wanted = [str(study.result_path(cell)) for cell in study.cells if plan.state(cell).state != "done"]

@@ -14,7 +14,8 @@ import yaml
 from tiny import tiny_study, with_dataset
 
 from qablate.errors import QablateError
-from qablate.records import METRICS, read_record
+from qablate.importing import read_record, state_of
+from qablate.records import METRICS
 from qablate.training import cell as cell_module
 from qablate.training.cell import checkpoint_path, train_cell
 from qablate.training.result import beside
@@ -26,7 +27,7 @@ def test_a_cell_leaves_a_whole_result(study, task):
     output = study.result_path(cell)
     assert train_cell(study, cell, output) == 0
     record = read_record(output)
-    assert study.state_of(cell).state == "done"
+    assert state_of(study, cell).state == "done"
     assert record["status"] == "ok"
     assert all(key in record for key in METRICS[record["task_type"]])
     with np.load(beside(output, "predictions.npz")) as arrays:

@@ -8,6 +8,8 @@ import time
 from conftest import Workspace
 from factories import write_results
 
+from qablate.importing import state_of
+
 PROFILE = ("--profile", "profiles/local", "--cores", "2")
 DONE = "Nothing to be done"
 
@@ -81,8 +83,8 @@ def test_results_that_no_longer_stand_are_moved_and_trained(tiny: Workspace) -> 
     assert real.code != 0
     assert "out of memory, says the stand-in" in real.text
     assert "Traceback" not in real.text
-    assert {study.state_of(cell).state for cell in (stale, broken, sound)} == {"done"}
-    assert study.state_of(failing).state == "missing"
+    assert {state_of(study, cell).state for cell in (stale, broken, sound)} == {"done"}
+    assert state_of(study, failing).state == "missing"
     assert counted(tiny, "*.json") == 3     # the failed one is none of them, nor are the copies of those replaced
     kept = list((tiny.folder / "results/superseded").iterdir())
     assert {path.read_bytes() for path in kept} == old
@@ -102,7 +104,7 @@ def test_result_that_outlived_snakemake_is_kept(tiny: Workspace) -> None:
     *others, last = tiny.study.cells
     write_results(tiny.study, others)
     assert tiny.snakemake("--cores", "1", QABLATE_FAKE_KILL=last.name).code == -signal.SIGKILL
-    assert tiny.study.state_of(last).state == "done"
+    assert state_of(tiny.study, last).state == "done"
     assert tiny.snakemake("--unlock").code == 0
     run = tiny.snakemake("-n")
     assert run.code == 0, run.text

@@ -19,7 +19,7 @@ from qablate.analysis.claims import Claim, Claims, Pair, Scale, Weights
 from qablate.analysis.statistics import Floats, mean_estimate
 from qablate.catalog import model_info
 from qablate.errors import QablateError
-from qablate.importing.goldens import published_parameters
+from qablate.goldens import published_parameters
 from qablate.study import Cell, Study
 
 SMALLEST_MSE, LARGEST_MSE = 1e-8, 1 / 6

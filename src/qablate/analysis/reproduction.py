@@ -21,8 +21,8 @@ from qablate.analysis.systems import by_itself
 from qablate.analysis.table import MODEL, Content, number, text
 from qablate.catalog import MODELS, model_info, task_info
 from qablate.files import packaged_text
+from qablate.goldens import published_parameters
 from qablate.importing import Verdict
-from qablate.importing.goldens import published_parameters
 from qablate.study import Cell
 
 EQUAL, DIFFERS, CANNOT = "equal to printed digits", "differs", "cannot be recomputed"

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from qablate.catalog import model_info
-from qablate.importing import Merged, Run, merge
+from qablate.importing import CellState, Merged, Run, State, merge
 from qablate.logtail import log_path, read_tail
 from qablate.records import Record, settings_of_record
 from qablate.study import Cell, DatasetSpec, Study
@@ -35,8 +35,6 @@ HISTORY = ("train_loss", "train_metric", "val_loss", "val_metric", "lr")
 NUMERIC = [*METRICS, "baseline_nominal", "baseline_measured", *EXTRA, "epochs", "best_epoch", "diverged_epoch",
            "nonfinite_grad_steps", "n_resumes", "seconds_per_epoch", "training_time", "peak_memory_mb", "n_params",
            "n_params_trainable"]
-UNFINISHED = ("no_score", "selected_on_test", "checkpoint", "quarantined", "rejected")
-"""What files of other systems know of a cell that is not finished, the most telling first."""
 
 
 @dataclass(frozen=True)
@@ -133,48 +131,25 @@ def _cell_row(merged: Merged, cell: Cell) -> dict[str, Any]:
             "system": source.system if source else None, "reason": judged.reason}
 
 
-@dataclass(frozen=True)
-class ReportState:
-    """State of a cell in the words of the report, and why."""
-
-    state: str
-    reason: str = ""
-
-
-def judge(merged: Merged, cell: Cell) -> ReportState:
-    """Return the state of one cell for the report."""
-    source = merged.source_of(cell)
-    if source is not None:
-        return ReportState("selected_on_test" if source.selected_on_test else
-                           "done" if source.status == "ok" else source.status)
+def judge(merged: Merged, cell: Cell) -> CellState:
+    """Return the state of one cell for the report: its result, else what its log and checkpoint tell."""
     found = merged.state_of(cell)
-    if found.state != "missing":
-        return ReportState(found.state, found.reason)
+    if found.state.finished or merged.finished(cell) or found.state in (State.STALE, State.UNREADABLE):
+        return found
     here = _state_without_result(merged.study, cell)
-    if here.state in ("failed", "checkpoint"):
-        return here
-    states = {_unfinished_state(verdict.status, verdict.reason) for verdict in merged.verdicts_of(cell)}
-    known = next((state for state in UNFINISHED if state in states), None)
-    return ReportState(known, found.reason) if known else here
+    return found if here.state is State.MISSING and found.state is not State.MISSING else here
 
 
-def _unfinished_state(status: str, reason: str) -> str:
-    """State of a cell by a file that does not finish it."""
-    if reason == "selected_on_test":
-        return reason
-    return {"partial": "no_score", "unfinished": "checkpoint"}.get(status, status)
-
-
-def _state_without_result(study: Study, cell: Cell) -> ReportState:
+def _state_without_result(study: Study, cell: Cell) -> CellState:
     """Say how far a cell without a result has come: its log's last event, else its checkpoint, else nothing."""
     tail = read_tail(log_path(study.results, cell.name))
     if tail.name == "fail":
-        return ReportState("failed", tail.reason or "no reason logged")
+        return CellState(State.FAILED, tail.reason or "no reason logged")
     checkpoint = study.result_folder / "checkpoints" / f"checkpoint_{cell.name}.pt"
     if checkpoint.exists():
         at = "" if tail.saved_epoch is None else f", epoch {tail.saved_epoch}"
-        return ReportState("checkpoint", f"stopped or running{at}")
-    return ReportState("missing", "started, no checkpoint" if tail.event else "never started")
+        return CellState(State.CHECKPOINT, f"stopped or running{at}")
+    return CellState(State.MISSING, "started, no checkpoint" if tail.event else "never started")
 
 
 def run_row(run: Run) -> dict[str, Any]:

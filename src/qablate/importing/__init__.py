@@ -3,7 +3,11 @@
 Reads leniently, judges strictly, changes nothing in a source folder. Needs neither torch nor numpy.
 """
 
+from qablate.importing.judging import state_of
 from qablate.importing.merging import Merged, merge, require_readable
+from qablate.importing.reading import read_record
+from qablate.importing.states import CellState, State
 from qablate.importing.verdicts import Found, Pair, Run, Verdict
 
-__all__ = ["Found", "Merged", "Pair", "Run", "Verdict", "merge", "require_readable"]
+__all__ = ["CellState", "Found", "Merged", "Pair", "Run", "State", "Verdict", "merge", "read_record",
+           "require_readable", "state_of"]

@@ -1,4 +1,4 @@
-"""From all files of all sources to one result a cell: the one place that says what counts.
+"""From all files of all sources to one result per cell: the one place that says what counts.
 
 Of several results of a cell one is used by declared rules, never an average; the others are kept for comparison. A
 result whose epoch was chosen on its test items never competes with an honest one.
@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from qablate.errors import QablateError
+from qablate.files import read_regular
 from qablate.importing.judging import Judge
 from qablate.importing.sources import Listing, list_sources
+from qablate.importing.states import CellState, State
 from qablate.importing.verdicts import FINISHED, LOCAL, Found, Pair, Run, Verdict, same_run
-from qablate.study import Cell, CellState, Study
+from qablate.study import Cell, Study
 
-LOST_IN_WRITING = ("empty", "truncated", "not_json", "encoding", "unreadable", "not_a_file", "too_large")
+LOST_IN_WRITING = ("empty", "truncated", "not_json", "encoding", "unreadable", "not_a_file", "too_large", "compressed")
 """Reasons that say nothing about the training itself, so that its log still counts."""
+MAX_NOTE_BYTES = 100_000
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,9 @@ class Merged:
     """All that the results folder and the declared systems know about a study.
 
     `runs`: the result used for each cell, honest ones only. `legacy`: for each Forrelation cell the result used for the
-    table of published scores, which were selected on their test items. `verdicts`: one a file, in a fixed order.
-    `folders`: what was listed; `unreadable`: a line for each folder that could not be.
+    table of published scores, which were selected on their test items. `verdicts`: one per file, in a fixed order.
+    `folders`: what was listed; `unreadable`: a line for each folder that could not be; `remarks`: a line for each
+    declared folder of which nothing was read.
     """
 
     study: Study
@@ -37,6 +41,7 @@ class Merged:
     verdicts: tuple[Verdict, ...]
     folders: tuple[Path, ...] = ()
     unreadable: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def finished(self, cell: Cell) -> bool:
         """Whether a cell need not be trained: a run that ended, or a selected score where the study accepts those."""
@@ -58,16 +63,19 @@ class Merged:
         return verdict.file.path.parent.resolve() == self.study.result_folder.resolve()
 
     def state_of(self, cell: Cell) -> CellState:
-        """Judge one cell with everything that is known: done, else the state of its own file, else why it is missing.
+        """Judge one cell with everything that is known: how it ended, else the state of its own file, else of others.
 
         The reason lists, split by `; `, what there is and why it does not count.
         """
-        if self.finished(cell):
-            return CellState("done")
-        own = self.study.state_of(cell)
-        if own.state in ("stale", "unreadable"):
-            return own
-        return CellState("missing", "; ".join(_why_not(verdict) for verdict in self.verdicts_of(cell)))
+        source = self.source_of(cell)
+        if source is not None:
+            return CellState(source.state)
+        verdicts = self.verdicts_of(cell)
+        for own in (v for v in verdicts if v.file.path.name == cell.result_name and self.is_own(v)):
+            if own.own_state in (State.STALE, State.UNREADABLE):
+                return CellState(own.own_state, own.line)
+        state = min((verdict.state for verdict in verdicts), key=list(State).index, default=State.MISSING)
+        return CellState(state, "; ".join(map(_why_not, verdicts)))
 
     def verdicts_of(self, cell: Cell) -> list[Verdict]:
         """Everything found under the name of one cell."""
@@ -100,8 +108,10 @@ def merge(study: Study) -> Merged:
     judge = Judge(study, adopted_from(study))
     verdicts = [judge.result(file, _logs_of(listing, file, judge)) for file in listing.results]
     verdicts += _without_result(listing, judge, verdicts)
+    verdicts += [judge.misplaced(file) for file in listing.misplaced]
     runs, legacy, verdicts = choose(study, verdicts)
-    return Merged(study, runs, legacy, tuple(verdicts), tuple(listing.folders), tuple(listing.unreadable))
+    return Merged(study, runs, legacy, tuple(verdicts), tuple(listing.folders), tuple(listing.unreadable),
+                  tuple(listing.remarks))
 
 
 def require_readable(merged: Merged) -> None:
@@ -120,7 +130,7 @@ def adopted_from(study: Study) -> dict[str, str]:
     found = {}
     for note in sorted(adoption_note(study, study.cells[0]).parent.glob("*.json")):
         try:
-            content = json.loads(note.read_text(encoding="utf-8"))
+            content = json.loads(read_regular(note, MAX_NOTE_BYTES))
             found[str(content["sha256"])] = str(content["system"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
@@ -193,7 +203,7 @@ def _without_result(listing: Listing, judge: Judge, verdicts: list[Verdict]) -> 
     """Judge the logs and checkpoints of cells that their own source has no usable result of.
 
     A run that was refused for what it is (wrong settings, leaky data) is not let in again by its log. A checkpoint
-    beside a finished result is what a stopped clean-up left, and no file to judge.
+    next to a finished result is what a stopped clean-up left, and no file to judge.
     """
     told = {(verdict.file.source, verdict.cell) for verdict in verdicts
             if verdict.competes or verdict.reason not in LOST_IN_WRITING}
@@ -203,6 +213,7 @@ def _without_result(listing: Listing, judge: Judge, verdicts: list[Verdict]) -> 
         if key in told:
             continue
         file = Found(key[0], logs[0].path, modified=logs[0].modified)
+        found += [judge.other_log(Found(key[0], log.path, modified=log.modified), key[1], file) for log in logs[1:]]
         if logs[0].complete:
             found.append(judge.log_alone(file, logs[0]))
             finished |= {key} if found[-1].finishes else set()

@@ -17,24 +17,26 @@ from qablate.records import METRICS
 from qablate.study import Cell, Study
 
 CELL = ("model", "task", "length", "seed")
-INDEX = ("source", "path", *CELL, "status", "reason", "detail", "chosen", "judged", "flags", "warnings", "system",
-         "sha256", "modified_utc", "bytes")
+INDEX = ("source", "path", *CELL, "status", "reason", "detail", "counts", "chosen", "judged", "flags", "warnings",
+         "system", "sha256", "modified_utc", "bytes")
 SCORES = tuple(dict.fromkeys(key for names in METRICS.values() for key in names))
 RUNS = (*CELL, "status", "finished", "enters_means", "enters_claims", "system", "source", "path", "sha256",
         "schema_version", "flags", "n_duplicates", "n_params", "epochs_trained", "best_val_metric", *SCORES,
         "training_time", "timestamp", "dataset_sha256")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula."""
 
 
 def write_tables(merged: Merged) -> tuple[Path, Path]:
-    """Write `imported/index.csv`, one row a file, and `imported/runs.csv`, one row a run; return both paths.
+    """Write `imported/index.csv`, one row per file, and `imported/runs.csv`, one row per run; return both paths.
 
     Runs of the legacy table stand below the others, with `selected_on_test` among their flags.
     """
     folder = merged.study.results / "imported"
     runs = (*merged.runs.values(), *merged.legacy.values())
     index_path, runs_path = folder / "index.csv", folder / "runs.csv"
-    _write_csv(index_path, INDEX, map(index_row, merged.verdicts))
-    _write_csv(runs_path, RUNS, map(run_row, runs))
+    write_csv(index_path, INDEX, map(index_row, merged.verdicts))
+    write_csv(runs_path, RUNS, map(run_row, runs))
     return index_path, runs_path
 
 
@@ -42,7 +44,8 @@ def index_row(verdict: Verdict) -> dict[str, Any]:
     """One row of the index: the file, its verdict, and why."""
     return {
         "source": verdict.file.source, "path": str(verdict.file.path), **_cell(verdict.cell), "status": verdict.status,
-        "reason": verdict.reason, "detail": verdict.detail, "chosen": verdict.chosen, "judged": verdict.judged,
+        "reason": verdict.reason, "detail": verdict.detail, "counts": verdict.finishes and not verdict.selected_on_test,
+        "chosen": verdict.chosen, "judged": verdict.judged,
         "flags": " ".join(verdict.flags), "warnings": "; ".join(verdict.warnings), "system": verdict.system,
         "sha256": verdict.sha256_of_file(), "modified_utc": utc_time(verdict.file.modified), "bytes": verdict.file.size,
     }
@@ -65,22 +68,45 @@ def _cell(cell: Cell | None) -> Mapping[str, Any]:
     return vars(cell) if cell is not None else dict.fromkeys(CELL)
 
 
-def _write_csv(path: Path, columns: tuple[str, ...], rows: Iterable[Mapping[str, Any]]) -> None:
+def write_csv(path: Path, columns: tuple[str, ...], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a CSV file, whole or not at all; text that a spreadsheet would run as a formula is defused."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: defused(value) for key, value in row.items()} for row in rows)
     write_atomic(path, text.getvalue().encode("utf-8", errors="backslashreplace"))
 
 
+def defused(value: Any) -> Any:
+    """Return a cell of a CSV with an apostrophe before a text that begins like a formula; numbers stay.
+
+    >>> defused("=1+1"), defused(-0.5), defused("-0.5")
+    ("'=1+1", -0.5, '-0.5')
+    """
+    if not isinstance(value, str) or not value.startswith(FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
+
+
 def summary(merged: Merged) -> list[str]:
-    """One line a status and reason with the number of files, then what the study has and lacks."""
-    counts = Counter((verdict.status, verdict.reason) for verdict in merged.verdicts)
-    lines = [f"{count:6d}  {status}{f': {reason}' if reason else ''}" for (status, reason), count
-             in sorted(counts.items(), key=lambda item: item[0])]
+    """One line per status and reason with the number of files, then what the study has and lacks, then remarks."""
+    counts = Counter(map(_kind, merged.verdicts))
+    lines = [f"{count:6d}  {kind}" for kind, count in sorted(counts.items())]
     study = merged.study
     done = sum(map(merged.finished, study.cells))
-    return [*lines, f"study {study.name}: {len(study.cells)} cells, {done} finished, {len(study.cells) - done} missing"]
+    total = f"study {study.name}: {len(study.cells)} cells, {done} finished, {len(study.cells) - done} missing"
+    return [*lines, total, *merged.remarks]
+
+
+def _kind(verdict: Verdict) -> str:
+    """Status and reason of a file; of one that was cut off also whether it counts."""
+    counts = " (counts: its score is known)" if verdict.has_score else " (does not count: no score)"
+    reason = f": {verdict.reason}" if verdict.reason else ""
+    return f"{verdict.status}{reason}{counts if verdict.status == 'partial' else ''}"
 
 
 def adopt(merged: Merged) -> list[Path]:

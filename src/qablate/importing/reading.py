@@ -1,9 +1,10 @@
 """Reading result files that somebody else wrote: leniently, in bounded time and memory, never following a content.
 
-Accepted beside plain JSON: the tokens NaN, Infinity and -Infinity, a byte order mark, and a text that is cut off
+Accepted next to plain JSON: the tokens NaN, Infinity and -Infinity, a byte order mark, and a text that is cut off
 anywhere (also one whose lost end reads as zero bytes), of which the complete top-level keys are kept.
 """
 
+import copy
 import functools
 import hashlib
 import json
@@ -15,20 +16,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qablate.importing.verdicts import Found
-from qablate.records import MAX_RECORD_BYTES, unrepeated
+from qablate.files import read_regular
+from qablate.records import (
+    CHECKSUM,
+    MAX_RECORD_BYTES,
+    Record,
+    RecordError,
+    check_record,
+    content_sha256,
+    integers_as_such,
+)
 
 SPACE = re.compile(r"[ \t\n\r]*")
 LITERALS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
 NUMBER_STUBS = (".", "e", "E", "e-", "e+", "E-", "E+")
 ESCAPE_LENGTH = 6
+CHANGED = "changed since it was written: its checksum (content_sha256) is of another content"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a file holds: `values` by top-level key, numbers that are not finite as None.
+    """What a file holds: `values` by top-level key, numbers that are not finite as None, whole numbers as integers.
 
-    `whole` is False for a text that was cut off. With a `problem` (a reason code) nothing of the file can be used.
+    `whole` is False for a text that was cut off, `changed` tells that its checksum is not that of its content. With a
+    `problem` (a reason code) nothing of the file can be used.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -36,29 +47,39 @@ class Reading:
     problem: str = ""
     detail: str = ""
     sha256: str = ""
+    changed: bool = False
 
 
-def read_result(file: Found) -> Reading:
+def read_record(path: Path) -> Record:
+    """Return the record of schema 2 that a file holds; RecordError, in one line, if it holds none."""
+    reading = read_result(path)
+    if reading.problem or not reading.whole:
+        raise RecordError(f"{path}: {reading.problem or 'truncated'}: {reading.detail}")
+    check_record(reading.values, path)
+    if reading.changed:
+        raise RecordError(f"{path}: {CHANGED}")
+    return copy.deepcopy(reading.values)
+
+
+def read_result(path: Path) -> Reading:
     """Read one file; one that did not change since is not read twice in a process."""
     try:
-        status = os.stat(file.path)
+        status = os.stat(path)
     except OSError as error:
         return Reading(problem="unreadable", detail=error.strerror or str(error))
     if not stat.S_ISREG(status.st_mode):
         return Reading(problem="not_a_file", detail="a folder, pipe or device under the name of a result")
     if status.st_size > MAX_RECORD_BYTES:
         return Reading(problem="too_large", detail=f"{status.st_size} bytes, a result has at most {MAX_RECORD_BYTES}")
-    return _read(file.path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return _read(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @functools.lru_cache(maxsize=2048)
 def _read(path: Path, size: int, modified_ns: int, changed_ns: int) -> Reading:
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_RECORD_BYTES + 1)
+        return parse(read_regular(path, MAX_RECORD_BYTES))
     except OSError as error:
         return Reading(problem="unreadable", detail=error.strerror or str(error))
-    return parse(content)
 
 
 def parse(content: bytes) -> Reading:
@@ -70,12 +91,13 @@ def parse(content: bytes) -> Reading:
     try:
         text = _decode(kept)
         values, whole = _parse_text(text)
+        values = integers_as_such({key: value for key, value in values.items() if not key.startswith("_")})
+        changed = whole and CHECKSUM in values and values[CHECKSUM] != content_sha256(values)
     except UnicodeDecodeError as error:
         return Reading(problem="encoding", detail=f"not UTF-8 at byte {error.start}", sha256=digest)
     except (ValueError, RecursionError) as error:
         return Reading(problem="not_json", detail=str(error)[:120], sha256=digest)
-    named = {key: value for key, value in values.items() if not key.startswith("_")}
-    return Reading(named, whole, sha256=digest)
+    return Reading(values, whole, sha256=digest, changed=changed)
 
 
 def _decode(content: bytes) -> str:
@@ -120,7 +142,15 @@ def _complete_keys(text: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         if not _cut_at(text, error):
             raise
-    return unrepeated(pairs)
+    return _unrepeated(pairs)
+
+
+def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object whose keys differ; ValueError for a key that stands twice: one value would be lost."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice")
+    return found
 
 
 def _skip(text: str, at: int) -> int:
@@ -155,5 +185,5 @@ def _integer(token: str) -> int | None:
 
 
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=unrepeated, parse_constant=lambda _: None, parse_float=_finite, parse_int=_integer
+    object_pairs_hook=_unrepeated, parse_constant=lambda _: None, parse_float=_finite, parse_int=_integer
 )

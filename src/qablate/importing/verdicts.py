@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from qablate.catalog import task_info
 from qablate.files import sha256_of
+from qablate.importing.states import State
 from qablate.records import METRICS, Record
 from qablate.study import Cell
 
@@ -20,6 +21,10 @@ LOCAL = "local"
 """Label of the study's own results folder among the sources."""
 
 
+OTHER_SETTINGS = ("hyperparameters", "code_version", "dataset_mismatch")
+"""Reasons of files that are sound but made with other settings or data than the study's."""
+
+
 @dataclass(frozen=True)
 class Found:
     """A file of a source, as the file system describes it; `modified` in seconds since 1970."""
@@ -29,6 +34,15 @@ class Found:
     size: int = 0
     modified: float = 0.0
 
+    @classmethod
+    def at(cls, source: str, path: Path) -> "Found":
+        """Look at a file; one that cannot be looked at has neither size nor time."""
+        try:
+            status = path.stat()
+        except OSError:
+            return cls(source, path)
+        return cls(source, path, status.st_size, status.st_mtime)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -36,7 +50,8 @@ class Verdict:
 
     `reason` is a code, `detail` a line for people. `flags`: `salvaged` (from a text cut off), `from_log` (completed
     from a log or read from one alone), `derived` (R2 computed from the MSE), `selected_on_test`, `dataset_verified` or
-    `dataset_unverified`. `warnings` change nothing. `record` has the shape of schema 2, with the keys that schema 1
+    `dataset_unverified`, `unchecked` (schema 2 without a checksum), `other_predictions` (the predictions next to it
+    are of another run). `warnings` change nothing. `record` has the shape of schema 2, with the keys that schema 1
     lacks left out and unknown values None. `judged` keeps the status that a duplicate had by itself.
     """
 
@@ -72,6 +87,29 @@ class Verdict:
     def finishes(self) -> bool:
         """Whether the file is a finished cell: whole, or cut off with its primary test metric recovered."""
         return self.status in FINISHED or (self.status == "partial" and self.has_score)
+
+    @property
+    def state(self) -> State:
+        """What the file by itself says of its cell."""
+        status = self.judged or self.status
+        ended = status in FINISHED or (status == "partial" and self.has_score)
+        if ended and self.selected_on_test:
+            return State.SELECTED_ON_TEST
+        if status == "partial" and not ended:
+            return State.NO_SCORE
+        return State({"ok": "done", "unfinished": "checkpoint"}.get(status, status))
+
+    @property
+    def own_state(self) -> State:
+        """The same of a file where the study looks for its own results: what was refused is stale or unreadable."""
+        if self.state in (State.REJECTED, State.QUARANTINED):
+            return State.STALE if self.reason in OTHER_SETTINGS else State.UNREADABLE
+        return State.UNREADABLE if self.state is State.NO_SCORE else self.state
+
+    @property
+    def line(self) -> str:
+        """Why the file does not finish its cell: settings that differ, or the file and what is wrong with it."""
+        return self.detail if self.reason in OTHER_SETTINGS else f"{self.file.path}: {self.reason}: {self.detail}"
 
     def sha256_of_file(self) -> str:
         """The hash of the file, computed now if reading did not need it (checkpoints, logs)."""
@@ -130,8 +168,12 @@ class Run:
 
     @property
     def enters_claims(self) -> bool:
-        """Whether a verdict may rest on it: as for means or diverged, and made with a dataset that was verified."""
-        return self.finished and not self.verdict.selected_on_test and "dataset_verified" in self.flags
+        """Whether a verdict may rest on it: as for means, made with a dataset that was verified, or diverged.
+
+        What diverged has no score that could verify its data; without it, models that fail would gain.
+        """
+        verified = "dataset_verified" in self.flags and "other_predictions" not in self.flags
+        return self.finished and not self.verdict.selected_on_test and (verified or self.status == "diverged")
 
 
 @dataclass(frozen=True)
@@ -157,7 +199,7 @@ class Pair:
 def same_run(one: Verdict, two: Verdict) -> bool:
     """Whether two files are copies of one training: curves and metrics equal to the last bit.
 
-    Of a file that was cut off, metrics beside the first may come from a log and only the first is compared, to the
+    Of a file that was cut off, metrics after the first may come from a log and only the first is compared, to the
     digits of a log. Two trainings never share a whole curve.
     """
     a, b = one.record or {}, two.record or {}

@@ -8,18 +8,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from qablate.costs import CostTable
-from qablate.importing import Verdict
+from qablate.importing import State, Verdict
 from qablate.logtail import LogTail, duration, log_path, read_tail
 from qablate.plan import Plan
 from qablate.status.hours import Costs, TimeLeft
 from qablate.status.slurm_queue import Queue, ask_queue
 from qablate.study import Cell, Study
 
-Activity = Literal["done", "running", "queued", "checkpoint", "failed", "stale", "unreadable", "missing"]
-STATES: tuple[Activity, ...] = get_args(Activity)
+STATES = (State.DONE, State.RUNNING, State.QUEUED, State.CHECKPOINT, State.FAILED, State.STALE, State.UNREADABLE,
+          State.MISSING)
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class CellStatus:
     """
 
     cell: Cell
-    state: Activity
+    state: State
     system: str
     to_train: bool = False
     epoch: int | None = None
@@ -100,35 +100,35 @@ class _Look:
 
     def at(self, cell: Cell, source: Verdict | None) -> CellStatus:
         if source is not None:
-            return CellStatus(cell, "done", source.system, outcome=source.status)
+            return CellStatus(cell, State.DONE, source.system, outcome=source.status)
         judged = self.plan.state(cell)
         system = self.study.assigned_to(cell) or self.study.system
         tail, job = read_tail(log_path(self.study.results, cell.name)), self.queue.jobs.get(cell)
         state, facts = self._under_way(cell, tail, system)
         if job is not None:
-            state = job.state
+            state = State(job.state)
             facts = {"job": job.id, "epoch": tail.epoch or tail.saved_epoch, "reason": job.reason}
         if state is None:
-            state = "missing" if judged.state == "assigned" else judged.state
+            state = State.MISSING if judged.state is State.ASSIGNED else judged.state
             facts = {"reason": judged.reason or _why_missing(tail)}
         left = self.costs.time_left(system, cell, _epochs_done(state, tail, facts.get("epoch")), tail.seconds)
         return CellStatus(cell, state, system, judged.state != "assigned", left=left, **facts)
 
-    def _under_way(self, cell: Cell, tail: LogTail, system: str) -> tuple[Activity | None, dict[str, Any]]:
+    def _under_way(self, cell: Cell, tail: LogTail, system: str) -> tuple[State | None, dict[str, Any]]:
         """What log and checkpoint say; None if training has left no trace that counts."""
         if tail.is_running(self.study.config["run"]["checkpoint_interval_s"], self.now):
-            return "running", {"epoch": tail.epoch or tail.saved_epoch}
+            return State.RUNNING, {"epoch": tail.epoch or tail.saved_epoch}
         if tail.name == "fail":
-            return "failed", {"epoch": tail.saved_epoch, "reason": tail.reason or "no reason logged"}
+            return State.FAILED, {"epoch": tail.saved_epoch, "reason": tail.reason or "no reason logged"}
         if _has_checkpoint(self.study.result_folder, cell):
-            return "checkpoint", {"epoch": tail.saved_epoch, "reason": _why_stopped(tail, self.now)}
+            return State.CHECKPOINT, {"epoch": tail.saved_epoch, "reason": _why_stopped(tail, self.now)}
         return self._elsewhere(cell, system)
 
-    def _elsewhere(self, cell: Cell, system: str) -> tuple[Activity | None, dict[str, Any]]:
+    def _elsewhere(self, cell: Cell, system: str) -> tuple[State | None, dict[str, Any]]:
         """A checkpoint on the system that is to train the cell; one on another is of no use there."""
         for verdict in self.plan.merged.verdicts_of(cell):
             if verdict.status == "unfinished" and verdict.system == system != self.study.system:
-                return "checkpoint", {"reason": verdict.detail}
+                return State.CHECKPOINT, {"reason": verdict.detail}
         return None, {}
 
 
@@ -152,7 +152,7 @@ def _why_missing(tail: LogTail) -> str:
     return "started, no checkpoint" if tail.event else "never started"
 
 
-def _epochs_done(state: Activity, tail: LogTail, epoch: int | None) -> int:
+def _epochs_done(state: State, tail: LogTail, epoch: int | None) -> int:
     """Epochs that need not be run again: all printed ones of a live cell, else those before the checkpoint's."""
     if state in ("missing", "stale", "unreadable"):
         return 0

@@ -10,10 +10,11 @@ import torch
 from qablate.catalog import task_info
 from qablate.errors import MachineError, QablateError
 from qablate.files import check_writable
+from qablate.importing import State, state_of
 from qablate.jobs import STOPPED_FOR_TIME
 from qablate.models import ModelSettings, build_model, parameter_counts
 from qablate.provenance import command_line, provenance_of_process, utc_now
-from qablate.records import RecordError, read_record, write_record
+from qablate.records import write_record
 from qablate.study import Cell, DatasetSpec, Study
 from qablate.tasks import split_of
 from qablate.tasks.store import load_dataset
@@ -93,14 +94,11 @@ def checkpoint_path(output: Path) -> Path:
 
 def _already_done(study: Study, cell: Cell, output: Path) -> bool:
     """Whether a result that stands is there; one that does not is an error, so that it is never overwritten."""
-    if not output.exists():
+    found = state_of(study, cell, output)
+    if found.state is State.MISSING:
         return False
-    try:
-        differing = study.differences(cell, read_record(output))
-    except RecordError as error:
-        raise QablateError(f"{error}; move it away to train this cell") from error
-    if differing:
-        raise QablateError(f"{output}: made with other settings ({differing[0]}); move it away to train this cell")
+    if not found.state.finished:
+        raise QablateError(f"{output}: {found.state.label} ({found.reason}); move it away to train this cell")
     print(f"{output}: already there, nothing to do", flush=True)
     return True
 
