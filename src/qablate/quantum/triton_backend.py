@@ -130,6 +130,7 @@ _ROTATIONS = {U3: (0, 1, 2), RX: (0, None, None), RY: (None, 0, None), RZ: (None
 
 
 @lru_cache(maxsize=256)
+@torch.inference_mode(mode=False)
 def _plan(program: Program, device: torch.device) -> _Plan:
     n = program.n_qubits
     rows = [[q * n + q, *_columns(U3, u3), int(ry)] for q, (ry, u3) in enumerate(program.start) if program.from_zero]
