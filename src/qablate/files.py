@@ -7,11 +7,13 @@ removes it.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import platform
 import re
+import stat
 import tempfile
 import time
 from collections.abc import Callable
@@ -126,6 +128,23 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     except OSError:
         pass
+    finally:
+        os.close(handle)
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """Return the bytes of a regular file of at most `limit` bytes; OSError for anything else, also for a named pipe,
+    which would be waited for.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        if status.st_size > limit:
+            raise OSError(errno.EFBIG, f"over {limit} bytes")
+        with open(handle, "rb", closefd=False) as file:
+            return file.read()
     finally:
         os.close(handle)
 

@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 class TritonBackend:
     """See `qablate.quantum.backends.Backend`."""
 
+    max_qubits = MAX_QUBITS[torch.float32]
+
     def obstacle(self, device: torch.device) -> str | None:
         """Why it cannot serve: another device than a GPU, or kernels that fail their self-check on it."""
         if device.type != "cuda" and not interpreted():
