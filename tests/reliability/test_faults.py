@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 import os
 import resource
 import signal
@@ -19,15 +20,10 @@ import torch
 from factories import write_results
 from harness import KillAtStep, Workplace, copy_of, workplace
 
-from qablate.errors import QablateError
 from qablate.importing import read_record, state_of
-from qablate.training.checkpoint import (
-    CheckpointDamaged,
-    CheckpointIdentity,
-    load_checkpoint,
-    previous,
-    read_checkpoint,
-)
+from qablate.selfcheck import SelfCheckError
+from qablate.training.checkpoint import CheckpointDamaged, previous, read_checkpoint
+from qablate.training.loop import Training
 
 
 @pytest.fixture
@@ -72,16 +68,143 @@ def test_both_checkpoints_damaged_means_from_the_start(halfway, whole):
     assert halfway.leftovers() == []
 
 
-def test_a_checkpoint_that_does_not_fit_the_model_is_one_line(halfway):
-    body = torch.load(io.BytesIO(halfway.checkpoint.read_bytes().partition(b"\n")[2]), weights_only=True)
-    body["progress"]["surplus"] = 1
+def body_of(path: Path) -> dict:
+    return torch.load(io.BytesIO(path.read_bytes().partition(b"\n")[2]), weights_only=True)
+
+
+def forge(path: Path, part: str, **changes) -> None:
+    """Change values in one part of a checkpoint and seal it again."""
+    body = body_of(path)
+    body[part] |= changes
+    write_checkpoint(path, body)
+
+
+def without_moments(body: dict) -> None:
+    for optimizer in body["optimizers"]:
+        optimizer["state"] = {key: {**value, "exp_avg": torch.zeros(3)} for key, value in optimizer["state"].items()}
+
+
+class FailsInTheFirstStep:
+    """Training fails on the newest checkpoint, in a way that is found by computing alone."""
+
+    def __call__(self) -> None:
+        epoch, failed = Training._epoch, []
+
+        def failing(*arguments):
+            if not failed:
+                failed.append(True)
+                raise RuntimeError("Inference tensors cannot be saved for backward")
+            epoch(*arguments)
+
+        Training._epoch = failing
+
+
+def test_training_that_fails_on_the_newest_checkpoint_goes_on_from_the_one_before(halfway, whole):
+    assert halfway.run(FailsInTheFirstStep()) == 0
+    (said,) = (event for event in halfway.events() if event["event"] == "unfit")
+    assert said["reason"] == "RuntimeError: Inference tensors cannot be saved for backward"
+    assert halfway.files() == whole.files()
+    assert halfway.leftovers() == []
+
+
+UNFIT = {
+    "surplus": lambda body: body["progress"].update(surplus=1),
+    "weights": lambda body: body["model"].popitem(),
+    "no weights": lambda body: body.update(model={}),
+    "best weights": lambda body: body.update(best_weights={}),
+    "moments": without_moments,
+    "recipe": lambda body: body["optimizers"][0]["param_groups"][0].update(weight_decay=0.5),
+    "generators": lambda body: body["generators"].update(cpu=torch.zeros(3, dtype=torch.uint8)),
+    "made by": lambda body: body.update(made_by=[1]),
+}
+
+
+@pytest.mark.parametrize("fault", UNFIT)
+def test_a_sound_checkpoint_that_cannot_be_continued_costs_one_interval(halfway, whole, fault):
+    body = body_of(halfway.checkpoint)
+    UNFIT[fault](body)
     write_checkpoint(halfway.checkpoint, body)
+    older = read_checkpoint(previous(halfway.checkpoint))["progress"]
+    assert halfway.run() == 0
+    (said,) = (event for event in halfway.events() if event["event"] == "unfit")
+    resumed = [event for event in halfway.events() if event["event"] == "resume"][-1]
+    assert (resumed["epoch"], resumed["batch"]) == (older["epoch"], older["batch"]), said
+    assert halfway.files() == whole.files()
+    assert halfway.leftovers() == []
+
+
+ABSURD = [{"batch": 10**9}, {"batch": -1}, {"batch": "3"}, {"batch": True}, {"batch": 1.0}, {"epoch": -5}, {"epoch": 0},
+          {"epoch": 10**9}, {"epoch": None}, {"epoch": "2"}, {"correct": -1}, {"epochs_since_best": 10**6},
+          {"loss_sum": math.nan}, {"loss_sum": "0"}, {"epoch_seconds": math.inf}, {"history": {}}, {"history": None},
+          {"seconds": [1.0] * 50}, {"best_epoch": 40}, {"best_metric": "low"}, {"stop_reason": "because"},
+          {"stop_reason": "patience"}, {"n_resumes": -1}, {"nonfinite_grad_run": 0.5}, {"kernels": [1]}]
+
+
+@pytest.mark.parametrize("values", ABSURD, ids=str)
+def test_an_absurd_position_is_refused_in_one_line_and_kept(halfway, values):
+    previous(halfway.checkpoint).unlink()
+    forge(halfway.checkpoint, "progress", **values)
     assert halfway.run() == 2
     (line,) = halfway.messages()
-    assert "does not fit this model" in line
+    assert f"{halfway.checkpoint.name}: does not fit this model (" in line
     assert "Traceback" not in halfway.log.read_text()
     assert last_event(halfway)["event"] == "fail"
     assert halfway.checkpoint.exists()
+
+
+def test_two_checkpoints_that_cannot_be_continued_are_one_line(halfway):
+    for path in halfway.checkpoints():
+        forge(path, "progress", batch=10**9)
+    assert halfway.run() == 2
+    (line,) = halfway.messages()
+    assert "batch is 1000000000, allowed are 0 to" in line
+    assert len(list(halfway.checkpoint.parent.glob("checkpoint_*"))) == 2  # set aside or where it was
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+@pytest.mark.parametrize("which", ["newest", "both"])
+def test_a_pipe_or_a_folder_in_place_of_a_checkpoint_is_set_aside(halfway, whole, make, which):
+    for path in halfway.checkpoints()[: 1 if which == "newest" else 2]:
+        path.unlink()
+        make(path)
+    assert halfway.run() == 0
+    events = [event["event"] for event in halfway.events()]
+    assert ("resume" in events) == (which == "newest")
+    assert "not a regular file" in halfway.log.read_text()
+    assert halfway.files() == whole.files()
+
+
+class KernelsDisagree:
+    """Compiled kernels fail their self-check in this process."""
+
+    def __call__(self) -> None:
+        from qablate import selfcheck
+        from qablate.quantum import numba_backend
+        from qablate.ssm import scan
+
+        for cached in (selfcheck.obstacle, scan._load, numba_backend._serves):
+            cached.cache_clear()
+        selfcheck.require_agreement = self.disagree
+
+    @staticmethod
+    def disagree(*_):
+        raise SelfCheckError("numbers deviate")
+
+
+def test_other_kernels_are_said_and_recorded(halfway, whole):
+    """A cell goes on when compiled kernels fail their self-check, and its record names all that computed it."""
+    assert read_checkpoint(halfway.checkpoint)["made_by"]["kernels"] == {"circuits": "numba", "scan": "numba"}
+    assert read_record(whole.output)["provenance"]["kernels"] == {"circuits": "numba", "scan": "numba"}
+    assert halfway.run(KernelsDisagree()) == 0
+    (line,) = (line for line in halfway.log.read_text().splitlines() if line.startswith("Other numbers"))
+    assert line.endswith("circuits torch, was numba; scan torch, was numba")
+    kernels = read_record(halfway.output)["provenance"]["kernels"]
+    assert kernels == {"circuits": "numba, torch", "scan": "numba, torch"}
+
+
+def test_equal_kernels_need_no_word(halfway):
+    assert halfway.run() == 0
+    assert "Other numbers" not in halfway.log.read_text()
 
 
 def write_checkpoint(path: Path, state: dict) -> None:
@@ -120,12 +243,6 @@ def test_sealed_nonsense_is_damaged(tmp_path, content):
         with pytest.raises(CheckpointDamaged) as caught:
             read_checkpoint(path)
         assert "\n" not in str(caught.value)
-
-
-def test_a_folder_in_place_of_a_checkpoint_is_one_line(tmp_path):
-    (tmp_path / "c.pt").mkdir()
-    with pytest.raises(QablateError, match="cannot read"):
-        load_checkpoint(tmp_path / "c.pt", CheckpointIdentity("a", "b", "c"), torch.device("cpu"))
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 from qablate.models.composition import SequenceModel
 from qablate.models.published import load_published_state, parameter_counts, published_tensors
-from qablate.models.registry import build_model
+from qablate.models.registry import build_model, kernels_of
 from qablate.models.sizes import ModelSettings
 
 __all__ = [
     "ModelSettings",
     "SequenceModel",
     "build_model",
+    "kernels_of",
     "load_published_state",
     "parameter_counts",
     "published_tensors",

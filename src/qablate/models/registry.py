@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 
+import torch
 from torch import nn
 
 from qablate.catalog import model_info
@@ -32,6 +33,8 @@ from qablate.models.mamba import MambaMixer, StatefulMixer
 from qablate.models.pooling import ChunkPool, MeanPool, SoftmaxPool
 from qablate.models.sizes import ModelSettings, Sizes
 from qablate.models.superposed import EmbeddedSuperposition, InjectedSuperposition
+from qablate.quantum import kernel_name
+from qablate.ssm import scan_name
 
 
 def _rms(sizes: Sizes) -> nn.Module:
@@ -205,6 +208,19 @@ COMPOSITIONS: Mapping[str, Composition] = MappingProxyType(
         ),
     }
 )
+
+
+def kernels_of(model_id: str, settings: ModelSettings, device: torch.device) -> dict[str, str]:
+    """Name what computes a model's circuits and its scans on a device: `{"circuits": "numba", "scan": "numba"}`.
+
+    A model without circuits, or without a scan, lacks that key. Between kernels, numbers differ by rounding.
+    """
+    info, names = model_info(model_id), {}
+    if info.quantum_features or info.quantum_mixing:
+        names["circuits"] = kernel_name(settings.backend, settings.n_qubits, device)
+    if info.architecture != "transformer" and not info.quantum_mixing:
+        names["scan"] = scan_name(settings.scan_backend, device)
+    return names
 
 
 def build_model(

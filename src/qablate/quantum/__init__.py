@@ -3,7 +3,7 @@
 Angles (..., n_angles), states (..., 2**n) complex, expectations (..., 3 n) in the order X, Y, Z.
 """
 
-from qablate.quantum.backends import BACKEND_NAMES, Backend, resolve_backend
+from qablate.quantum.backends import BACKEND_NAMES, Backend, kernel_name, resolve_backend
 from qablate.quantum.circuit import (
     Circuit,
     Gate,
@@ -36,6 +36,7 @@ __all__ = [
     "embedding",
     "evolve",
     "expectations",
+    "kernel_name",
     "lower",
     "measure",
     "resolve_backend",

@@ -62,6 +62,13 @@ def resolve_backend(name: str, device: torch.device) -> Backend:
     return backend
 
 
+def kernel_name(name: str, n_qubits: int, device: torch.device) -> str:
+    """Name of what simulates float32 circuits of `n_qubits` for a backend's name; raises as `resolve_backend` does."""
+    backend = resolve_backend(name, device)
+    found = type(backend).__module__.rpartition(".")[2].removesuffix("_backend")
+    return found if n_qubits <= getattr(backend, "max_qubits", n_qubits) else "torch"
+
+
 def _fastest(device: torch.device) -> Backend:
     for name in FASTEST.get(device.type, ("torch",)):
         backend, obstacle = _load(name)

@@ -144,6 +144,7 @@ def qubits_of_states(states: Tensor) -> int:
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(mode=False)  # or the first caller's mode would decide for all later ones
 def _bit_reversal(n_qubits: int, device: torch.device) -> Tensor:
     index = torch.arange(2**n_qubits, device=device).reshape((2,) * n_qubits)
     return index.permute(*reversed(range(n_qubits))).flatten()

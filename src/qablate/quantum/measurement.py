@@ -85,6 +85,7 @@ class PauliExpectations(torch.autograd.Function):
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)
 def z_signs(n_qubits: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Eigenvalue of Z on wire q for every basis state: (n, 2**n) of +1 and -1."""
     index = torch.arange(2**n_qubits)

@@ -67,6 +67,7 @@ _ROTATIONS = {U3: (0, 1, 2), RX: (0, None, None), RY: (None, 0, None), RZ: (None
 
 
 @lru_cache(maxsize=256)
+@torch.inference_mode(mode=False)
 def _plan(program: Program, device: torch.device) -> _Plan:
     ops: list[tuple[tuple[int, ...], int]] = []
     singles: list[list[int]] = []

@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 class TritonBackend:
     """See `qablate.quantum.backends.Backend`."""
 
+    max_qubits = MAX_QUBITS[torch.float32]
+
     def obstacle(self, device: torch.device) -> str | None:
         """Why it cannot serve: another device than a GPU, or kernels that fail their self-check on it."""
         if device.type != "cuda" and not interpreted():
@@ -130,6 +132,7 @@ _ROTATIONS = {U3: (0, 1, 2), RX: (0, None, None), RY: (None, 0, None), RZ: (None
 
 
 @lru_cache(maxsize=256)
+@torch.inference_mode(mode=False)
 def _plan(program: Program, device: torch.device) -> _Plan:
     n = program.n_qubits
     rows = [[q * n + q, *_columns(U3, u3), int(ry)] for q, (ry, u3) in enumerate(program.start) if program.from_zero]

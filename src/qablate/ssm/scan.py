@@ -106,6 +106,14 @@ def _resolve(backend: str, device: torch.device, dtype: torch.dtype) -> Scan:
     return module.scan
 
 
+def scan_name(backend: str, device: torch.device) -> str:
+    """Name of what runs float32 scans for a backend's name; raises as `selective_scan` does."""
+    found = _resolve(backend, device, torch.float32)
+    if found in (reference_scan, torch_scan):
+        return "reference" if found is reference_scan else "torch"
+    return found.__module__.rpartition(".")[2].removesuffix("_scan")
+
+
 @functools.cache
 def _load(name: str, device_type: str, dtype: torch.dtype) -> tuple[Any, str | None]:
     """The module of a compiled scan, with `scan` and `obstacle`, and why it cannot serve."""

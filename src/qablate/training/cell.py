@@ -3,7 +3,10 @@
 import os
 import platform
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,14 +15,21 @@ from qablate.errors import MachineError, QablateError
 from qablate.files import check_writable
 from qablate.importing import State, state_of
 from qablate.jobs import STOPPED_FOR_TIME
-from qablate.models import ModelSettings, build_model, parameter_counts
+from qablate.models import ModelSettings, build_model, kernels_of, parameter_counts
 from qablate.provenance import command_line, provenance_of_process, utc_now
 from qablate.records import write_record
 from qablate.study import Cell, DatasetSpec, Study
 from qablate.tasks import split_of
 from qablate.tasks.store import load_dataset
 from qablate.training import log
-from qablate.training.checkpoint import CheckpointIdentity, delete_checkpoints, load_checkpoint, save_checkpoint
+from qablate.training.checkpoint import (
+    CheckpointIdentity,
+    CheckpointUnfit,
+    delete_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+    set_aside,
+)
 from qablate.training.data import CellData, cut
 from qablate.training.graphed import GraphedTraining
 from qablate.training.interrupts import Interrupts, Stopped
@@ -67,16 +77,38 @@ def _train(study: Study, cell: Cell, output: Path, max_seconds: float | None) ->
     device = prepare_torch(study)
     spec = study.dataset(cell.task, cell.length, cell.seed)
     dataset = load_dataset(study.dataset_path(cell), spec)
+    data = cut(dataset, split_of(spec), device)
     identity = CheckpointIdentity(study.cell_key(cell), study.settings_sha256(cell), dataset.sha256)
     interval, budget = (study.config["run"][key] for key in ("checkpoint_interval_s", "max_seconds"))
-    training = _training(study, cell, spec, cut(dataset, split_of(spec), device), device)
-    log.header(cell, spec, parameter_counts(training.model)[0], command_line())
-    _resume(training, checkpoint, identity, device)
-    with Interrupts(interval, max_seconds or budget, started) as interrupts:
-        training.run(interrupts, lambda: _save(checkpoint, identity, training))
+
+    def attempt(interrupts: Interrupts) -> None:
+        training = _training(study, cell, spec, data, device)
+        log.header(cell, spec, parameter_counts(training.model)[0], command_line())
+        made_by = _made_by(study, cell, device)
+        _resume(training, checkpoint, identity, device, made_by)
+        training.run(interrupts, lambda: _save(checkpoint, identity, training, made_by))
         run = Run(study, cell, dataset, training, device, started_utc, time.monotonic() - started)
         _finish(run, output, checkpoint, interrupts)
+
+    with Interrupts(interval, max_seconds or budget, started) as interrupts:
+        while not _attempted(partial(attempt, interrupts), checkpoint):
+            pass
     return FINISHED
+
+
+def _attempted(attempt: Callable[[], None], checkpoint: Path) -> bool:
+    """Whether an attempt came to its end; False if it failed on a checkpoint that another one can replace."""
+    newest = checkpoint.stat() if checkpoint.exists() else None
+    try:
+        attempt()
+    except Exception as error:
+        known = isinstance(error, Stopped | QablateError) and not isinstance(error, CheckpointUnfit)
+        if known or _is_out_of_memory(error) or not set_aside(checkpoint, newest):
+            raise
+        reason = str(error) if isinstance(error, QablateError) else f"{type(error).__name__}: {error}"
+        log.event("unfit", reason=reason[:500])
+        return False
+    return True
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -124,33 +156,46 @@ def _device(name: str) -> torch.device:
 
 def _training(study: Study, cell: Cell, spec: DatasetSpec, data: CellData, device: torch.device) -> Training:
     streams = Streams(cell.seed, study.cell_key(cell).rpartition("/")[0])
-    settings = ModelSettings(**study.config["model"], backend=study.config["quantum"]["backend"])
     model = build_seeded(
-        lambda: build_model(cell.model, spec.n_channels, cell.length, spec.n_outputs, settings), streams, device
+        lambda: build_model(cell.model, spec.n_channels, cell.length, spec.n_outputs, _settings(study)), streams, device
     )
     legacy = study.config["legacy_metric"] and cell.task == "forrelation"
     kind = GraphedTraining if device.type == "cuda" and study.config["run"]["cuda_graph"] else Training
     return kind(model, task_info(cell.task).kind, data, streams, study.config["training"], legacy)
 
 
-def _resume(training: Training, path: Path, identity: CheckpointIdentity, device: torch.device) -> None:
-    state = load_checkpoint(path, identity, device)
+def _settings(study: Study) -> ModelSettings:
+    return ModelSettings(**study.config["model"], backend=study.config["quantum"]["backend"])
+
+
+def _made_by(study: Study, cell: Cell, device: torch.device) -> dict[str, Any]:
+    """Which code computes here, and by what; numbers of another processor, torch or kernel differ by rounding."""
+    process = {key: provenance_of_process()[key] for key in ("git_commit", "package_version", "torch", "cpu")}
+    return {**process, "device": device.type, "threads": torch.get_num_threads(),
+            "kernels": kernels_of(cell.model, _settings(study), device)}
+
+
+def _resume(
+    training: Training, path: Path, identity: CheckpointIdentity, device: torch.device, made_by: dict[str, Any]
+) -> None:
+    state, position = load_checkpoint(path, identity, device), training.progress
     if state is None:
         log.event("start", cell=identity.cell_key, host=platform.node(), pid=os.getpid())
-        return
-    try:
-        training.restore(state)
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise QablateError(
-            f"{path}: does not fit this model ({reason}); move the file away to train from the start"
-        ) from error
-    log.event("resume", epoch=training.progress.epoch, batch=training.progress.batch, host=platform.node(),
-              pid=os.getpid())
+    else:
+        try:
+            training.restore(state)
+            log.other_numbers(state["made_by"], made_by)
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise CheckpointUnfit(
+                f"{path}: does not fit this model ({reason}); move the file away to train from the start"
+            ) from error
+        position = training.progress
+        log.event("resume", epoch=position.epoch, batch=position.batch, host=platform.node(), pid=os.getpid())
+    position.add_kernels(made_by["kernels"])
 
 
-def _save(path: Path, identity: CheckpointIdentity, training: Training) -> None:
-    made_by = {key: provenance_of_process()[key] for key in ("git_commit", "package_version")}
+def _save(path: Path, identity: CheckpointIdentity, training: Training, made_by: dict[str, Any]) -> None:
     save_checkpoint(path, identity, {**training.state(), "made_by": made_by})  # told, never a reason to refuse
     log.event("checkpoint", epoch=training.progress.epoch, batch=training.progress.batch)
 

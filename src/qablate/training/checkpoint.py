@@ -2,16 +2,19 @@
 
 A file is one line, `qablate-checkpoint-1 <sha256 of the rest>`, and torch's format, read by its weights-only loader
 after the checksum was found right (torch does not notice a flipped bit). Once a new checkpoint is whole on the disk,
-the old one becomes `.previous`: a file damaged on disk costs one interval, not the run. Damaged files are set aside as
-`.damaged`, a checkpoint of other settings or another dataset is refused.
+the old one becomes `.previous`: a file damaged on disk costs one interval, not the run. A damaged file is set aside as
+`.damaged`, and so is one that training cannot go on from while there is another before it; a checkpoint of other
+settings or another dataset is refused.
 
 There is no lock. Two processes on one cell write checkpoints of the same run under one name, each of them whole and
 good to go on from; a file that the other has moved away in between is looked for under its next name.
 """
 
 import contextlib
+import errno
 import hashlib
 import io
+import os
 import pickle
 import zipfile
 from dataclasses import dataclass
@@ -21,7 +24,7 @@ from typing import Any
 import torch
 
 from qablate.errors import MachineError, QablateError
-from qablate.files import remove_leftovers, write_atomic
+from qablate.files import read_regular, remove_leftovers, write_atomic
 from qablate.training.log import event
 
 MAGIC = b"qablate-checkpoint-1 "
@@ -30,6 +33,10 @@ MAX_BYTES = 2_000_000_000
 
 class CheckpointDamaged(QablateError):
     """A checkpoint whose bytes are not those that were written."""
+
+
+class CheckpointUnfit(QablateError):
+    """A sound checkpoint that this training cannot take up."""
 
 
 @dataclass(frozen=True)
@@ -61,22 +68,26 @@ def load_checkpoint(path: Path, identity: CheckpointIdentity, device: torch.devi
         except FileNotFoundError:
             continue
         except CheckpointDamaged as error:
-            with contextlib.suppress(FileNotFoundError):
-                candidate.replace(damaged(candidate))
+            _move(candidate, damaged(candidate))
             event("damaged", reason=str(error))
             continue
-        except OSError as error:
-            raise MachineError(f"{candidate}: cannot read: {error.strerror or error}") from error
         _check_identity(candidate, state, identity)
         return state
     return None
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read one checkpoint file: size, checksum, then torch's weights-only loader."""
-    if path.stat().st_size > MAX_BYTES:
-        raise CheckpointDamaged(f"{path}: over {MAX_BYTES} bytes")
-    head, _, body = path.read_bytes().partition(b"\n")
+    """Read one checkpoint file: size, checksum, then torch's weights-only loader.
+
+    Raises CheckpointDamaged for what is no checkpoint, FileNotFoundError, and MachineError for what cannot be read.
+    """
+    try:
+        head, _, body = read_regular(path, MAX_BYTES).partition(b"\n")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        kind = CheckpointDamaged if error.errno in (errno.EINVAL, errno.EFBIG) else MachineError
+        raise kind(f"{path}: cannot read: {error.strerror or error}") from error
     if not head.startswith(MAGIC):
         raise CheckpointDamaged(f"{path}: not a checkpoint of this version")
     if hashlib.sha256(body).hexdigest().encode("ascii") != head[len(MAGIC) :]:
@@ -107,6 +118,27 @@ def _check_identity(path: Path, state: dict[str, Any], identity: CheckpointIdent
                 f"{path}: made with another {key} ({str(state.get(key))[:40]}, now {wanted[:40]}); "
                 "restore the old settings to go on with it, or move the file away to train from the start"
             )
+
+
+def set_aside(path: Path, tried: os.stat_result | None) -> bool:
+    """Set the newest checkpoint aside if it is the one that was `tried` and another one can be gone on from."""
+    try:
+        if tried is None or not os.path.samestat(path.stat(), tried) or not previous(path).is_file():
+            return False
+    except FileNotFoundError:
+        return False
+    _move(path, damaged(path))
+    return True
+
+
+def _move(path: Path, to: Path) -> None:
+    """Rename; a file that another process of this cell has moved first is no error."""
+    try:
+        path.replace(to)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise MachineError(f"{path}: cannot be moved to {to.name}: {error.strerror or error}") from error
 
 
 def delete_checkpoints(path: Path) -> None:

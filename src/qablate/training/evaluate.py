@@ -23,7 +23,7 @@ def outputs_of(
     model.eval()
     parts = []
     for inputs in items.inputs.split(batch_size):
-        with torch.inference_mode():
+        with torch.no_grad():  # inference_mode would make cached tensors that no later backward pass may save
             parts.append(model(inputs))
         if between is not None:
             between()

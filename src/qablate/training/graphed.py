@@ -36,7 +36,8 @@ class GraphedTraining(Training):
     def _save_or_stop(self, interrupts: Interrupts, save: Callable[[], None]) -> None:
         def collect_and_save() -> None:
             self._collect()
-            save()
+            if self.progress.stop_reason is None:  # or the epoch would be saved as ended before its row is there
+                save()
 
         super()._save_or_stop(interrupts, collect_and_save)
 

@@ -13,7 +13,8 @@ class Stopped(Exception):
 class Interrupts:
     """Collects reasons to write a checkpoint or to stop; asked between two batches.
 
-    SIGTERM and SIGINT: save and stop. SIGUSR1: save and go on. `max_seconds` is the wall-clock budget of this process,
+    SIGTERM, SIGINT and SIGHUP (unless it is ignored, as under nohup): save and stop. SIGUSR1: save and go on.
+    `max_seconds` is the wall-clock budget of this process,
     counted from `started`; it stops in time to save, `reserve` seconds before the budget ends.
     """
 
@@ -31,7 +32,8 @@ class Interrupts:
         return min(60.0, max(1.0, 0.1 * (self.max_seconds or 0)))
 
     def __enter__(self) -> "Interrupts":
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        hang_up = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, *hang_up):
             self._old[number] = signal.signal(number, self._receive)
         return self
 

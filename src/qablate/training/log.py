@@ -27,6 +27,19 @@ def header(cell: Cell, spec: DatasetSpec, n_params: int, command: str) -> None:
     print(f"Model parameters: {n_params:,}", flush=True)
 
 
+def other_numbers(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Say in one line what computes otherwise than it did for the checkpoint that a cell goes on from.
+
+    Both are what checkpoints hold as `made_by`; what one of them lacks is not known to differ.
+    """
+    left, right = ({**made_by, **made_by.get("kernels", {})} for made_by in (before, now))
+    parts = ("device", "cpu", "threads", "torch", "circuits", "scan")
+    changes = [f"{part} {right[part]}, was {left[part]}" for part in parts
+               if part in left and part in right and left[part] != right[part]]
+    if changes:
+        print(f"Other numbers from here on, by rounding: {'; '.join(changes)}", flush=True)
+
+
 def epoch_line(kind: str, epoch: int, max_epochs: int, seconds: float, improved: bool, row: dict[str, Any],
                seconds_left: float | None = None) -> None:
     """Print one epoch: number, seconds, `*` if the validation metric improved, training and validation values.

@@ -19,7 +19,7 @@ from qablate.training.data import CellData, Items
 from qablate.training.evaluate import correct_predictions, finite, outputs_of, validation_values
 from qablate.training.interrupts import Interrupts, Stopped
 from qablate.training.progress import Progress
-from qablate.training.step import TrainingStep
+from qablate.training.step import TrainingStep, load_optimizer
 from qablate.training.streams import Streams, generator_states, restore_generators, seed_everything
 
 MAX_NONFINITE_RUN = 10
@@ -182,11 +182,17 @@ class Training:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned."""
-        self.progress = Progress.from_dict(state["progress"])
+        n_items = len(self.data.train)
+        n_batches = -(-n_items // self.training["batch_size"])
+        self.progress = Progress.from_dict(state["progress"], self.training["max_epochs"], n_batches, n_items)
         self.progress.n_resumes += 1
+        if (state["best_weights"] is None) != (self.progress.best_epoch is None):
+            raise ValueError("best_weights and best_epoch do not belong together")
+        if state["best_weights"] is not None:
+            self.model.load_state_dict(state["best_weights"])  # needed at the end: better refused now than then
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.step.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+            load_optimizer(optimizer, saved)
         self.best_weights = state["best_weights"]
         restore_generators({name: value.cpu() for name, value in state["generators"].items()})
 

@@ -237,6 +237,7 @@ def _provenance(run: Run) -> dict[str, Any]:
         "cuda": torch.version.cuda if cuda else None,
         "threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "kernels": run.training.progress.kernels,
         "started_utc": run.started_utc,
         "finished_utc": utc_now(),
         "peak_memory_mb": peak_memory_mb(),

@@ -72,3 +72,18 @@ def adamw(parameters: list[nn.Parameter], rate: float, weight_decay: float) -> l
     settings: dict[str, Any] = {"lr": rate, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": weight_decay}
     optimizers = [torch.optim.AdamW(real, fused=True, **settings)]
     return [*optimizers, torch.optim.AdamW(other, **settings)] if other else optimizers
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Load a saved state; ValueError for another recipe or other shapes, which torch's fused kernels do not check."""
+    recipe = ("betas", "eps", "weight_decay")
+    before = [[group[key] for key in recipe] for group in optimizer.param_groups]
+    optimizer.load_state_dict(saved)
+    if [[group[key] for key in recipe] for group in optimizer.param_groups] != before:
+        raise ValueError(f"the optimiser was saved with other {', '.join(recipe)}")
+    for parameter, state in optimizer.state.items():
+        moments = [state["exp_avg"], state["exp_avg_sq"]]
+        if state["step"].numel() != 1 or any(
+            moment.shape != parameter.shape or moment.dtype != parameter.dtype for moment in moments
+        ):
+            raise ValueError("the optimiser's state has other shapes than the weights")
