@@ -163,7 +163,7 @@ def _note(study: Study) -> Path:
 
 
 def fingerprint(merged: Merged) -> str:
-    """Hash of what a report is made from: the files of all sources with their verdicts, settings, claims, costs, code."""
+    """Hash of what a report is made from: all files of all sources, their verdicts, settings, claims, costs, code."""
     study = merged.study
     settings = {key: value for key, value in study.config.items() if key not in NOT_IN_REPORT}
     files = [[str(verdict.file.path), verdict.sha256, verdict.status, verdict.reason, verdict.detail]

@@ -126,7 +126,7 @@ def test_396_cells_with_every_defect_are_merged_as_a_naive_script_does(tmp_path,
     assert means == {name for name, (status, _) in expected.items() if status != "diverged"}
     plan = Plan(study)
     missing = {cell.result_name for cell in study.cells} - set(expected)
-    assert {Path(target).name for target in plan.targets} == missing
+    assert {cell.result_name for cell in plan.to_train} == missing
     assert {cell.result_name for cell in study.cells if plan.inputs(cell)} == missing
     assert f"{len(expected)} done ({len(expected)} of them imported), {len(missing)} to train" in plan.summary()
 
@@ -234,7 +234,7 @@ def test_a_changed_setting_un_counts_imported_cells_and_says_why(tmp_path):
     assert {cell for cell in study.cells if Plan(study).state(cell).state == "done"} == {ADDING, COPY}
     changed = study_with(tmp_path, model={**study.config["model"], "d_state": 8})
     plan = Plan(changed)
-    assert len(plan.targets) == 396
+    assert len(plan.to_train) == 396
     for cell in (ADDING, COPY):
         assert "model.d_state is 16, the study has 8" in plan.state(cell).reason
         assert "d_state" in plan.describe(cell)
@@ -313,7 +313,7 @@ def test_cells_of_another_system_are_left_to_it(tmp_path):
               "overrides": [{"system": "dgx", "tasks": ["adding_problem"], "models": ["3a", "3b"]},
                             {"system": "nersc", "models": ["3a"], "lengths": [1000]}]}
     studies = {name: study_with(tmp_path, assign=assign, system=name) for name in ("nersc", "dgx", "local")}
-    targets = {name: {Path(target).name for target in Plan(study).targets} for name, study in studies.items()}
+    targets = {name: {cell.result_name for cell in Plan(study).to_train} for name, study in studies.items()}
     copy = {cell.result_name for cell in studies["dgx"].cells if cell.task == "selective_copy"}
     free = {name for name in copy if not re.search("_3a_.*_L1000_", name)}
     assert targets["local"] == free
