@@ -4,13 +4,15 @@ Like the trainer it leaves a valid result alone, keeps what it replaces, and mak
 
 A cell takes QABLATE_FAKE_SECONDS (default: no time) and notes in `noted/` when and on which device it ran. Other
 environment variables name the cell that something happens to: QABLATE_FAKE_FAIL (it fails), QABLATE_FAKE_STOP (it
-stops for time, once), QABLATE_FAKE_KILL (Snakemake is killed as soon as its result is written).
+stops for time, once), QABLATE_FAKE_KILL (Snakemake is killed as soon as its result is written), QABLATE_FAKE_DIE (it
+is killed itself, as soon as its result is written).
 """
 
 import argparse
 import hashlib
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -64,6 +66,8 @@ def train(study: Study, options: argparse.Namespace) -> int:
     if study.state_of(cell).state != "done":    # it may have come meanwhile
         keep(study, options.output)
         write_record(options.output, factories.record_of(study, cell))
+    if cell.name == os.environ.get("QABLATE_FAKE_DIE"):
+        os.kill(os.getpid(), signal.SIGKILL)
     if cell.name == os.environ.get("QABLATE_FAKE_KILL"):
         next(process for process in psutil.Process().parents() if "snakemake" in process.cmdline()).kill()
     return 0

@@ -32,7 +32,7 @@ class Plan:
     def __init__(self, study: Study) -> None:
         self.study = study
         self._states: dict[Cell, CellState] = {}
-        self._dataset = functools.cache(lambda *key: study.dataset(*key).path(study.results))
+        self._missing_dataset = functools.cache(self._dataset_if_missing)
 
     @functools.cached_property
     def merged(self) -> Merged:
@@ -69,14 +69,14 @@ class Plan:
         """Whether training `to_train` completes the study: no missing cell is assigned to another system."""
         return all(self.state(cell).state != "assigned" for cell in self.study.cells)
 
-    @property
+    @functools.cached_property
     def flags(self) -> Path:
         """Folder of the empty files that training jobs leave, as Snakemake wants a file of each job."""
         return self.study.results / ".trained"
 
     def flag(self, cell: Cell) -> str:
         """The file that Snakemake makes when the training job of a cell has ended well."""
-        return str(self.flags / cell.name)
+        return f"{self.flags}/{cell.name}"
 
     def remove_old_flags(self) -> None:
         """Remove the flags of cells that are to be trained (again), or Snakemake would take them for trained.
@@ -94,7 +94,10 @@ class Plan:
         """Return what training a cell waits for: its dataset if that is missing. One that is there is no job's output,
         so that no other cell can make Snakemake delete it.
         """
-        dataset = self._dataset(cell.task, cell.length, cell.seed)
+        return self._missing_dataset(cell.task, cell.length, cell.seed)
+
+    def _dataset_if_missing(self, task: str, length: int, seed: int) -> list[str]:
+        dataset = self.study.dataset(task, length, seed).path(self.study.results)
         return [] if dataset.exists() else [str(dataset)]
 
     def describe(self, cell: Cell) -> str:
@@ -145,8 +148,9 @@ class Plan:
         become `report` where that is due (or `forced`), else `all`, which then has nothing to do.
         """
         asked, cells = {os.path.relpath(target) for target in targets} or {"all"}, set[Cell]()
-        results = {os.path.relpath(self.study.result_path(cell)): cell for cell in self.study.cells}
         whole = {"all", "report", *(os.path.relpath(path) for path in self.report_files)} & asked
+        files = {self.study.result_path(cell): cell for cell in self.study.cells} if asked > whole else {}
+        results = {os.path.relpath(path): cell for path, cell in files.items()}
         named = {results[target] for target in results.keys() & asked}
         found = asked - whole - results.keys()
         if whole:

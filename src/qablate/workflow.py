@@ -15,7 +15,7 @@ from typing import Any
 
 from snakemake.common import NOTHING_TO_BE_DONE_MSG
 from snakemake.exceptions import WorkflowError
-from snakemake.settings.enums import RerunTrigger
+from snakemake.settings.enums import Quietness, RerunTrigger
 from snakemake.utils import available_cpu_count
 from snakemake_interface_logger_plugins.common import LogEvent
 
@@ -38,7 +38,6 @@ class Guide:
 
     def __init__(self, workflow: Any, plan: Plan) -> None:
         self.workflow, self.plan = workflow, plan
-        self.dry_run: bool = workflow.output_settings.dryrun
         self.asked: set[Cell] | None = None
 
     def filter(self, record: LogRecord) -> bool:
@@ -48,10 +47,11 @@ class Guide:
             self.aim()
         elif self.asked is not None and (event == LogEvent.RUN_INFO or record.msg == NOTHING_TO_BE_DONE_MSG):
             planned = self.check()
-            if self.dry_run:
-                record.msg = "\n".join([str(record.msg), *(self.plan.describe(cell) for cell in planned)])
-            return True
-        return self._shown_in_dry_run(record, event) if self.dry_run else _shorten(record)
+            if self.workflow.output_settings.dryrun:
+                self._end_dry_run(record, planned)
+        else:
+            _shorten(record)
+        return event != LogEvent.WORKFLOW_STARTED or not self.workflow.output_settings.dryrun
 
     def aim(self) -> None:
         """Replace the targets that the user typed by those of Snakemake's rules (`Plan.aim`)."""
@@ -88,22 +88,21 @@ class Guide:
                                 f"nothing was started (is {self.plan.flags} writable?)")
         return [cell for cell in self.plan.to_train if cell in planned]
 
-    def _shown_in_dry_run(self, record: LogRecord, event: LogEvent | None) -> bool:
-        """The counts and the cells stand in one list; of the other jobs only the reports are shown."""
-        if event == LogEvent.JOB_INFO:
-            shown = record.rule_name in ("report", "progress")    # type: ignore[attr-defined]
-            record.event, record.msg = None, record.rule_msg or ""    # type: ignore[attr-defined]
-            return shown
-        repeated = event in (LogEvent.WORKFLOW_STARTED, LogEvent.RUN_INFO) or str(record.msg).startswith("Reasons:")
-        return not repeated
+    def _end_dry_run(self, record: LogRecord, planned: list[Cell]) -> None:
+        """Add a line per cell and the reports to the counts; Snakemake's own four lines per job only for -p."""
+        settings, jobs = self.workflow.output_settings, self.workflow.dag.needrun_jobs()
+        if not settings.printshellcmds:
+            reports = (job.message for job in jobs if job.rule.name in ("report", "progress"))
+            lines = [*(self.plan.describe(cell) for cell in planned), *reports, "a dry run: nothing was done"]
+            record.msg = "\n".join([str(record.msg), *lines])
+            settings.quiet = {Quietness.RULES, Quietness.PROGRESS}    # with these a dry run ends here
 
 
-def _shorten(record: LogRecord) -> bool:
+def _shorten(record: LogRecord) -> None:
     """Snakemake's reasons name every file, 400 of them for the report; on a terminal the kinds say enough."""
     reason = str(getattr(record, "reason", ""))
     if len(reason) > REASON_COLUMNS:
         record.reason = "; ".join(part.split(":")[0] for part in reason.split("; "))
-    return True
 
 
 class Contents(dict[str, Mapping[str, str]]):

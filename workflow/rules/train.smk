@@ -6,7 +6,6 @@ rule train:
         # Not the result itself: Snakemake deletes the outputs of a job that is to run or that failed.
         touch(PLAN.flags / "{model}_{task}_L{length}_seed{seed}"),
     params:
-        result=f"{STUDY.result_folder}/synthetic_{{model}}_{{task}}_L{{length}}_seed{{seed}}_results.json",
         reason=lambda wildcards: PLAN.describe(cell_of(wildcards)) if HERE else "",
         # Not under `log:`, whose files Snakemake deletes before a job: a cell that resumes keeps its whole log.
         log=f"{LOGS}/train/{{model}}_{{task}}_L{{length}}_seed{{seed}}.log",
@@ -19,5 +18,7 @@ rule train:
     shell:
         "log={params.log}; mkdir -p $(dirname $log); "
         "{LAUNCHER} qablate train {SETTINGS} --model {wildcards.model} --task {wildcards.task}"
-        " --length {wildcards.length} --seed {wildcards.seed} --output {params.result} {params.max_seconds} >> $log 2>&1"
+        " --length {wildcards.length} --seed {wildcards.seed} --output {STUDY.result_folder}/synthetic_"
+        "{wildcards.model}_{wildcards.task}_L{wildcards.length}_seed{wildcards.seed}_results.json"
+        " {params.max_seconds} >> $log 2>&1"
         " || {{ code=$?; tail -n 3 $log >&2; exit $code; }}"
