@@ -1,13 +1,18 @@
 """A stand-in for the command line: takes the same options, writes valid results instead of training.
 
+Like the trainer it leaves a valid result alone, keeps what it replaces, and makes a dataset that is missing.
+
 A cell takes QABLATE_FAKE_SECONDS (default: no time) and notes in `noted/` when and on which device it ran. Other
 environment variables name the cell that something happens to: QABLATE_FAKE_FAIL (it fails), QABLATE_FAKE_STOP (it
-stops for time, once), QABLATE_FAKE_KILL (Snakemake is killed as soon as its result is written).
+stops for time, once), QABLATE_FAKE_KILL (Snakemake is killed as soon as its result is written), QABLATE_FAKE_DIE (it
+is killed itself, as soon as its result is written).
 """
 
 import argparse
+import hashlib
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -15,6 +20,9 @@ from pathlib import Path
 import factories
 import psutil
 
+from qablate.files import write_atomic
+from qablate.importing import merge
+from qablate.plan import fingerprint, note_report
 from qablate.records import write_record
 from qablate.study import Cell, Study
 
@@ -35,8 +43,7 @@ def main() -> int:
 
 def make_dataset(study: Study, options: argparse.Namespace) -> int:
     path = study.dataset(options.task, options.length, options.seed).path(study.results)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"a dataset")
+    write_atomic(path, b"a dataset")
     return 0
 
 
@@ -50,14 +57,28 @@ def train(study: Study, options: argparse.Namespace) -> int:
     if cell.name == os.environ.get("QABLATE_FAKE_STOP") and not checkpoint.exists():
         checkpoint.touch()
         return 85
+    if study.state_of(cell).state == "done":
+        print(f"{options.output}: valid, nothing to do")
+        return 0
     if not study.dataset_path(cell).exists():
-        print("the dataset is not there", file=sys.stderr)
-        return 2
+        make_dataset(study, options)
     take_time(cell)
-    write_record(options.output, factories.record_of(study, cell))
+    if study.state_of(cell).state != "done":    # it may have come meanwhile
+        keep(study, options.output)
+        write_record(options.output, factories.record_of(study, cell))
+    if cell.name == os.environ.get("QABLATE_FAKE_DIE"):
+        os.kill(os.getpid(), signal.SIGKILL)
     if cell.name == os.environ.get("QABLATE_FAKE_KILL"):
         next(process for process in psutil.Process().parents() if "snakemake" in process.cmdline()).kill()
     return 0
+
+
+def keep(study: Study, result: Path) -> None:
+    """What is about to be replaced goes to the superseded results first, named by its content."""
+    if result.exists():
+        content = result.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()[:16]
+        write_atomic(study.results / "superseded" / f"{result.stem}.{digest}.json", content)
 
 
 def take_time(cell: Cell) -> None:
@@ -70,9 +91,11 @@ def take_time(cell: Cell) -> None:
 
 
 def report(study: Study, options: argparse.Namespace) -> int:
-    stem = "progress" if options.partial else "combined"
+    stem, made_from = "progress" if options.partial else "combined", fingerprint(merge(study))
     for ending in ("md", "html"):
         (study.results / f"{stem}_report.{ending}").write_text(f"{len(list(study.result_folder.glob('*.json')))} cells")
+    if not options.partial:
+        note_report(study, made_from)
     return 0
 
 

@@ -15,13 +15,13 @@ LAYERS = {
     **dict.fromkeys(("simd", "selfcheck"), 0.5),    # what compiled kernels of layer 1 share
     **dict.fromkeys(("tasks", "quantum", "ssm", "importing"), 1),
     "plan": 1.5,    # the workflow's questions, answered with what every system has made
-    **dict.fromkeys(("models", "analysis", "status"), 2),
+    **dict.fromkeys(("models", "analysis", "status", "workflow"), 2),
     "training": 3,
     "bench": 3.5,
     "cli": 4,
 }
 HEAVY = {"torch", "pennylane", "numba", "triton"}
-WITHOUT_TORCH = ("tasks", "analysis", "importing", "plan", "status")
+WITHOUT_TORCH = ("tasks", "analysis", "importing", "plan", "status", "workflow")
 MODULES = sorted(ROOT.rglob("*.py"))
 
 

@@ -61,5 +61,10 @@ class WorkingFolder:
         path.chmod(0o755)
 
     def stand_in(self) -> None:
-        """Replace `qablate` by tests/stand_in.py, which writes results instead of training."""
+        """Replace `qablate` by tests/stand_in.py, which writes results instead of training.
+
+        The workflow puts its own environment first in PATH; only here, the folder's programs come before it.
+        """
+        with (self.folder / "Snakefile").open("a") as file:
+            file.write(f'\n\nos.environ["PATH"] = {str(self.folder / "bin")!r} + os.pathsep + os.environ["PATH"]\n')
         self.program("qablate", f'#!/bin/sh\nexec "{sys.executable}" "{ROOT}/tests/stand_in.py" "$@"\n')

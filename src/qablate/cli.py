@@ -162,9 +162,14 @@ def _add_report(commands: Any) -> None:
 
 def _report(options: argparse.Namespace) -> int:
     from qablate.analysis import make_report
+    from qablate.importing import merge
+    from qablate.plan import fingerprint, note_report
 
     study = _study(options)
+    made_from = "" if options.partial else fingerprint(merge(study))
     print(make_report(study, options.partial, _jobs(study) if options.partial else None, options.pdf))
+    if made_from:
+        note_report(study, made_from)
     return 0
 
 

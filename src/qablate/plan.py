@@ -1,24 +1,30 @@
-"""What the workflow asks about its cells: which are to be trained here, why, and what each one needs first.
+"""What the workflow asks about its cells: which are to be trained here, why, and whether the report is up to date.
 
-The Snakefile imports this module and nothing heavier. A finished cell must not depend on a dataset: were the dataset of
-one missing cell made anew, Snakemake would train every finished cell of that dataset again. A cell that another system
-has finished, or is to train, is no target here.
+The Snakefile imports this module and nothing heavier. Everything is decided by what files say, nothing by their times.
+A result file is no output of a rule: Snakemake deletes outputs, before a job and after one that failed. The output of
+a training job is a flag of its own, which counts for nothing in the next run.
 """
 
+import contextlib
 import functools
+import hashlib
 import os
-import shutil
 import textwrap
-import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
-from qablate.errors import QablateError
+from qablate import __version__
+from qablate.costs import COSTS_PATH
+from qablate.files import write_atomic
 from qablate.importing import CellState, Merged, State, merge, require_readable
+from qablate.records import canonical_json
 from qablate.study import Cell, Study
 
 TERMINAL_COLUMNS = 80
 SHOWN_DIFFERENCES = 3
+NOT_IN_REPORT = ("run", "jobs", "system")
+"""Settings that a report does not depend on: where and how cells are run."""
 
 
 class Plan:
@@ -26,9 +32,8 @@ class Plan:
 
     def __init__(self, study: Study) -> None:
         self.study = study
-        self.copies: list[Path] = []
         self._states: dict[Cell, CellState] = {}
-        self._dataset = functools.cache(self._dataset_file)
+        self._missing_dataset = functools.cache(self._dataset_if_missing)
 
     @functools.cached_property
     def merged(self) -> Merged:
@@ -53,53 +58,51 @@ class Plan:
         return CellState(State.ASSIGNED, "; ".join(filter(None, [f"assigned to {system}", state.reason])))
 
     @functools.cached_property
-    def targets(self) -> list[str]:
-        """Result files that this system's workflow is to have: not those finished or to be trained elsewhere."""
-        return [str(self.study.result_path(cell)) for cell in self.study.cells if self._is_target(cell)]
-
-    def _is_target(self, cell: Cell) -> bool:
-        state = self.state(cell).state
-        return state not in ("done", "assigned") or (state == "done" and self._is_here(cell))
-
-    def _is_here(self, cell: Cell) -> bool:
-        """Whether a finished cell has a sound file of its own, chosen or not."""
-        return any(self.merged.is_own(verdict) and (verdict.finishes or verdict.judged)
-                   for verdict in self.merged.verdicts_of(cell))
+    def to_train(self) -> tuple[Cell, ...]:
+        """Cells that this system is to train: without a valid result anywhere, and not assigned to another system."""
+        return tuple(cell for cell in self.study.cells if self.state(cell).state not in ("done", "assigned"))
 
     @property
     def imported(self) -> list[str]:
-        """Files of other systems that finish cells: what a report is made from beside the targets."""
+        """Files of other systems that finish cells."""
         sources = (self.merged.source_of(cell) for cell in self.study.cells)
         return [str(source.file.path) for source in sources if source is not None and not self.merged.is_own(source)]
 
     @property
-    def folders(self) -> list[str]:
-        """Folders of result files, of every source."""
-        return [str(folder) for folder in self.merged.folders]
-
-    @property
     def complete_here(self) -> bool:
-        """Whether training the targets completes the study: no missing cell is assigned to another system."""
+        """Whether training `to_train` completes the study: no missing cell is assigned to another system."""
         return all(self.state(cell).state != "assigned" for cell in self.study.cells)
 
-    def inputs(self, cell: Cell) -> list[str]:
-        """Return the files that training a cell waits for; none if its result stands.
+    @functools.cached_property
+    def flags(self) -> Path:
+        """Folder of the empty files that training jobs leave, as Snakemake wants a file of each job."""
+        return self.study.results / ".trained"
 
-        A result that does not stand is copied to the superseded ones first. The copy is younger than the result,
-        which is what makes Snakemake train the cell again (and delete the result).
+    def flag(self, cell: Cell) -> str:
+        """The file that Snakemake makes when the training job of a cell has ended well."""
+        return f"{self.flags}/{cell.name}"
+
+    def remove_old_flags(self) -> None:
+        """Remove the flags of cells that are to be trained (again), or Snakemake would take them for trained.
+
+        The flags are listed before the results are read: another run beside this one writes a result before its flag,
+        so that a flag that it still needs is never removed.
         """
-        if self.state(cell).state == "done":
-            return []
-        dataset, result = self._dataset(cell.task, cell.length, cell.seed), self.study.result_path(cell)
-        return [dataset, str(self._keep(result))] if self._had_result(cell) else [dataset]
+        flags = {path.name for path in self.flags.glob("*")}
+        for cell in self.to_train if flags else ():
+            if cell.name in flags:
+                with contextlib.suppress(OSError):    # Snakemake's plan then lacks the cell, which is checked
+                    Path(self.flag(cell)).unlink()
 
-    def _had_result(self, cell: Cell) -> bool:
-        """Whether a result file of the cell lay here when the plan was made, whatever it was worth."""
-        return any(verdict.file.path.name == cell.result_name and verdict.file.modified and self.merged.is_own(verdict)
-                   for verdict in self.merged.verdicts_of(cell))
+    def inputs(self, cell: Cell) -> list[str]:
+        """Return what training a cell waits for: its dataset if that is missing. One that is there is no job's output,
+        so that no other cell can make Snakemake delete it.
+        """
+        return self._missing_dataset(cell.task, cell.length, cell.seed)
 
-    def _dataset_file(self, task: str, length: int, seed: int) -> str:
-        return str(self.study.dataset(task, length, seed).path(self.study.results))
+    def _dataset_if_missing(self, task: str, length: int, seed: int) -> list[str]:
+        dataset = self.study.dataset(task, length, seed).path(self.study.results)
+        return [] if dataset.exists() else [str(dataset)]
 
     def describe(self, cell: Cell) -> str:
         """Say what is trained and why, in lines that fit a terminal of 80 columns."""
@@ -121,38 +124,68 @@ class Plan:
         return "\n".join([f"{head} ({kinds})" if kinds else head, *self._elsewhere()])
 
     def _elsewhere(self) -> list[str]:
-        """One line a system that has missing cells to train: `12 cells are assigned to dgx`."""
+        """One line per system that has missing cells to train: `12 cells are assigned to dgx`."""
         waiting = (cell for cell in self.study.cells if self.state(cell).state == "assigned")
         counts = Counter(self.study.assigned_to(cell) for cell in waiting)
         return [f"  {count} cells are assigned to {system}" for system, count in sorted(counts.items(), key=str)]
 
-    def discard_copies(self) -> None:
-        """Remove the superseded copies that this plan made; for a dry run, which must leave nothing behind."""
-        for copy in self.copies:
-            copy.unlink(missing_ok=True)
-            _remove_if_empty(copy.parent)
-        self.copies.clear()
+    @property
+    def report_files(self) -> tuple[Path, Path]:
+        """The combined report, as Markdown and as HTML."""
+        report = self.study.results / "combined_report.md"
+        return report, report.with_suffix(".html")
 
-    def _keep(self, result: Path) -> Path:
-        """Copy a result under a name of its own, with a time after the result's; return the copy."""
+    @functools.cached_property
+    def report_due(self) -> bool:
+        """Whether the combined report is to be made: a file of it is missing, or what it was made from has changed."""
+        if self.to_train or not all(path.is_file() for path in self.report_files):
+            return True
         try:
-            copy = self.study.superseded_path(result)
-            if not copy.exists():
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                self.copies.append(copy)
-                shutil.copyfile(result, copy)
-            fresh = max(time.time(), result.stat().st_mtime + 1)
-            os.utime(copy, (fresh, fresh))
-        except OSError as error:
-            raise QablateError(f"{result}: cannot be kept before training: {error.strerror or error}") from error
-        return copy
+            return _note(self.study).read_text(encoding="ascii") != fingerprint(self.merged)
+        except (OSError, ValueError):
+            return True
+
+    def aim(self, targets: Iterable[str], forced: bool = False) -> tuple[set[str], set[Cell]]:
+        """Turn what the user asked for into targets of Snakemake; return them and the cells that they train.
+
+        A result's file becomes its cell's flag; one that is valid asks for nothing. The whole study and the report
+        become `report` where that is due (or `forced`), else `all`, which then has nothing to do.
+        """
+        asked, cells = {os.path.relpath(target) for target in targets} or {"all"}, set[Cell]()
+        whole = {"all", "report", *(os.path.relpath(path) for path in self.report_files)} & asked
+        files = {self.study.result_path(cell): cell for cell in self.study.cells} if asked > whole else {}
+        results = {os.path.relpath(path): cell for path, cell in files.items()}
+        named = {results[target] for target in results.keys() & asked}
+        found = asked - whole - results.keys()
+        if whole:
+            cells = set(self.to_train)
+            complete = self.complete_here or whole != {"all"}
+            found.add("report" if complete and (forced or self.report_due) else "all")
+        cells |= {cell for cell in named if cell in set(self.to_train)}
+        return found | {self.flag(cell) for cell in cells if cell in named}, cells
+
+
+def _note(study: Study) -> Path:
+    """The file that says what the combined report was made from."""
+    return study.results / "logs/report/combined.sha256"
+
+
+def fingerprint(merged: Merged) -> str:
+    """Hash of what a report is made from: all files of all sources, their verdicts, settings, claims, costs, code."""
+    study = merged.study
+    settings = {key: value for key, value in study.config.items() if key not in NOT_IN_REPORT}
+    files = [[str(verdict.file.path), verdict.sha256, verdict.status, verdict.reason, verdict.detail]
+             for verdict in merged.verdicts]
+    tables = [hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+              for path in (COSTS_PATH, COSTS_PATH.with_name("claims.yaml"))]
+    return hashlib.sha256(canonical_json([__version__, settings, files, tables]).encode("ascii")).hexdigest()
+
+
+def note_report(study: Study, made_from: str) -> None:
+    """Note what the combined report was made from: `fingerprint`, taken before it was begun."""
+    write_atomic(_note(study), made_from.encode("ascii"))
 
 
 def _indented(reason: str) -> str:
     return textwrap.fill(reason, TERMINAL_COLUMNS, initial_indent="  ", subsequent_indent="    ",
                          break_on_hyphens=False)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()

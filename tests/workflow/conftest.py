@@ -1,7 +1,6 @@
 """A copy of the workflow in a folder of its own, run as a user runs it, with a stand-in for the trainer."""
 
 import re
-import resource
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from working_folder import ROOT, WorkingFolder
 from qablate.config import read_yaml
 from qablate.study import Cell
 
-MESSAGE = re.compile(r"^Job \d+: train (\S+) on (\w+), length (\d+), seed (\d+) \((\w+)\)$", re.M)
+MESSAGE = re.compile(r"^(?:Job \d+: )?train (\S+) on (\w+), length (\d+), seed (\d+) \((\w+)\)$", re.M)
 TINY = {
     "name": "tiny",
     "models": ["1b", "3a"],
@@ -31,7 +30,6 @@ class Run:
     code: int
     text: str
     errors: str
-    cpu_seconds: float
     cells: dict[Cell, str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -50,14 +48,11 @@ class Workspace(WorkingFolder):
 
     def snakemake(self, *arguments: str, **environment: str) -> Run:
         """Run Snakemake here, standard output and errors taken together."""
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
             self.command(*arguments), cwd=self.folder, text=True, capture_output=True,
             env={**self.environment, **environment}, timeout=200, check=False,
         )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        return Run(done.returncode, done.stdout + done.stderr, done.stderr, seconds)
+        return Run(done.returncode, done.stdout + done.stderr, done.stderr)
 
     def cell(self, model: str, seed: int) -> Cell:
         """A cell of the tiny study."""

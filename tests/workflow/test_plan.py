@@ -1,6 +1,8 @@
 """What the workflow asks about single cells, without Snakemake."""
 
 import json
+import os
+import time
 from pathlib import Path
 
 import factories
@@ -11,8 +13,7 @@ from hypothesis import strategies as st
 from qablate.analysis.runs import collect
 from qablate.config import difference, merge
 from qablate.costs import CostTable
-from qablate.errors import QablateError
-from qablate.plan import Plan
+from qablate.plan import Plan, fingerprint, note_report
 from qablate.status import survey
 from qablate.study import Cell, CellState, Study
 
@@ -35,28 +36,63 @@ def test_difference_undoes_merge(base: dict, over: dict) -> None:
     assert difference(merged, merged) == {}
 
 
-def test_finished_cell_waits_for_nothing(study: Study) -> None:
-    factories.write_results(study, [CELL])
+def test_a_cell_waits_for_its_dataset_only_where_that_is_missing(study: Study) -> None:
+    dataset = study.dataset_path(CELL)
+    assert Plan(study).inputs(CELL) == [str(dataset)]
+    dataset.parent.mkdir(parents=True)
+    dataset.touch()
     assert Plan(study).inputs(CELL) == []
 
 
-def test_missing_cell_waits_for_its_dataset(study: Study) -> None:
-    assert Plan(study).inputs(CELL) == [str(study.dataset_path(CELL))]
+def test_what_is_asked_for_becomes_flags_and_rules(study: Study) -> None:
+    other = Cell("1a", "adding_problem", 16, 2024)
+    factories.write_results(study, [other])
+    plan = Plan(study)
+    named = [str(study.result_path(cell)) for cell in (CELL, other)]
+    assert plan.aim(named) == ({plan.flag(CELL)}, {CELL})
+    assert plan.aim(named[1:]) == (set(), set())    # valid: nothing to do
+    assert plan.aim(["progress"]) == ({"progress"}, set())
+    unknown = str(study.result_folder / "synthetic_9z_results.json")
+    assert plan.aim([unknown])[0] == {os.path.relpath(unknown)}    # for Snakemake to refuse
+    for targets in ((), ("all",), ("report",), [str(path) for path in plan.report_files]):
+        assert plan.aim(targets) == ({"report"}, set(plan.to_train))
 
 
-def test_stale_result_is_copied_once_and_younger(study: Study) -> None:
-    factories.write_results(study, [CELL], hyperparameters={"d_model": 64})
+def test_the_report_is_due_when_a_content_changed_and_never_for_a_time(study: Study) -> None:
+    factories.write_results(study)
+    assert Plan(study).report_due
+    note_report(study, fingerprint(Plan(study).merged))
+    for path in Plan(study).report_files:
+        assert Plan(study).report_due
+        path.write_text("a report")
+    assert Plan(study).aim([]) == ({"all"}, set())
+    assert Plan(study).aim([], forced=True)[0] == {"report"}
     result = study.result_path(CELL)
-    first, second = Plan(study), Plan(study)
-    copy = Path(first.inputs(CELL)[1])
-    assert copy.read_bytes() == result.read_bytes()
-    assert copy.stat().st_mtime > result.stat().st_mtime
-    assert copy.parent == study.results / "superseded"
-    assert second.inputs(CELL)[1] == str(copy)
-    second.discard_copies()
-    assert copy.exists()  # made by the other one: a dry run beside a real run takes nothing from it
-    first.discard_copies()
-    assert not copy.parent.exists()
+    for then in (0, time.time() + 1e6):
+        os.utime(result, (then, then))
+        assert not Plan(study).report_due
+    changed = [{"seeds": [2024]}, {"import": {**study.config["import"], "source_order": ["dgx"]}}]
+    assert all(Plan(with_changes(study, **change)).report_due for change in changed)
+    assert not Plan(with_changes(study, system="dgx", run={**study.config["run"], "threads": 2})).report_due
+    factories.write_results(study, [CELL], training_time=1.0)
+    assert Plan(study).report_due
+
+
+def with_changes(study: Study, **changes: object) -> Study:
+    changed = Study({**study.config, **changes})
+    changed.results = study.results
+    return changed
+
+
+def test_only_flags_of_cells_to_train_are_removed(study: Study) -> None:
+    other = Cell("1a", "adding_problem", 16, 2024)
+    factories.write_results(study, [other])
+    flags = [Path(Plan(study).flag(cell)) for cell in (CELL, other)]
+    flags[0].parent.mkdir()
+    for flag in flags:
+        flag.touch()
+    Plan(study).remove_old_flags()
+    assert [flag.exists() for flag in flags] == [False, True]
 
 
 def test_a_score_selected_on_test_items_is_missing_everywhere_and_kept(tmp_path: Path) -> None:
@@ -74,24 +110,15 @@ def test_a_score_selected_on_test_items_is_missing_everywhere_and_kept(tmp_path:
         assert (judged["state"], judged["reason"]) == ("selected_on_test", reason)
         (status,) = [found for found in survey(study, CostTable([]), ask_slurm=False).cells if found.cell == cell]
         assert (status.state, status.reason, status.to_train) == ("missing", reason, True)
-    dataset, kept = Plan(here).inputs(cell)
-    assert Path(kept).read_text() == here.result_path(cell).read_text()
-    assert Plan(there).inputs(cell) == [str(there.dataset_path(cell))]
+    assert Plan(here).to_train == Plan(there).to_train and cell in Plan(here).to_train
 
 
 def test_answer_outlives_the_file(study: Study) -> None:
     factories.write_results(study, [CELL], hyperparameters={"d_model": 64})
     plan = Plan(study)
-    before = plan.inputs(CELL)
-    study.result_path(CELL).unlink()  # Snakemake deletes a result before its job starts
     assert plan.state(CELL).state == "stale"
-    assert before[1].startswith(str(study.results / "superseded"))
-
-
-def test_result_that_cannot_be_kept_is_named(study: Study) -> None:
-    study.result_path(CELL).mkdir(parents=True)
-    with pytest.raises(QablateError, match=f"{CELL.result_name}: cannot be kept"):
-        Plan(study).inputs(CELL)
+    study.result_path(CELL).unlink()
+    assert plan.state(CELL).state == "stale"
 
 
 def test_description_fits_a_terminal_and_counts_the_rest(study: Study) -> None:

@@ -29,18 +29,18 @@ def test_fresh_study_trains_every_cell_once(full: Workspace, dry: Run) -> None:
     assert "study published: 396 cells, 0 done, 396 to train (396 missing)" in dry.text
 
 
-def test_dry_run_is_quick_and_light(dry: Run) -> None:
+def test_dry_run_imports_nothing_heavy(dry: Run) -> None:
     imported = {line.rsplit("|", 1)[1].strip() for line in dry.errors.splitlines() if line.startswith("import time:")}
     assert "qablate.study" in imported
     assert not {name for name in imported if name.split(".")[0] in ("torch", "pennylane", "numba", "scipy")}
-    assert dry.cpu_seconds < 8  # about 2.5 s; processor time, which a loaded machine does not stretch much
 
 
-def test_dry_run_fits_a_terminal(dry: Run) -> None:
-    jobs = dry.text[dry.text.index("Job stats:"):].splitlines()
-    shown = [line for line in jobs if line.startswith(("Job ", "Reason: ", "  "))]
-    assert len(shown) > 800
-    assert max(map(len, shown)) <= 80
+def test_dry_run_is_the_counts_and_a_line_per_cell(full: Workspace, dry: Run) -> None:
+    shown = dry.text[dry.text.index("Job stats:"):].splitlines()
+    lines = [line for line in shown if not line.startswith("import time:")]
+    assert list(dry.cells) == list(full.study.cells)    # in the study's order
+    assert len(lines) < len(dry.cells) + 15
+    assert max(map(len, lines[:-1])) <= 80    # the last is Snakemake's own
 
 
 def test_dry_run_leaves_nothing_behind(full: Workspace, dry: Run) -> None:

@@ -1,7 +1,5 @@
-"""What the rules share: the study, what each cell waits for, and the settings that every job is given."""
+"""What the rules share: the study, its plan, and the settings that every job is given."""
 
-import atexit
-import csv
 import functools
 import gc
 import os
@@ -10,7 +8,6 @@ import shlex
 import sys
 from pathlib import Path
 
-from snakemake.io import IOFile
 from snakemake.resources import Resource
 
 from qablate.config import difference, merge, read_yaml, with_yaml_types
@@ -18,6 +15,7 @@ from qablate.errors import QablateError
 from qablate.jobs import Jobs, budget, check_request, gpu_slots
 from qablate.plan import Plan
 from qablate.study import Study, canonical_json
+from qablate.workflow import Contents, Guide, default_cores
 
 
 # A large study makes millions of objects that stay; searching them for garbage takes a tenth of its dry run.
@@ -45,8 +43,8 @@ OVERRIDES = in_one_line(changed_settings)
 STUDY = in_one_line(lambda: Study.load(CONFIG_FILES, OVERRIDES))
 PLAN = Plan(STUDY)
 JOBS = Jobs(STUDY)
-REPORT = str(STUDY.results / "combined_report.md")
 LOGS = STUDY.results / "logs"
+HERE = workflow.is_main_process    # not on the node of a job, which knows its cell and asks for nothing more
 
 # The same study, in the words of the command line that every job calls; what jobs ask for is no concern of theirs.
 CHANGED = {key: value for key, value in OVERRIDES.items() if key != "jobs"}
@@ -58,21 +56,12 @@ def cell_of(wildcards):
     return STUDY.cell(wildcards.model, wildcards.task, int(wildcards.length), int(wildcards.seed))
 
 
-def inputs_of(wildcards):
-    """What a cell waits for. A result that stands is whole, even if Snakemake was killed before it could note that."""
-    cell = cell_of(wildcards)
-    waits_for = PLAN.inputs(cell)
-    if not waits_for and any(Path(".snakemake/incomplete").glob("*")):
-        workflow.persistence.cleanup_metadata(IOFile(str(STUDY.result_path(cell))))
-    return waits_for
-
-
 def max_seconds(wildcards, resources):
     """A cell stops by itself, with a checkpoint, before its job's run time ends; a signal might not reach it."""
     return f"--max-seconds {budget(resources.runtime):g}"
 
 
-# Only what the profile asks for: each function costs a dry run up to half a millisecond a cell.
+# Only what the profile asks for: each function costs a dry run up to half a millisecond per cell.
 RESOURCES = {}
 if STUDY.config["jobs"]["max_minutes"]:
     RESOURCES["runtime"] = lambda wildcards, attempt: JOBS.minutes(cell_of(wildcards), attempt)
@@ -87,46 +76,16 @@ for key in {"slurm_account", "constraint", "qos"} & SET_BY_PROFILE.keys():
         SET_BY_PROFILE[key] = Resource(key, word, raw=raw)
 
 
-# A job finds the qablate of the environment that runs this workflow, activated or not.
-os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), os.path.dirname(sys.executable)])
-
-
-class Contents(dict):
-    """What the files of the last report are, by id; Snakemake prints a parameter beside every figure and table."""
-
-    def __repr__(self):
-        return "tables/contents.csv"
-
-    def category(self, wildcards):
-        return self.get(wildcards.id, {}).get("section")
-
-    def labels(self, wildcards):
-        known = self.get(wildcards.id, {})
-        return {"number": known.get("number", ""), "title": known.get("title", wildcards.id)}
-
-    def caption(self, wildcards):
-        """The caption as reStructuredText."""
-        text = self.get(wildcards.id, {}).get("caption", "")
-        return re.sub(r"``|`|[\\*_|]", lambda sign: "``" if "`" in sign[0] else "\\" + sign[0], text)
-
-
-def contents_of_report():
-    try:
-        with open(STUDY.results / "tables/contents.csv", newline="", encoding="utf-8") as file:
-            return Contents({row["id"]: row for row in csv.DictReader(file)})
-    except (OSError, ValueError, KeyError, csv.Error):
-        return Contents()
-
+# Jobs run the qablate of the environment that runs this workflow, activated or not, whatever else is in PATH.
+os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
 
 # Embedded by --report. They are no outputs of a rule: partial reports write them too, and which there are depends on the
 # results. As inputs of rules that are never compared with anything, they make nothing run.
-CONTENTS = contents_of_report()
-SHOWN = []
-for folder, pattern, caption in (("figures", "{id}.png", "figure.rst"), ("tables", "{id}.csv", "table.rst")):
-    if CONTENTS and (STUDY.results / folder).is_dir():
-        SHOWN += [report(str(STUDY.results / folder), patterns=[pattern], category=CONTENTS.category,
-                         subcategory=folder.capitalize(), labels=CONTENTS.labels,
-                         caption=os.path.join(workflow.basedir, "workflow/report", caption))]
+CONTENTS = Contents.read(STUDY.results)
+SHOWN = [report(str(STUDY.results / folder), patterns=[pattern], category=CONTENTS.category, labels=CONTENTS.labels,
+                subcategory=folder.capitalize(), caption=os.path.join(workflow.basedir, "workflow/report", caption))
+         for folder, pattern, caption in (("figures", "{id}.png", "figure.rst"), ("tables", "{id}.csv", "table.rst"))
+         if CONTENTS and (STUDY.results / folder).is_dir()]
 
 
 wildcard_constraints:
@@ -136,27 +95,14 @@ wildcard_constraints:
     seed="[0-9]+",
 
 
-def without_file_lists(record):
-    """Snakemake's reasons name every file, 400 of them for the report; on a terminal the kinds say enough."""
-    reason = str(getattr(record, "reason", ""))
-    if len(reason) > 80 - len("Reason: "):
-        record.reason = "; ".join(part.split(":")[0] for part in reason.split("; "))
-    return True
-
-
-logger.addFilter(without_file_lists)
-
-if workflow.is_main_process:
+default_cores(workflow)
+if HERE:
     in_one_line(lambda: check_request(STUDY, {key: resource.raw for key, resource in SET_BY_PROFILE.items()}))
+    in_one_line(PLAN.remove_old_flags)
     logger.info(in_one_line(PLAN.summary))
     if unknown := in_one_line(JOBS.without_costs):
         logger.info(f"  no costs known, jobs ask for the longest run time: {', '.join(unknown)}")
-    # Only a real run keeps the copies of results that no longer stand; -n, --summary and their like leave none.
-    atexit.register(PLAN.discard_copies)
-
-
-onstart:
-    atexit.unregister(PLAN.discard_copies)
+    logger.addFilter(Guide(workflow, PLAN))
 
 
 onerror:
