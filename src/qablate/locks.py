@@ -1,0 +1,106 @@
+"""The lock of a Snakemake that was killed, taken over by the next one in its folder.
+
+Layer 0. Snakemake locks a folder by files without an owner, so that a killed one leaves it locked until somebody types
+`--unlock`. Here each run notes its owner beside these files before it locks. Snakemake deletes the notes with the lock.
+"""
+
+import atexit
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qablate.files import write_atomic
+
+LOCKS = Path(".snakemake/locks")
+PID_NAMESPACE = "/proc/self/ns/pid"
+TIMEOUT_S = 10.0
+
+
+def take_over_lock(folder: Path = LOCKS) -> str:
+    """Remove a lock whose owner is dead and note this process as the next owner; return a line to print, or "".
+
+    A lock is left alone, and Snakemake refuses to run, unless every owner noted beside it is known to be dead: a
+    process of this host that is gone, or one in a Slurm job that is over.
+    """
+    notes = {path: _read(path) for path in folder.glob("owner-*.json")}
+    line = ""
+    if locks := sorted(folder.glob("*.lock")):
+        if not notes or not all(map(_is_dead, notes.values())) or not _claim(notes):
+            return ""
+        for lock in locks:
+            lock.unlink(missing_ok=True)
+        owner = next(iter(notes.values()))
+        line = f"removed the lock of a Snakemake that was killed (process {owner['pid']} on {owner['host']})"
+    _note_owner(folder)
+    return line
+
+
+def process_lives(pid: int) -> bool:
+    """Whether a process of this number is a Snakemake that runs; after a restart the number may be another's."""
+    import psutil  # Snakemake brings it along
+
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and any("snakemake" in word for word in process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True
+
+
+def _claim(notes: Mapping[Path, object]) -> bool:
+    """Take the notes away; of two processes that find the same dead owner, one succeeds and removes its lock."""
+    try:
+        for path in sorted(notes):
+            path.rename(path.with_suffix(f".{os.getpid()}"))
+            path.with_suffix(f".{os.getpid()}").unlink(missing_ok=True)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _note_owner(folder: Path) -> None:
+    note = folder / f"owner-{platform.node()}-{os.getpid()}.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        owner = {**_here(), "pid": os.getpid(), "job": os.environ.get("SLURM_JOB_ID")}
+        write_atomic(note, json.dumps(owner).encode())
+    except OSError:
+        return    # without a note, a lock is left to the user
+    atexit.register(note.unlink, missing_ok=True)
+
+
+def _here() -> dict[str, str]:
+    """Where process numbers mean the same: containers may share a host's name."""
+    space = os.readlink(PID_NAMESPACE) if os.path.lexists(PID_NAMESPACE) else ""
+    return {"host": platform.node(), "space": space}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+        return {"host": str(note["host"]), "space": note["space"], "pid": int(note["pid"]), "job": note["job"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _is_dead(note: Mapping[str, Any]) -> bool:
+    if not note:
+        return False
+    if all(note[key] == value for key, value in _here().items()):
+        return not process_lives(note["pid"])
+    return bool(note["job"]) and _job_is_over(str(note["job"]))
+
+
+def _job_is_over(job: str) -> bool:
+    """Whether Slurm says that it has no such job any more; a Slurm that does not answer says nothing."""
+    try:
+        done = subprocess.run(["squeue", "--noheader", "--jobs", job, "--format", "%T"], capture_output=True, text=True,
+                              timeout=TIMEOUT_S, stdin=subprocess.DEVNULL, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return "Invalid job id" in done.stderr if done.returncode else not done.stdout.strip()
