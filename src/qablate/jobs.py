@@ -14,6 +14,7 @@ from typing import Any
 from qablate.catalog import model_info
 from qablate.costs import COSTS_PATH, CostTable
 from qablate.errors import QablateError
+from qablate.slurm import job_state
 from qablate.study import Cell, Study
 
 START_MINUTES = 10
@@ -28,6 +29,7 @@ LAST_SECONDS = 60.0
 """Before the end of an allocation: left for Snakemake; a cell that would start then does not."""
 
 LONG_OVER, MAX_DIGITS = 600.0, 12
+LAUNCHING = ("RUNNING", "COMPLETING", "SUSPENDED")
 
 REQUIRED = {
     "slurm_account": "export SBATCH_ACCOUNT=mNNNN_g: the project that is charged (GPU jobs want its _g form)",
@@ -118,9 +120,15 @@ def gpu_slots(model: str) -> int:
 
 
 def check_launcher(launcher: str, environment: Mapping[str, str] = os.environ) -> None:
-    """Refuse `srun` outside of a Slurm job: each cell would wait for an allocation of its own, or fail at once."""
-    if launcher.split()[:1] == ["srun"] and not environment.get("SLURM_JOB_ID"):
-        raise QablateError("jobs.launcher: srun needs an allocation and there is none here; "
+    """Refuse a launcher `srun` outside of a Slurm job that runs: each cell would fail at once, with every attempt."""
+    if launcher.split()[:1] != ["srun"]:
+        return
+    job = environment.get("SLURM_JOB_ID")
+    state = job_state(job) if job else ""
+    if state not in LAUNCHING:
+        known = f"squeue does not tell the state of job {job}" if state is None else (
+            f"job {job} is {state.lower() or 'over'}" if job else "there is none here")
+        raise QablateError(f"jobs.launcher: srun needs an allocation, and {known}; "
                            "sbatch -t 12:00:00 profiles/nersc-node/job.sh")
 
 

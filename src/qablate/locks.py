@@ -8,16 +8,15 @@ import atexit
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from qablate.files import write_atomic
+from qablate.slurm import job_state, process_lives
 
 LOCKS = Path(".snakemake/locks")
 PID_NAMESPACE = "/proc/self/ns/pid"
-TIMEOUT_S = 10.0
 
 
 def take_over_lock(folder: Path = LOCKS) -> str:
@@ -37,19 +36,6 @@ def take_over_lock(folder: Path = LOCKS) -> str:
         line = f"removed the lock of a Snakemake that was killed (process {owner['pid']} on {owner['host']})"
     _note_owner(folder)
     return line
-
-
-def process_lives(pid: int) -> bool:
-    """Whether a process of this number is a Snakemake that runs; after a restart the number may be another's."""
-    import psutil  # Snakemake brings it along
-
-    try:
-        process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and any("snakemake" in word for word in process.cmdline())
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.Error:
-        return True
 
 
 def _claim(notes: Mapping[Path, object]) -> bool:
@@ -93,14 +79,4 @@ def _is_dead(note: Mapping[str, Any]) -> bool:
         return False
     if all(note[key] == value for key, value in _here().items()):
         return not process_lives(note["pid"])
-    return bool(note["job"]) and _job_is_over(str(note["job"]))
-
-
-def _job_is_over(job: str) -> bool:
-    """Whether Slurm says that it has no such job any more; a Slurm that does not answer says nothing."""
-    try:
-        done = subprocess.run(["squeue", "--noheader", "--jobs", job, "--format", "%T"], capture_output=True, text=True,
-                              timeout=TIMEOUT_S, stdin=subprocess.DEVNULL, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return "Invalid job id" in done.stderr if done.returncode else not done.stdout.strip()
+    return bool(note["job"]) and job_state(str(note["job"])) == ""

@@ -24,8 +24,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from qablate.locks import process_lives
-
 FOLDER = Path(".snakemake/slurm")
 PATIENT = ("sbatch", "sinfo", "sacctmgr", "sshare")
 STATES = ("squeue", "sacct")
@@ -37,7 +35,7 @@ NO_ANSWER = re.compile(
     "problem talking to the database|unexpected message|no route to host|broken pipe", re.IGNORECASE)
 """What Slurm's programs say when the controller or the database is busy, restarts or cannot be reached."""
 REFUSAL = re.compile("invalid|not permitted|denied|violates", re.IGNORECASE)
-TEST_TIMEOUT_S = 60.0
+TIMEOUT_S = 60.0
 
 
 def stand_before(running: Mapping[str, str], folder: Path = FOLDER) -> None:
@@ -69,12 +67,37 @@ def refusal(account: str, options: Sequence[str]) -> str:
     """Why Slurm would take no job with these options of sbatch, in one line; "" if it would, or does not answer."""
     command = ["sbatch", "--test-only", "--account", account, *options, "--wrap", "true"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TEST_TIMEOUT_S,
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S,
                               stdin=subprocess.DEVNULL, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     found = [line for line in done.stderr.splitlines() if REFUSAL.search(line)] if done.returncode else []
     return "; ".join(re.sub("^(sbatch: )?(error: )?", "", line) for line in found)
+
+
+def process_lives(pid: int) -> bool:
+    """Whether a process of this number is a Snakemake that runs; after a restart the number may be another's."""
+    import psutil  # Snakemake brings it along
+
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and any("snakemake" in word for word in process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True
+
+
+def job_state(job: str) -> str | None:
+    """State of a job in the words of squeue, "" if Slurm has no such job any more, None if it does not answer."""
+    try:
+        done = subprocess.run(["squeue", "--noheader", "--jobs", job, "--format", "%T"], capture_output=True, text=True,
+                              timeout=TIMEOUT_S, stdin=subprocess.DEVNULL, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if done.returncode:
+        return "" if "Invalid job id" in done.stderr else None
+    return done.stdout.strip()
 
 
 def main(words: Sequence[str]) -> int:

@@ -18,7 +18,7 @@ from qablate.errors import QablateError
 from qablate.jobs import Jobs, allowed_seconds, budget, check_request, gpu_slots
 from qablate.study import Study
 
-DEVICE = "NVIDIA A100-SXM4-80GB"
+DEVICE = "published code on A100-SXM4-80GB"
 # seconds an epoch at 5,000 items; the small study has 4 epochs of 200 items
 COSTS = f"""{','.join(COLUMNS)}
 {DEVICE},1b,adding_problem,16,4500,,made up

@@ -87,7 +87,9 @@ def test_interrupted_while_slurm_does_not_answer(place: Place, cluster: Cluster,
 
 
 @pytest.mark.full
-def test_snakemake_stopped_until_its_jobs_are_forgotten(place: Place, cluster: Cluster, end: Callable[..., None]) -> None:
+def test_snakemake_paused_until_its_jobs_are_forgotten(
+    place: Place, cluster: Cluster, end: Callable[..., None],
+) -> None:
     place.program("squeue", HIDES_THE_ENDED)
     run = place.start(*QUICKLY, QABLATE_FAKE_SECONDS="5")
     end(run)
