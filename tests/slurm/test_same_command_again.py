@@ -57,10 +57,11 @@ def test_snakemake_killed_while_jobs_wait_and_run(place: Place, cluster: Cluster
 
 
 @pytest.mark.full
+@pytest.mark.timeout(600)
 def test_slurm_does_not_answer_for_20_seconds(place: Place, cluster: Cluster, end: Callable[..., None]) -> None:
     """Neither before the first job nor while jobs run; no attempt is used up."""
     with cluster.outage():
-        run = place.start(*QUICKLY, QABLATE_FAKE_SECONDS="40")
+        run = place.start(*QUICKLY, QABLATE_FAKE_SECONDS="25")
         end(run)
         wait_for(lambda: place.printed.count("asking again until Slurm answers") == 1, "a line on the outage", 60)
         time.sleep(20)
@@ -104,6 +105,7 @@ def test_snakemake_paused_until_its_jobs_are_forgotten(
 
 
 @pytest.mark.full
+@pytest.mark.timeout(600)
 def test_requeued_and_cancelled(place: Place, cluster: Cluster, end: Callable[..., None]) -> None:
     run = place.start(*QUICKLY, QABLATE_FAKE_SECONDS="20")
     end(run)
