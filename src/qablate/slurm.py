@@ -12,6 +12,7 @@ Layer 0. A run with the executor `slurm` puts programs of the same names first i
 import contextlib
 import fcntl
 import itertools
+import logging
 import os
 import re
 import shlex
@@ -23,6 +24,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+
+from qablate.errors import QablateError
 
 FOLDER = Path(".snakemake/slurm")
 PATIENT = ("sbatch", "sinfo", "sacctmgr", "sshare")
@@ -65,14 +68,32 @@ def stand_before(running: Mapping[str, str], folder: Path = FOLDER) -> None:
 
 def refusal(account: str, options: Sequence[str]) -> str:
     """Why Slurm would take no job with these options of sbatch, in one line; "" if it would, or does not answer."""
-    command = ["sbatch", "--test-only", "--account", account, *options, "--wrap", "true"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S,
-                              stdin=subprocess.DEVNULL, check=False)
+        _check_account(account)
+        subprocess.run(["sbatch", "--test-only", "--account", account, *options, "--wrap", "true"], text=True,
+                       capture_output=True, errors="replace", timeout=TIMEOUT_S, stdin=subprocess.DEVNULL, check=True)
+    except subprocess.CalledProcessError as error:
+        found = [line for line in error.stderr.splitlines() if REFUSAL.search(line)]
+        return "; ".join(re.sub("^(sbatch: )?(error: )?", "", line) for line in found)
+    except QablateError as error:
+        return str(error)
     except (OSError, subprocess.TimeoutExpired):
-        return ""
-    found = [line for line in done.stderr.splitlines() if REFUSAL.search(line)] if done.returncode else []
-    return "; ".join(re.sub("^(sbatch: )?(error: )?", "", line) for line in found)
+        pass
+    return ""
+
+
+def _check_account(account: str) -> None:
+    """Refuse what the executor would refuse for each cell, with a traceback: it compares with sacctmgr's list."""
+    from snakemake_executor_plugin_slurm.accounts import validate_account
+    from snakemake_interface_common.exceptions import WorkflowError
+
+    silent = logging.Logger("accounts")
+    silent.addHandler(logging.NullHandler())
+    try:
+        validate_account(account, silent)
+    except WorkflowError as error:
+        if "appears to be invalid" in str(error):
+            raise QablateError(_in_one_line(str(error))) from error
 
 
 def process_lives(pid: int) -> bool:

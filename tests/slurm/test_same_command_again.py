@@ -28,12 +28,13 @@ def started(place: Place) -> Counter[str]:
     return Counter({path.stem: len(re.findall("^training ", path.read_text(), re.M)) for path in logs})
 
 
-def ends_well(place: Place, end: Callable[..., None], seconds: float = 200) -> str:
-    """Type the command; return what it prints."""
-    before = len(place.printed) if (place.folder / "printed").exists() else 0
+def type_again(place: Place, end: Callable[..., None], meanwhile: Callable[[], None] = lambda: None) -> str:
+    """Type the command again, and return what it prints until all is done."""
+    before = len(place.printed)
     run = place.start(*QUICKLY)
     end(run)
-    wait_for(lambda: run.poll() is not None, "the end of the run", seconds)
+    meanwhile()
+    wait_for(lambda: run.poll() is not None, "the end of the run", 200)
     printed = place.printed[before:]
     assert run.returncode == 0, printed
     assert place.done() == set(place.study.cells), printed
@@ -42,15 +43,23 @@ def ends_well(place: Place, end: Callable[..., None], seconds: float = 200) -> s
 
 
 def test_snakemake_killed_while_jobs_wait_and_run(place: Place, cluster: Cluster, end: Callable[..., None]) -> None:
-    run = place.start(*QUICKLY, QABLATE_FAKE_SECONDS="15")
+    """The next one waits for the jobs; one that is cancelled then is submitted again."""
+    def cancel_one() -> None:
+        wait_for(lambda: place.printed.count("has been submitted") == 12, "all jobs, twice", 60)
+        cluster.command("scancel", next(line for line in cluster.queue() if "PENDING" in line).split()[0])
+
+    run = place.start(*QUICKLY, QABLATE_FAKE_SECONDS="20")
     end(run)
     at_work = ["PENDING"] * 2 + ["RUNNING"] * 4
     wait_for(lambda: sorted(cluster.queue("%T")) == at_work, "four of six jobs at work", 100)
+    wait_for(lambda: place.printed.count("has been submitted") == 6, "all jobs", 10)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
-    printed = ends_well(place, end)
+    printed = type_again(place, end, cancel_one)
     assert f"removed the lock of a Snakemake that was killed (process {run.pid} on " in printed
     assert "6 jobs of an earlier start are still in the queue: waited for" in printed
+    assert printed.count("has been submitted") == 7
+    assert "CANCELLED" in printed
     assert set(started(place).values()) == {1}
     assert not cluster.queue()
     assert not list(place.folder.glob(".snakemake/locks/*"))
@@ -65,7 +74,7 @@ def test_slurm_does_not_answer_for_20_seconds(place: Place, cluster: Cluster, en
         end(run)
         wait_for(lambda: place.printed.count("asking again until Slurm answers") == 1, "a line on the outage", 60)
         time.sleep(20)
-    wait_for(lambda: len(cluster.queue()) == 6, "all jobs", 100)
+    wait_for(lambda: len(started(place)) == 4, "four cells at work", 100)
     with cluster.outage():
         time.sleep(20)
     wait_for(lambda: run.poll() is not None, "the end of the run", 300)
@@ -84,7 +93,7 @@ def test_interrupted_while_slurm_does_not_answer(place: Place, cluster: Cluster,
         time.sleep(5)
         os.kill(run.pid, signal.SIGINT)
         assert run.wait(60) == 1, place.printed
-    ends_well(place, end)
+    type_again(place, end)
 
 
 @pytest.mark.full
