@@ -11,7 +11,7 @@ import pytest
 
 from qablate import locks
 
-SNAKEMAKE = [sys.executable, "-c", "print(flush=True); input()", "snakemake"]
+SNAKEMAKE = [sys.executable, "-c", "print(flush=True); input()", "a study"]
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def alive():
 
 
 def note(folder: Path, pid: int, **changes: object) -> None:
-    owner = {**locks._here(), "pid": pid, "job": None, **changes}
+    owner = {**locks._here(), "pid": pid, "command": SNAKEMAKE, "job": None, **changes}
     (folder / f"owner-{owner['host']}-{pid}.json").write_text(json.dumps(owner))
 
 
@@ -89,6 +89,12 @@ def test_of_another_host_or_container_stays(folder: Path, changes: dict[str, str
     assert locks.take_over_lock(folder) == ""
     assert locked(folder)
     assert own_note() not in owners(folder)
+
+
+def test_this_process_is_alive_by_its_own_note(folder: Path) -> None:
+    locks._note_owner(folder)
+    assert locks.take_over_lock(folder) == ""
+    assert locked(folder)
 
 
 def test_of_a_living_owner_stays_whoever_died_beside_it(folder: Path, alive: subprocess.Popen) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from qablate.files import write_atomic
-from qablate.slurm import job_state, process_lives
+from qablate.slurm import command_of, job_state
 
 LOCKS = Path(".snakemake/locks")
 PID_NAMESPACE = "/proc/self/ns/pid"
@@ -44,16 +44,17 @@ def _claim(notes: Mapping[Path, object]) -> bool:
         for path in sorted(notes):
             path.rename(path.with_suffix(f".{os.getpid()}"))
             path.with_suffix(f".{os.getpid()}").unlink(missing_ok=True)
-    except FileNotFoundError:
+    except OSError:
         return False
     return True
 
 
 def _note_owner(folder: Path) -> None:
-    note = folder / f"owner-{platform.node()}-{os.getpid()}.json"
+    note = folder.absolute() / f"owner-{platform.node()}-{os.getpid()}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        owner = {**_here(), "pid": os.getpid(), "job": os.environ.get("SLURM_JOB_ID")}
+        owner = {**_here(), "pid": os.getpid(), "command": command_of(os.getpid()),
+                 "job": os.environ.get("SLURM_JOB_ID")}
         write_atomic(note, json.dumps(owner).encode())
     except OSError:
         return    # without a note, a lock is left to the user
@@ -69,7 +70,7 @@ def _here() -> dict[str, str]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         note = json.loads(path.read_text(encoding="utf-8"))
-        return {"host": str(note["host"]), "space": note["space"], "pid": int(note["pid"]), "job": note["job"]}
+        return {**{key: note[key] for key in ("host", "space", "command", "job")}, "pid": int(note["pid"])}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
@@ -78,5 +79,5 @@ def _is_dead(note: Mapping[str, Any]) -> bool:
     if not note:
         return False
     if all(note[key] == value for key, value in _here().items()):
-        return not process_lives(note["pid"])
+        return command_of(note["pid"]) not in (note["command"], [])    # the number may be another process's now
     return bool(note["job"]) and job_state(str(note["job"])) == ""

@@ -91,22 +91,24 @@ def _check_account(account: str) -> None:
     silent.addHandler(logging.NullHandler())
     try:
         validate_account(account, silent)
+    except OSError:
+        return    # no such program here
     except WorkflowError as error:
         if "appears to be invalid" in str(error):
             raise QablateError(_in_one_line(str(error))) from error
 
 
-def process_lives(pid: int) -> bool:
-    """Whether a process of this number is a Snakemake that runs; after a restart the number may be another's."""
+def command_of(pid: int) -> list[str] | None:
+    """The command of a process, empty where it may not be known; None if there is no such process."""
     import psutil  # Snakemake brings it along
 
     try:
         process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and any("snakemake" in word for word in process.cmdline())
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.cmdline()
     except psutil.NoSuchProcess:
-        return False
+        return None
     except psutil.Error:
-        return True
+        return []
 
 
 def job_state(job: str) -> str | None:
@@ -162,7 +164,7 @@ def _ask(command: Sequence[str], folder: Path) -> "subprocess.CompletedProcess[s
         _say_once(folder / "silent", f"{_in_one_line(done.stderr)}; asking again until Slurm answers")
         until = time.monotonic() + PAUSES_S[min(turn, len(PAUSES_S) - 1)]
         while time.monotonic() < until:
-            if (folder / "stop").exists() or not process_lives(int(os.environ[SNAKEMAKE])):
+            if (folder / "stop").exists() or command_of(int(os.environ[SNAKEMAKE])) is None:
                 return done
             time.sleep(0.5)
         if command[0] == "sbatch" and (job := _accepted(command)):
