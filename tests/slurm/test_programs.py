@@ -33,7 +33,7 @@ REFUSALS = [
     "sbatch: error: Batch job submission failed: User's group not permitted to use this partition",
 ]
 JOB = ("--parsable", "--job-name", "syn_run", "--comment", "rule_train_wildcards_x", "--wrap=true")
-TOOLS = ("bash", "sh", "wc", "date", "tail", "flock", "mkdir", "id")
+TOOLS = ("bash", "sh", "wc", "date", "tail", "flock", "mkdir", "id", "which")
 
 
 class Desk:

@@ -66,7 +66,8 @@ def start_on_slurm(study: Study, resources: Mapping[str, object]) -> str:
         time.sleep(pause)
         queue = ask_queue(study.cells)
     account = os.path.expandvars(str(resources.get("slurm_account", "")))
-    if reason := refusal(account, sbatch_options(resources, Jobs(study).longest)):
+    options = sbatch_options(resources, Jobs(study).longest)
+    if not queue.jobs and (reason := refusal(account, options)):    # no refusal for the number of jobs at work
         raise QablateError(f"Slurm refuses these jobs: {reason}")
     stand_before({COMMENT.format(**vars(cell)): job.id for cell, job in queue.jobs.items()})
     return f"  {len(queue.jobs)} jobs of an earlier start are still in the queue: waited for" if queue.jobs else ""
