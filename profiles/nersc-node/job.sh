@@ -16,8 +16,16 @@
 # Submit it several times: singleton lets one of them run at a time, and each goes on where the one before ended.
 set -euo pipefail
 
-# Cells stop in time for this (seconds since 1970); newer versions of Slurm set it themselves.
-SLURM_JOB_END_TIME=${SLURM_JOB_END_TIME:-$(date -d "$(squeue -h -j "$SLURM_JOB_ID" -o %e)" +%s)}
+fail() { echo "profiles/nersc-node/job.sh: $1" >&2; exit 2; }
+[[ ${SLURM_JOB_ID:-} ]] || fail 'runs in an allocation: sbatch -t 12:00:00 profiles/nersc-node/job.sh'
+
+# Cells stop in time for this (seconds since 1970). Newer versions of Slurm set it; what is over is another job's.
+for wait in 2 5 10 0; do
+    [ "${SLURM_JOB_END_TIME:-0}" -gt "$(date +%s)" ] 2>/dev/null && break
+    answer=$(SLURM_TIME_FORMAT=standard squeue -h -j "$SLURM_JOB_ID" -o %e 2>&1 | tail -n 1) || true
+    SLURM_JOB_END_TIME=$(date -d "${answer:-unknown}" +%s 2>/dev/null) || sleep "$wait"
+done
+[[ $SLURM_JOB_END_TIME ]] || fail "squeue does not tell when job $SLURM_JOB_ID ends: $answer"
 export SLURM_JOB_END_TIME
 
 # Steps ask for their own share; what the whole job was given is not for each of them.

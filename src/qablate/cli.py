@@ -135,12 +135,8 @@ def _add_status(commands: Any) -> None:
     view.add_argument("--watch", nargs="?", type=float, const=30.0, metavar="SECONDS", help="refresh (default: 30)")
     view.add_argument("--missing", action="store_true", help="one cell a line, as a dry run lists them, for scripts")
     view.add_argument("--json", action="store_true", help="everything, for programs")
-    view.add_argument("--suggest-split", action="store_true", help="divide what is missing among the systems by cost")
-    view.add_argument("--curves", metavar="CELL", help="learning curves of a cell (or of a file named after it)")
-    parser.add_argument("--png", type=Path, metavar="FILE", help="draw the curves into a PNG")
-    parser.add_argument("--profile", default=os.environ.get("SNAKEMAKE_PROFILE"), metavar="FOLDER",
+    parser.add_argument("--profile", default=os.environ.get("SNAKEMAKE_PROFILE", "none"), metavar="PROFILE",
                         help="take the settings of a Snakemake profile too, such as the name of the system")
-    parser.add_argument("--slots", nargs="+", default=[], metavar="SYSTEM=N", help="cells a system trains side by side")
     parser.add_argument("--devices", nargs="+", default=[], metavar="SYSTEM=NAME", help="device of the cost table")
     parser.add_argument("--cost-table", type=Path, default=COSTS_PATH, metavar="FILE", help="default %(default)s")
     parser.add_argument("--no-queue", action="store_true", help="do not ask squeue")
@@ -150,8 +146,8 @@ def _status(options: argparse.Namespace) -> int:
     from qablate.config import merge, profile_settings
     from qablate.status.command import run_status
 
-    settings = profile_settings(Path(options.profile)) if options.profile else {}
-    return run_status(Study.load(options.config, merge(settings, options.set)), options)
+    settings = merge(profile_settings(options.profile), options.set)
+    return run_status(Study.load(options.config, settings), options)
 
 
 def _add_report(commands: Any) -> None:

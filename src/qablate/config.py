@@ -6,10 +6,13 @@ A misspelt key, a wrong type or a forbidden value is one line that names the key
 import difflib
 import functools
 import math
+import re
 from collections.abc import Iterable, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import yaml
 
 from qablate.catalog import TASKS
@@ -18,6 +21,7 @@ from qablate.files import packaged_text
 
 Config = dict[str, Any]
 MAX_CONFIG_BYTES = 1_000_000
+PROFILE_FILE = re.compile(r"(profile|config)(\.v(?P<version>[0-9]+)\+)?\.yaml")
 
 PUBLISHED_TRAINING = {
     "max_epochs": 100,
@@ -66,13 +70,30 @@ def read_yaml(path: Path) -> Config:
     return content
 
 
-def profile_settings(profile: Path) -> Config:
-    """Return what a Snakemake profile (a folder with a config.yaml) lays over the settings of a study."""
-    path = profile / "config.yaml"
+def profile_settings(profile: str) -> Config:
+    """Return what a Snakemake profile (a name, folder or file, as Snakemake finds it) lays over a study's settings."""
+    if profile in ("", "none"):
+        return {}
+    path = _profile_file(profile)
     settings = read_yaml(path).get("config") or {}
     if not isinstance(settings, dict):
         raise ConfigError(f"{path}: config must be a mapping of settings, found {type(settings).__name__}")
     return settings
+
+
+def _profile_file(profile: str) -> Path:
+    """What `snakemake.cli.get_profile_dir` finds; to import that asks Slurm, which may not answer."""
+    dirs = platformdirs.AppDirs("snakemake", "snakemake")
+    folders = [Path()] if Path(profile).exists() else [dirs.user_config_path, dirs.site_config_path]
+    running = int(metadata.version("snakemake").split(".")[0])
+    for path in (folder / profile for folder in folders):
+        if path.is_file():
+            return path
+        named = ((found, PROFILE_FILE.fullmatch(found.name)) for found in path.glob("*.yaml"))
+        versions = {found: int(match["version"] or 0) for found, match in named if match}
+        if suitable := [found for found, version in versions.items() if version <= running]:
+            return max(suitable, key=versions.__getitem__)
+    raise ConfigError(f"{profile}: no profile that Snakemake finds; looked in {', '.join(map(str, folders))}")
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Config:

@@ -1,7 +1,8 @@
 """What an epoch costs on a device, read from `workflow/costs.csv`: for plans, job run times and progress reports.
 
 Layer 0. Columns of the table: device, model, task, length, seconds_per_epoch, epochs, source. `device` is `cpu` (one
-core) or the GPU's name; `epochs` is what cells ran before they stopped, empty where no result says it.
+core), the GPU's name or, for hours that are not this code's, `published code on ...`; `epochs` is what cells ran before
+they stopped, empty where no result says it.
 
 Where the table lacks a cell, the nearest measured length stands in (nearest as a ratio), of the same task if there is
 one, else of another. A longer cell is taken as proportionally slower, a shorter one as just as slow: too high rather

@@ -14,6 +14,7 @@ from typing import Any
 from qablate.catalog import model_info
 from qablate.costs import COSTS_PATH, CostTable
 from qablate.errors import QablateError
+from qablate.slurm import job_state
 from qablate.study import Cell, Study
 
 START_MINUTES = 10
@@ -27,10 +28,17 @@ MAX_ALLOWANCE, SHARE = 180.0, 0.2
 LAST_SECONDS = 60.0
 """Before the end of an allocation: left for Snakemake; a cell that would start then does not."""
 
+LONG_OVER, MAX_DIGITS = 600.0, 12
+LAUNCHING = ("RUNNING", "COMPLETING", "SUSPENDED")
+
 REQUIRED = {
     "slurm_account": "export SBATCH_ACCOUNT=mNNNN_g: the project that is charged (GPU jobs want its _g form)",
     "constraint": "export SBATCH_CONSTRAINT=gpu, or 'gpu&hbm80g' for the GPUs with 80 GB",
 }
+
+SBATCH_OPTIONS = {"constraint": "--constraint", "qos": "--qos", "slurm_partition": "--partition", "nodes": "--nodes",
+                  "gpu": "--gpus", "cpus_per_task": "--cpus-per-task", "mem_mb": "--mem"}
+"""What a profile's resources are called by sbatch."""
 
 
 class Jobs:
@@ -57,6 +65,13 @@ class Jobs:
             return None
         estimate = self._base(cell.model, cell.task, cell.length)
         return self._limit if estimate is None else min(self._limit, attempt * estimate)
+
+    @property
+    def longest(self) -> int | None:
+        """The longest run time that a first attempt of any cell asks for, in minutes."""
+        if self._limit is None:
+            return None
+        return max(self.minutes(cell, 1) or 0 for cell in self.study.cells)
 
     def _estimate(self, model: str, task: str, length: int) -> int | None:
         device = self.settings["cost_device"]
@@ -85,10 +100,12 @@ def budget(minutes: int) -> float:
 def seconds_left(environment: Mapping[str, str] = os.environ) -> float:
     """Seconds until the Slurm job around this process ends; infinite outside of one.
 
-    SLURM_JOB_END_TIME (seconds since 1970) is set by newer versions of Slurm and by `profiles/nersc-node/job.sh`.
+    SLURM_JOB_END_TIME (seconds since 1970) is set by newer versions of Slurm and by `profiles/nersc-node/job.sh`. That
+    of a job long over says nothing: a shell that was started in one may outlive it.
     """
     end = environment.get("SLURM_JOB_END_TIME", "")
-    return int(end) - time.time() if end.isdecimal() else math.inf
+    left = int(end) - time.time() if end.isdecimal() and len(end) < MAX_DIGITS else math.inf
+    return left if left > -LONG_OVER else math.inf
 
 
 def allowed_seconds(*asked: float | None, environment: Mapping[str, str] = os.environ) -> float | None:
@@ -100,6 +117,26 @@ def allowed_seconds(*asked: float | None, environment: Mapping[str, str] = os.en
 def gpu_slots(model: str) -> int:
     """Slots of a GPU that a cell takes: 2 for models in superposition, which keep it busier, 1 for the others."""
     return 2 if model_info(model).mixing == "quantum_superposition" else 1
+
+
+def check_launcher(launcher: str, environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse a launcher `srun` outside of a Slurm job that runs: each cell would fail at once, with every attempt."""
+    if launcher.split()[:1] != ["srun"]:
+        return
+    job = environment.get("SLURM_JOB_ID")
+    state = job_state(job) if job else ""
+    if state not in LAUNCHING:
+        known = f"squeue does not tell the state of job {job}" if state is None else (
+            f"job {job} is {state.lower() or 'over'}" if job else "there is none here")
+        raise QablateError(f"jobs.launcher: srun needs an allocation, and {known}; "
+                           "sbatch -t 12:00:00 profiles/nersc-node/job.sh")
+
+
+def sbatch_options(resources: Mapping[str, object], minutes: int | None) -> list[str]:
+    """The options of sbatch for what a profile sets for rule train, for a job of this many minutes."""
+    words = [word for key, option in SBATCH_OPTIONS.items() if key in resources
+             for word in (option, os.path.expandvars(str(resources[key])))]
+    return [*words, *(["--time", str(minutes)] if minutes else [])]
 
 
 def check_request(study: Study, resources: Mapping[str, object]) -> None:

@@ -82,8 +82,7 @@ def test_killed_with_all_its_jobs(tmp_path):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not cell.output.exists()
-    assert place.run("--unlock") == 0
-    assert place.run("--rerun-incomplete") == 0, cell.log.read_text()
+    assert place.run() == 0, cell.log.read_text()
     assert (place.events(cell, "start"), place.events(cell, "resume"), place.events(cell, "result")) == (1, 1, 1)
     assert cell.leftovers() == []
 
@@ -100,8 +99,7 @@ def test_killed_alone_while_its_jobs_go_on(tmp_path):
     assert not any(cell.output.exists() for cell in place.cells)
     wait_for(lambda: all(cell.output.exists() and not cell.checkpoints() for cell in place.cells))
     before = [identity(cell.output) for cell in place.cells]
-    assert place.run("--unlock") == 0
-    for arguments in (("-n",), ("--rerun-incomplete",), ()):
+    for arguments in (("-n",), ()):
         assert place.run(*arguments) == 0, (place.folder / "log").read_text()
     assert [identity(cell.output) for cell in place.cells] == before
     assert [place.events(cell, "start") + place.events(cell, "resume") for cell in place.cells] == [1, 1]
@@ -115,12 +113,12 @@ def test_killed_again_and_again(tmp_path):
     assert whole.run() == 0
     place = study_folder(tmp_path / "study", epochs=60, models=["1b", "2a"])
     for _ in range(4):
-        process, saved = place.start("--rerun-incomplete", "--nolock"), checkpoints_of(place)
+        process, saved = place.start(), checkpoints_of(place)
         wait_for(lambda saved=saved, process=process: checkpoints_of(place) > saved or process.poll() is not None)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    assert place.run("--rerun-incomplete", "--nolock") == 0, (place.folder / "log").read_text()
+    assert place.run() == 0, (place.folder / "log").read_text()
     assert sum(place.events(cell, "resume") for cell in place.cells) > 1
     assert [cell.files() for cell in place.cells] == [cell.files() for cell in whole.cells]
     assert [place.events(cell, "result") for cell in place.cells] == [1, 1]

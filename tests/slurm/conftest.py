@@ -28,6 +28,9 @@ SMALL = {
     "legacy_metric": False,
 }
 ACCOUNT = {"SBATCH_ACCOUNT": "m0000_g", "SBATCH_CONSTRAINT": "gpu&hbm80g"}
+QUICKLY = ("--profile", "profiles/nersc", "--slurm-init-seconds-before-status-checks", "4", "--latency-wait", "5",
+           "--max-jobs-per-second", "10")
+"""The profile, less patient than on a machine that others use."""
 
 
 class Place(WorkingFolder):

@@ -4,6 +4,7 @@ Everything lies in one temporary folder. Programs find it by SLURM_CONF; since t
 before its inner srun, `bin/srun` in front of PATH sets it again.
 """
 
+import contextlib
 import getpass
 import os
 import shutil
@@ -13,7 +14,7 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -136,15 +137,29 @@ class Cluster:
                     f"--key-file={folder}/munge.key", f"--pid-file={folder}/munged.pid",
                     f"--log-file={folder}/munged.log", f"--seed-file={folder}/munged.seed")
         wait_for((folder / "munge.sock").exists, "a socket of munged")
-        self._spawn("slurmctld", "-D")
+        self._controller = self._spawn("slurmctld", "-D")
         self._spawn("slurmd", "-D", "-N", "nid1")
         wait_for(self._idle, f"an idle node; see {folder}/*.log")
 
-    def _spawn(self, *words: str) -> None:
+    @contextlib.contextmanager
+    def outage(self) -> Iterator[None]:
+        """The controller is down inside; it comes back with its jobs."""
+        _end(self._controller)
+        self._pids.remove(self._controller)
+        yield
+        self._controller = self._spawn("slurmctld", "-D")
+        wait_for(self._answers, "an answer of the controller")
+
+    def _answers(self) -> bool:
+        return "is UP" in subprocess.run(["scontrol", "ping"], env={**os.environ, **self.environment}, text=True,
+                                         capture_output=True, check=False).stdout
+
+    def _spawn(self, *words: str) -> int:
         with (self.folder / f"{words[0]}.out").open("wb") as out:
             process = subprocess.Popen(words, env={**os.environ, **self.environment}, stdout=out, stderr=out,
                                        stdin=subprocess.DEVNULL, start_new_session=True)
         self._pids.append(process.pid)
+        return process.pid
 
     def _idle(self) -> bool:
         try:

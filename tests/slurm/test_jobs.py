@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from conftest import Place
+from conftest import QUICKLY, Place
 from slurm_cluster import Cluster, wait_for
 from tiny import stable
 from working_folder import ROOT
@@ -25,8 +25,6 @@ from qablate.importing import read_record
 from qablate.study import Cell
 from qablate.training.result import beside
 
-PROFILE = ("--profile", "profiles/nersc", "--slurm-init-seconds-before-status-checks", "4", "--latency-wait", "5",
-           "--max-jobs-per-second", "10")
 SLOW = Path(__file__).parent / "slow_cell.py"
 
 
@@ -99,6 +97,7 @@ def train_undisturbed(place: Place, cells: tuple[Cell, ...], monkeypatch: pytest
         assert main(["train", *words, "--model", cell.model]) == 0
 
 
+@pytest.mark.full
 @pytest.mark.timeout(600)    # under three minutes; more where others work too
 def test_cells_arrive_whatever_happens_to_their_jobs(
     new_nersc: Callable[..., Place], new_place: Callable[..., Place], cluster: Cluster, end: Callable[..., None],
@@ -108,7 +107,7 @@ def test_cells_arrive_whatever_happens_to_their_jobs(
     place.program("qablate", f'#!/bin/sh\nexec "{sys.executable}" "{SLOW}" "$@"\n')
     by_model = {cell.model: cell for cell in place.study.cells if cell.seed == 1}
     out_of_budget, out_of_time, cancelled = by_model["3b"], by_model["1b"], by_model["3a"]
-    run = place.start(*PROFILE, QABLATE_TEST_SLOW=out_of_budget.name,
+    run = place.start(*QUICKLY, QABLATE_TEST_SLOW=out_of_budget.name,
                       QABLATE_TEST_HANG=f"{out_of_time.name} {cancelled.name}")
     end(run)
     wait_for((place.folder / f"hung_{cancelled.name}").exists, "a cell in its sixth batch", 200)
@@ -143,7 +142,7 @@ def test_all_cells_of_the_demo_arrive(
 ) -> None:
     demo = merge(read_yaml(ROOT / "config.yaml"), read_yaml(ROOT / "workflow/studies/demo.yaml"))
     place = new_nersc(**{key: demo[key] for key in ("models", "seeds", "data", "tasks", "model", "training")})
-    run = place.start(*PROFILE)
+    run = place.start(*QUICKLY)
     end(run)
     wait_for(lambda: run.poll() is not None, "the end of the run", 2300)
     assert run.returncode == 0, place.printed[-3000:]
@@ -158,7 +157,7 @@ def test_interrupting_leaves_no_job_and_loses_no_cell(
 ) -> None:
     place = new_nersc(models=["3a", "3b"], seeds=[1, 2, 3])
     place.stand_in()
-    run = place.start(*PROFILE, QABLATE_FAKE_SECONDS="600")
+    run = place.start(*QUICKLY, QABLATE_FAKE_SECONDS="600")
     end(run)
     at_work = ["PENDING"] * 2 + ["RUNNING"] * 4
     wait_for(lambda: sorted(cluster.queue("%T")) == at_work, "four of six jobs at work", 100)
@@ -171,6 +170,6 @@ def test_interrupting_leaves_no_job_and_loses_no_cell(
     print(f"interrupted and gone in {time.monotonic() - began:.1f} s")
     assert not place.done()
 
-    again = place.run(*PROFILE)
+    again = place.run(*QUICKLY)
     assert again.returncode == 0, again.stdout
     assert place.done() == set(place.study.cells)

@@ -18,7 +18,7 @@ from qablate.errors import QablateError
 from qablate.jobs import Jobs, allowed_seconds, budget, check_request, gpu_slots
 from qablate.study import Study
 
-DEVICE = "NVIDIA A100-SXM4-80GB"
+DEVICE = "published code on A100-SXM4-80GB"
 # seconds an epoch at 5,000 items; the small study has 4 epochs of 200 items
 COSTS = f"""{','.join(COLUMNS)}
 {DEVICE},1b,adding_problem,16,4500,,made up
@@ -51,6 +51,8 @@ def requests(place: Place) -> dict[str, list[list[str]]]:
     found: dict[str, list[list[str]]] = {}
     for line in (place.folder / "requests").read_text().splitlines():
         words = json.loads(line)
+        if "--test-only" in words:
+            continue
         model = words[words.index("--comment") + 1].removeprefix("rule_train_wildcards_").partition("_")[0]
         found.setdefault(model, []).append([word for word in words if not word.startswith("--wrap=")])
     return found
@@ -98,6 +100,32 @@ def test_account_and_constraint_are_asked_for(place: Place, environment: dict[st
     assert run.returncode != 0
     (line,) = [line for line in run.stdout.splitlines() if "SBATCH_" in line]
     assert missing in line
+    assert "Traceback" not in run.stdout
+    assert not (place.folder / "requests").exists()
+
+
+@pytest.mark.parametrize(("account", "error", "words"), [
+    ("m0000_g", "sbatch: error: Batch job submission failed: Invalid qos specification",
+     "Batch job submission failed: Invalid qos specification"),
+    ("m0000", "", "The given account m0000 appears to be invalid. Available accounts: m0000_g"),
+])
+def test_what_slurm_refuses_is_one_line(place: Place, account: str, error: str, words: str) -> None:
+    place.program("sbatch", f"#!/bin/sh\necho 1 >> requests\necho '{error}' >&2\nexit 1\n")
+    run = place.run("--profile", "profiles/nersc", *AT_ONCE, **{**ACCOUNT, "SBATCH_ACCOUNT": account})
+    assert run.returncode == 1, run.stdout
+    assert f"Slurm refuses these jobs: {words}" in run.stdout
+    assert "Traceback" not in run.stdout
+    assert "sbatch call" not in run.stdout
+    assert not (place.folder / "requests").exists() or (place.folder / "requests").read_text() == "1\n"
+    assert not list(place.folder.glob(".snakemake/locks/*"))
+
+
+@pytest.mark.parametrize("where", ["outside", "in a job that is over"])
+def test_a_whole_node_needs_an_allocation(place: Place, where: str) -> None:
+    place.program("srun", "#!/bin/sh\necho 1 >> requests\nexit 1\n")
+    run = place.run("--profile", "profiles/nersc-node", **({} if where == "outside" else {"SLURM_JOB_ID": "17"}))
+    assert run.returncode == 1, run.stdout
+    assert run.stdout.count("srun needs an allocation") == 1
     assert "Traceback" not in run.stdout
     assert not (place.folder / "requests").exists()
 

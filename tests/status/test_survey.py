@@ -255,11 +255,12 @@ def test_without_a_queue_nothing_fails(study, squeue):
 
 
 @pytest.mark.parametrize(("last", "note"), [
-    ("squeue: fatal: Could not establish a configuration source", ""),    # programs are there, a cluster is not
+    ("squeue: fatal: Could not establish a configuration source",
+     "queue unknown: squeue is here, but belongs to no cluster"),
     ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)",
      "queue unknown: Unable to contact slurm controller (connect failure)"),
 ])
-def test_a_queue_that_cannot_be_asked_is_one_line_or_none(study, squeue, last, note):
+def test_a_queue_that_cannot_be_asked_is_one_line(study, squeue, last, note):
     squeue.program.write_text(f"#!/bin/sh\necho 'squeue: error: first' >&2\necho '{last}' >&2\nexit 1\n")
     squeue.program.chmod(0o755)
     assert (look(study).queue.reachable, look(study).queue.note) == (False, note)

@@ -1,4 +1,4 @@
-"""What is printed: 80 columns, no colours into a pipe, stable JSON, curves, a division of the work, plain errors."""
+"""What is printed: 80 columns, no colours into a pipe, stable JSON, plain errors."""
 
 import io
 import json
@@ -11,13 +11,11 @@ from rich.console import Console
 from status_traces import COSTS, comment, epoch, event, look
 from tiny import tiny_study, with_dataset
 
+from qablate.catalog import MODELS
 from qablate.cli import main
-from qablate.config import check_config, merge
-from qablate.costs import CostTable, to_csv
+from qablate.costs import to_csv
 from qablate.importing.logs import parse_log, read_log
-from qablate.status.curves import Curves, named_cell, read_curves, text_plot, write_png
 from qablate.status.screen import screen
-from qablate.status.split import suggest_split
 from qablate.status.survey import STATES
 from qablate.study import Study
 from qablate.training import log
@@ -85,6 +83,23 @@ def test_rows_of_the_table_add_up(busy, tmp_path, capsys):
     assert sum(int(number.get(part, part)) for part in total[-6:-1]) == len(busy.cells) - 6
 
 
+def test_two_systems_fit_a_terminal_of_24_lines(tmp_path, capsys):
+    """All models of the published study, one system of unknown cost: what is at work comes below."""
+    (tmp_path / "dgx").mkdir()
+    study = small_study(tmp_path / "r", models=list(MODELS), systems={"dgx": {"results": str(tmp_path / "dgx")}},
+                        assign={"forrelation": "dgx"})
+    assert main(arguments(study, tmp_path, "--devices", "local=cpu", "dgx=published code on A100-SXM4-80GB")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    on_dgx, on_local, total = (next(line for line in lines if line.startswith(start))
+                               for start in ("on dgx", "on local", "all "))
+    assert on_dgx.split()[2:6] == ["0/48", "-", "-", "0/48"]
+    assert on_local.split()[2:6] == ["-", "0/48", "0/48", "0/96"]
+    assert total.split()[1:5] == ["0/48", "0/48", "0/48", "0/144"]
+    assert "published code on A100-SXM4-80GB (dgx)" in " ".join(lines)
+
+
 def test_json_is_stable(busy, tmp_path, capsys):
     assert main(arguments(busy, tmp_path, "--json")) == 0
     found = json.loads(capsys.readouterr().out)
@@ -110,16 +125,11 @@ def test_missing_is_empty_when_all_is_done(study, traces, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("options", "words"), [
-    (["--png", "x.png"], "--curves"),
-    (["--curves", "9z_nothing"], "no cell of study 'small'"),
-    (["--curves", "1b_adding_problem_L16_seed2024"], "no result, and no epoch in"),
     (["--watch", "0"], "1 to 86400"),
     (["--watch", "nan"], "1 to 86400"),
-    (["--suggest-split", "--slots", "dgx"], "SYSTEM=VALUE"),
-    (["--suggest-split", "--slots", "dgx=0"], "1 to 100000"),
-    (["--suggest-split", "--slots", "moon=3"], "known are dgx, local, nersc"),
+    (["--devices", "dgx"], "SYSTEM=VALUE"),
     (["--devices", "moon=GB10"], "known are dgx, local, nersc"),
-    (["--profile", "no/profile"], "no/profile/config.yaml: cannot read"),
+    (["--profile", "no/profile"], "no/profile: no profile that Snakemake finds"),
     (["--cost-table", "none.csv"], "none.csv: cannot read costs"),
 ])
 def test_wrong_options_are_one_line(study, tmp_path, capsys, options, words):
@@ -143,6 +153,23 @@ def test_a_profile_names_the_system(study, tmp_path, capsys):
     assert "config must be a mapping" in capsys.readouterr().err
 
 
+def test_a_profile_is_found_as_snakemake_finds_it(study, tmp_path, capsys, monkeypatch):
+    home, here = tmp_path / "home", tmp_path / "here"
+    for folder, file, system in ((home / "snakemake/mine", "config.v8+.yaml", "nersc"), (here, "any.yaml", "dgx"),
+                                 (here / "profiles/old", "config.yaml", "dgx")):
+        folder.mkdir(parents=True)
+        (folder / file).write_text(f"config: {{system: {system}}}\n")
+    (home / "snakemake/mine/config.yaml").write_text("config: {system: dgx}\n")
+    (home / "snakemake/mine/config.v999+.yaml").write_text("config: {system: dgx}\n")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home))
+    monkeypatch.chdir(here)
+    for profile, system in (("mine", "nersc"), ("profiles/old", "dgx"), ("any.yaml", "dgx"), ("none", "local"),
+                            ("", "local")):
+        monkeypatch.setenv("SNAKEMAKE_PROFILE", profile)
+        assert main(arguments(study, tmp_path)) == 0
+        assert f"study small on {system}" in capsys.readouterr().out
+
+
 def test_watching_prints_again_until_interrupted(study, tmp_path, capsys, monkeypatch):
     naps = iter([0, 5])
 
@@ -155,57 +182,7 @@ def test_watching_prints_again_until_interrupted(study, tmp_path, capsys, monkey
     assert capsys.readouterr().out.count("study small on local") == 2
 
 
-# ---- dividing the work
-
-
-def systems_study(tmp_path, **changes) -> Study:
-    systems = {"dgx": {"results": str(tmp_path / "dgx")}}
-    return small_study(tmp_path / "r", models=["1b", "3a"], systems=systems, **changes)
-
-
-@pytest.fixture
-def two_systems(tmp_path):
-    (tmp_path / "dgx").mkdir()
-    return systems_study(tmp_path)
-
-
-def test_the_division_is_a_valid_config_that_says_the_same(two_systems, squeue, tmp_path):
-    begun = two_systems.cells[5]
-    squeue.answers(("1", "RUNNING", comment(begun)))
-    split = suggest_split(look(two_systems, devices={"dgx": "cpu"}), {"dgx": 3})
-    shared = [cell for share in split.shares for cell in share.cells]
-    assert sorted(shared) == sorted(two_systems.cells) and not split.unknown
-    written = yaml.safe_load(split.to_yaml())
-    divided = Study(check_config(merge(two_systems.config, written)))
-    for share in split.shares:
-        assert share.cells and {divided.assigned_to(cell) for cell in share.cells} == {share.system}
-    assert divided.assigned_to(begun) == "local"
-    assert max(map(len, split.to_yaml().splitlines())) <= 80
-
-
-def test_the_division_ends_together(two_systems):
-    split = suggest_split(look(two_systems, devices={"dgx": "cpu"}), {"dgx": 3})
-    shares = {share.system: share for share in split.shares}
-    group = max(left.at_most for left in (status.left for status in look(two_systems).cells)) * 4
-    assert shares["dgx"].hours > shares["local"].hours > 0
-    assert abs(shares["dgx"].wall_hours - shares["local"].wall_hours) <= group
-
-
-def test_a_system_of_unknown_cost_gets_nothing(two_systems):
-    shares = {share.system: share for share in suggest_split(look(two_systems)).shares}
-    assert len(shares["local"].cells) == len(two_systems.cells)
-    assert "dgx" not in shares or not shares["dgx"].cells
-
-
-def test_cells_of_unknown_cost_stay_unassigned(two_systems, tmp_path, capsys):
-    options = arguments(two_systems, tmp_path, "--suggest-split")
-    (tmp_path / "costs.csv").write_bytes(to_csv(CostTable([])))
-    assert main(options) == 0
-    text = capsys.readouterr().out
-    assert f"{len(two_systems.cells)} cells stay unassigned" in text and "assign: {}" in text
-
-
-# ---- curves and the log
+# ---- the log
 
 
 @pytest.mark.parametrize(("kind", "row", "text"), [
@@ -225,7 +202,7 @@ def test_the_line_of_an_epoch_is_the_published_one_with_the_time_left(capsys, tm
     assert parsed.rows == published.rows != [] and parsed.epochs == [10]
 
 
-def test_a_real_training_tells_its_time_left_and_its_curves(tmp_path, capsys):
+def test_a_real_training_tells_its_time_left(tmp_path, capsys):
     study = tiny_study(tmp_path / "results")
     cell = with_dataset(study)
     assert train_cell(study, cell, study.result_path(cell)) == 0
@@ -235,59 +212,6 @@ def test_a_real_training_tells_its_time_left_and_its_curves(tmp_path, capsys):
     path.write_text(text)
     lines = [line for line in text.splitlines() if line.startswith("Epoch ")]
     assert len(lines) == 6
-    assert all(re.search(r" \| at most \d+ s left$", line) for line in lines[:-1]) and "left" not in lines[-1]
+    assert all(re.search(r" \| at most [0-9.]+ (s|min|h) left$", line) for line in lines[:-1])
+    assert "left" not in lines[-1]
     assert len(read_log(path).rows) == 6
-    finished = read_curves(study, cell)
-    study.result_path(cell).unlink()
-    running = read_curves(study, cell)
-    assert running.epochs == finished.epochs == (1, 2, 3, 4, 5, 6)
-    assert running.validation == pytest.approx(finished.validation, abs=1e-6)
-    assert (running.best, running.label) == (finished.best, "MSE")
-    assert (finished.source.suffix, running.source.suffix) == (".json", ".log")
-
-
-def test_curves_of_a_resumed_training_are_whole(study, traces):
-    cell = study.cell("1b", "adding_problem", 16, 2024)
-    header = "Model ID: 1b (QuantumMambaSSM)"
-    traces.log(cell, header, START, epoch(1), epoch(2), epoch(3), event("fail", reason="x"),    # an earlier training
-               header, START, epoch(1), epoch(2), event("stop", reason="SIGTERM"),
-               header, event("resume", epoch=3, batch=0), epoch(3), "Epoch   4/6 (30")
-    assert read_curves(study, cell).epochs == (1, 2, 3)
-
-
-def test_the_plot_has_each_value_in_its_place(study):
-    cell = study.cell("1b", "adding_problem", 16, 2024)
-    curves = Curves(cell, tuple(range(1, 69)), (None,) * 68, tuple(10.0 ** (-3 * at / 67) for at in range(68)), "x")
-    lines = text_plot(curves)
-    assert max(map(len, lines)) <= 80 and curves.logarithmic
-    body = [line[11:] for line in lines if len(line) > 10 and line[10] == "|"]
-    assert len(body) == 16
-    marked = {(column, row) for row, line in enumerate(body) for column, sign in enumerate(line) if sign != " "}
-    assert marked == {(column, round(column / 67 * 15)) for column in range(68)}    # a straight line on a log axis
-    assert body[-1][67] == "◆"
-    assert "\n".join(text_plot(curves, ascii_only=True)).isascii()
-
-
-@pytest.mark.parametrize("values", [(None,), (0.5,), (0.0, 0.0), (1e30, None, 1e-30), (None, None)])
-def test_odd_curves_are_drawn(study, tmp_path, values):
-    cell = study.cell("1b", "adding_problem", 16, 2024)
-    curves = Curves(cell, tuple(range(1, len(values) + 1)), values, values, "x")
-    assert max(map(len, text_plot(curves))) <= 80
-    write_png(curves, tmp_path / "curve.png")
-    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_a_cell_is_named_by_any_of_its_files(study):
-    cell = study.cells[3]
-    for name in (cell.name, cell.result_name, f"logs/{cell.name}.log", f"checkpoint_{cell.name}.pt"):
-        assert named_cell(study, name) == cell
-
-
-def test_curves_on_the_command_line(study, traces, tmp_path, capsys):
-    cell = study.cells[0]
-    traces.result(cell)
-    png = tmp_path / "curve.png"
-    assert main(arguments(study, tmp_path, "--curves", cell.name)) == 0
-    assert "epoch" in capsys.readouterr().out
-    assert main(arguments(study, tmp_path, "--curves", cell.name, "--png", str(png))) == 0
-    assert png.exists() and capsys.readouterr().out.startswith(str(png))

@@ -12,8 +12,10 @@ from snakemake.resources import Resource
 
 from qablate.config import difference, merge, read_yaml, with_yaml_types
 from qablate.errors import QablateError
-from qablate.jobs import Jobs, budget, check_request, gpu_slots
+from qablate.jobs import Jobs, budget, check_launcher, check_request, gpu_slots
+from qablate.locks import take_over_lock
 from qablate.plan import Plan
+from qablate.status.slurm_queue import start_on_slurm
 from qablate.study import Study, canonical_json
 from qablate.workflow import Contents, Guide, default_cores
 
@@ -98,11 +100,20 @@ wildcard_constraints:
 default_cores(workflow)
 if HERE:
     in_one_line(lambda: check_request(STUDY, {key: resource.raw for key, resource in SET_BY_PROFILE.items()}))
+    if line := take_over_lock():
+        logger.info(line)
     in_one_line(PLAN.remove_old_flags)
     logger.info(in_one_line(PLAN.summary))
     if unknown := in_one_line(JOBS.without_costs):
         logger.info(f"  no costs known, jobs ask for the longest run time: {', '.join(unknown)}")
     logger.addFilter(Guide(workflow, PLAN))
+
+
+onstart:
+    in_one_line(lambda: check_launcher(LAUNCHER))
+    if workflow.executor_plugin.name == "slurm":
+        if line := in_one_line(lambda: start_on_slurm(STUDY, {key: r.raw for key, r in SET_BY_PROFILE.items()})):
+            logger.info(line)
 
 
 onerror:

@@ -1,4 +1,4 @@
-"""What a study is doing: the state of every cell, hours left, learning curves. Neither torch nor pandas is needed.
+"""What a study is doing: the state of every cell, hours left. Neither torch nor pandas is needed.
 
 `survey(study, table)` looks once; `qablate.status.screen` prints it.
 """

@@ -2,26 +2,18 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 
 from qablate.config import known_systems
 from qablate.costs import COSTS_PATH, CostTable
 from qablate.errors import QablateError
-from qablate.status.curves import named_cell, read_curves, text_plot, write_png
-from qablate.status.screen import console, missing_lines, screen, split_screen, to_json, watch
-from qablate.status.split import suggest_split
+from qablate.status.screen import console, missing_lines, screen, to_json, watch
 from qablate.status.survey import Survey, survey
 from qablate.study import Study
 
 
 def run_status(study: Study, options: argparse.Namespace) -> int:
     """Print what the options ask for; return the exit code."""
-    if options.png and not options.curves:
-        raise QablateError("--png: draws the curves of one cell, name it with --curves")
-    if options.curves:
-        _print_curves(study, options)
-        return 0
     table = CostTable([]) if options.cost_table == COSTS_PATH and not COSTS_PATH.exists() else CostTable.read(
         options.cost_table)
     devices = _by_system(study, "--devices", options.devices)
@@ -35,8 +27,6 @@ def run_status(study: Study, options: argparse.Namespace) -> int:
         print("".join(f"{line}\n" for line in missing_lines(take())), end="")
     elif options.json:
         print(json.dumps(to_json(take()), indent=2, allow_nan=False))
-    elif options.suggest_split:
-        console().print(split_screen(suggest_split(take(), _slots(study, options.slots))))
     else:
         console().print(screen(take()))
     return 0
@@ -51,16 +41,6 @@ def _watch(take: Callable[[], Survey], interval: float) -> None:
         return
 
 
-def _print_curves(study: Study, options: argparse.Namespace) -> None:
-    curves = read_curves(study, named_cell(study, options.curves))
-    if options.png:
-        write_png(curves, options.png)
-        print(f"{options.png}: {curves.title}")
-        return
-    encoding = (sys.stdout.encoding or "").lower()
-    print("\n".join(text_plot(curves, ascii_only=not encoding.startswith("utf"))))
-
-
 def _by_system(study: Study, option: str, texts: list[str]) -> dict[str, str]:
     """Read `dgx=NVIDIA GB10 ...`; the systems are those that the study's config names."""
     known, found = known_systems(study.config), {}
@@ -71,13 +51,4 @@ def _by_system(study: Study, option: str, texts: list[str]) -> dict[str, str]:
         if system not in known:
             raise QablateError(f"{option} {text}: no system of this study; known are {', '.join(sorted(known))}")
         found[system] = value
-    return found
-
-
-def _slots(study: Study, texts: list[str]) -> dict[str, int]:
-    found = {}
-    for system, value in _by_system(study, "--slots", texts).items():
-        if not value.isascii() or not value.isdigit() or not 1 <= int(value[:9]) <= 100_000:
-            raise QablateError(f"--slots {system}={value}: cells side by side, a whole number from 1 to 100000")
-        found[system] = int(value)
     return found

@@ -15,7 +15,6 @@ from qablate import __version__
 from qablate.catalog import model_info
 from qablate.logtail import duration
 from qablate.provenance import utc_time
-from qablate.status.split import Split
 from qablate.status.survey import STATES, CellStatus, Survey, counts, hours
 
 COLUMNS = 80
@@ -35,13 +34,11 @@ def console() -> Console:
 
 
 def screen(survey: Survey) -> Group:
-    """Everything: a line in all, a table of all cells, one a system if there are several, then what needs a look."""
-    parts: list[RenderableType] = [_headline(survey), _table(survey, survey.cells, "all systems")]
-    if len(survey.systems) > 1:
-        parts += [_table(survey, survey.of(system=system), f"system {system}") for system in survey.systems]
+    """A line in all, a table of models and systems and what its numbers rest on, then the cells that need a look."""
+    parts: list[RenderableType] = [_headline(survey), _table(survey), *_notes(survey)]
     for state in ("failed", "running", "checkpoint", "stale", "unreadable"):
         parts += _listing(survey, state)
-    return Group(*parts, *_notes(survey))
+    return Group(*parts)
 
 
 def _headline(survey: Survey) -> Text:
@@ -51,18 +48,18 @@ def _headline(survey: Survey) -> Text:
     return Text(f"{text}; {rest}" if rest else text)
 
 
-def _table(survey: Survey, cells: Sequence[CellStatus], title: str) -> Table:
-    """One row a model: finished and planned cells of each task, then all its cells by state, and the hours left."""
+def _table(survey: Survey) -> Table:
+    """One row per model, then per system if there are several: cells of each task, cells by state, hours left."""
     tasks = list(survey.study.config["tasks"])
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
+    table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("model", no_wrap=True)
     for header in (*(TASKS[task] for task in tasks), "done", *SHOWN.values(), "miss", "hours"):
         table.add_column(header, justify="right", no_wrap=True)
     for model in survey.study.config["models"]:
-        of_model = [status for status in cells if status.cell.model == model]
-        if of_model:
-            table.add_row(f"{model} {model_info(model).notation}", *_figures(of_model, tasks))
-    table.add_row("all", *_figures(cells, tasks), style="bold")
+        table.add_row(f"{model} {model_info(model).notation}", *_figures(survey.of(model=model), tasks))
+    for system in survey.systems if len(survey.systems) > 1 else ():
+        table.add_row(f"on {system}", *_figures(survey.of(system=system), tasks))
+    table.add_row("all", *_figures(survey.cells, tasks), style="bold")
     return table
 
 
@@ -116,11 +113,12 @@ def _facts(survey: Survey, status: CellStatus) -> str:
 def _notes(survey: Survey) -> list[Text]:
     """What the numbers rest on: queue, cost table, finished cells without a score."""
     left, unknown = hours(survey.cells)
-    device = survey.costs.devices[survey.study.system]
-    notes = [f"hours left, one cell at a time: {_hours(left.expected)} expected, {_hours(left.at_most)} at most "
-             f"(costs of {device})"] if left.at_most else []
+    notes = []
+    if left.at_most:
+        notes = [f"hours left, one cell at a time: {_hours(left.expected)} expected, at most {_hours(left.at_most)}",
+                 f"hours are of results at hand, else of: {_devices(survey)}"]
     if unknown:
-        notes.append(f"+?: no cost is known of {unknown} cells (qablate bench --costs)")
+        notes.append(f"+?: {unknown} cells have no cost estimate (qablate bench --costs)")
     outcomes = [status.outcome for status in survey.cells if status.outcome not in ("", "ok")]
     if outcomes:
         found = ", ".join(f"{outcomes.count(word)} {word}" for word in sorted(set(outcomes)))
@@ -132,6 +130,14 @@ def _notes(survey: Survey) -> list[Text]:
     elif queue.note:
         notes.append(queue.note)
     return [Text(""), *(Text(note) for note in notes)]
+
+
+def _devices(survey: Survey) -> str:
+    """Devices of the cost table, by system if there are several."""
+    known = survey.costs.devices
+    if len(survey.systems) < 2:
+        return known[survey.study.system]
+    return ", ".join(f"{known[system]} ({system})" for system in survey.systems if system in known)
 
 
 def watch(take: Callable[[], Survey], interval: float) -> None:
@@ -191,18 +197,3 @@ def _cell(status: CellStatus) -> dict[str, Any]:
         "job": status.job, "hours_left": None if left is None else round(left.expected, 4),
         "hours_at_most": None if left is None else round(left.at_most, 4),
     }
-
-
-def split_screen(split: Split) -> Group:
-    """The division as a table and as settings to copy."""
-    table = Table(title="missing cells, divided", title_justify="left", title_style="bold", box=None,
-                  padding=(0, 2, 0, 0))
-    table.add_column("system")
-    for header in ("cells", "slots", "hours", "done after (h)"):
-        table.add_column(header, justify="right")
-    for share in split.shares:
-        table.add_row(share.system, str(len(share.cells)), str(share.slots), _hours(share.hours),
-                      _hours(share.wall_hours))
-    lost = f"{len(split.unknown)} cells stay unassigned, their cost is known on no system\n" if split.unknown else ""
-    return Group(table, Text(f"{lost}\nFor the config of every system:\n"),
-                 Text(split.to_yaml().rstrip(), no_wrap=True, overflow="ignore"))

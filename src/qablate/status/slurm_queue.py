@@ -3,13 +3,20 @@
 The jobs of the workflow have names that begin with `syn`; their comment names rule and cell.
 """
 
+import itertools
+import os
 import subprocess
-from collections.abc import Iterable
+import sys
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from qablate.study import Cell
+from qablate.errors import QablateError
+from qablate.jobs import Jobs, sbatch_options
+from qablate.slurm import NO_ANSWER, PAUSES_S, refusal, stand_before
+from qablate.study import Cell, Study
 
 JOB_PREFIX = "syn"
 COMMENT = "rule_train_wildcards_{model}_{task}_{length}_{seed}"
@@ -45,6 +52,27 @@ class Queue:
     note: str = ""
 
 
+def start_on_slurm(study: Study, resources: Mapping[str, object]) -> str:
+    """Make ready for jobs of a study; return a line on those of an earlier start that are still in the queue, or "".
+
+    Waits while Slurm does not answer. Jobs that Slurm would refuse are a QablateError. `resources` are those that a
+    profile sets for rule train, unevaluated.
+    """
+    queue = ask_queue(study.cells)
+    for pause in itertools.chain(PAUSES_S, itertools.repeat(PAUSES_S[-1])):
+        if queue.reachable or not NO_ANSWER.search(queue.note):
+            break
+        print(f"{queue.note}; asking again until Slurm answers", file=sys.stderr)
+        time.sleep(pause)
+        queue = ask_queue(study.cells)
+    account = os.path.expandvars(str(resources.get("slurm_account", "")))
+    options = sbatch_options(resources, Jobs(study).longest)
+    if not queue.jobs and (reason := refusal(account, options)):    # no refusal for the number of jobs at work
+        raise QablateError(f"Slurm refuses these jobs: {reason}")
+    stand_before({COMMENT.format(**vars(cell)): job.id for cell, job in queue.jobs.items()})
+    return f"  {len(queue.jobs)} jobs of an earlier start are still in the queue: waited for" if queue.jobs else ""
+
+
 def ask_queue(cells: Iterable[Cell]) -> Queue:
     """Ask Slurm for this user's jobs; those of a cell were submitted from the working folder."""
     command = ["squeue", "--me", "--noheader", "--format", FORMAT]
@@ -53,10 +81,12 @@ def ask_queue(cells: Iterable[Cell]) -> Queue:
                               stdin=subprocess.DEVNULL, check=False)
     except FileNotFoundError:
         return Queue()
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return Queue(note=f"queue unknown, squeue did not answer ({type(error).__name__})")
+    except OSError as error:
+        return Queue(note=f"queue unknown: squeue: {error.strerror}")
+    except subprocess.TimeoutExpired:
+        return Queue(note=f"queue unknown: squeue timed out ({TIMEOUT_S:g} s)")
     if done.returncode and NOT_SET_UP in done.stderr:
-        return Queue()
+        return Queue(note="queue unknown: squeue is here, but belongs to no cluster")
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         reason = lines[-1].rpartition("error: ")[2].removeprefix("squeue: ")[:65]

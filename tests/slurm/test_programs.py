@@ -1,0 +1,247 @@
+"""What stands before Slurm's programs, with stand-ins for these; no Slurm is needed."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from qablate import slurm
+from qablate.errors import QablateError
+from qablate.jobs import check_launcher, seconds_left
+
+OUTAGES = [
+    "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation",
+    "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)",
+    "sbatch: error: Batch job submission failed: Zero Bytes were transmitted or received",
+    "sbatch: error: Batch job submission failed: Resource temporarily unavailable",
+    "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying",
+    "sbatch: error: Batch job submission failed: Slurm backup controller in standby mode",
+    "sbatch: error: Batch job submission failed: Transport endpoint is not connected",
+    "slurm_load_partitions: Unable to contact slurm controller (connect failure)",
+    "sacctmgr: error: Problem talking to the database: Connection refused",
+]
+REFUSALS = [
+    "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified",
+    "sbatch: error: Batch job submission failed: Invalid qos specification",
+    "sbatch: error: Batch job submission failed: Invalid feature specification",
+    "sbatch: error: Batch job submission failed: Requested time limit is invalid (missing or exceeds some limit)",
+    "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit)",
+    "sbatch: error: Batch job submission failed: User's group not permitted to use this partition",
+]
+JOB = ("--parsable", "--job-name", "syn_run", "--comment", "rule_train_wildcards_x", "--wrap=true")
+TOOLS = ("bash", "sh", "wc", "date", "tail", "flock", "mkdir", "id", "which")
+
+
+class Desk:
+    """A folder where programs stand before stand-ins of Slurm's, called by a process that passes for Snakemake."""
+
+    def __init__(self, folder: Path, snakemake: "subprocess.Popen[bytes]") -> None:
+        self.folder, self.snakemake, self.real = folder / "slurm", snakemake, folder / "real"
+        self.real.mkdir()
+        for name in TOOLS:    # and nothing of a Slurm that may be installed
+            (self.real / name).symlink_to(shutil.which(name) or name)
+        os.environ["PATH"] = str(self.real)
+
+    def program(self, name: str, text: str) -> None:
+        """Make a stand-in that notes its calls."""
+        (self.real / name).write_text(f'#!/bin/bash\necho "$*" >> {self.real}/{name}.calls\n{text}\n')
+        (self.real / name).chmod(0o755)
+
+    def fails(self, name: str, times: int, error: str, then: str) -> None:
+        """Make a stand-in that fails so many times."""
+        calls = f"$(wc -l < {self.real}/{name}.calls)"
+        self.program(name, f"[ {calls} -gt {times} ] || {{ echo \"{error}\" >&2; exit 1; }}\n{then}")
+
+    def calls(self, name: str) -> int:
+        path = self.real / f"{name}.calls"
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
+    def start(self, running: dict[str, str] | None = None) -> None:
+        slurm.stand_before(running or {}, self.folder)
+        os.environ[slurm.SNAKEMAKE] = str(self.snakemake.pid)
+
+    def call(self, name: str, *words: str) -> int:
+        return slurm.main([str(self.folder / "bin" / name), *words])
+
+    @property
+    def screen(self) -> str:
+        """What was printed where Snakemake prints."""
+        return (self.folder.parent / "screen").read_text()
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    for name in ("PATH", slurm.SNAKEMAKE):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    monkeypatch.setattr(slurm, "PAUSES_S", (0.01,))
+    monkeypatch.setattr(slurm.signal, "signal", lambda *_: None)
+    with (tmp_path / "screen").open("ab") as screen, subprocess.Popen(
+            [sys.executable, "-c", "input()", "snakemake"], stdin=subprocess.PIPE, stderr=screen) as snakemake:
+        desk = Desk(tmp_path, snakemake)
+        desk.program("squeue", "exit 0")
+        yield desk
+        snakemake.kill()
+
+
+@pytest.mark.parametrize("error", OUTAGES)
+def test_without_an_answer_slurm_is_asked_again(desk: Desk, capfd: pytest.CaptureFixture[str], error: str) -> None:
+    desk.fails("sbatch", 4, error, "echo '17;cluster'")
+    desk.start()
+    assert desk.call("sbatch", *JOB) == 0
+    assert capfd.readouterr() == ("17\n", "")
+    assert desk.calls("sbatch") == 5
+    assert desk.screen.count("\n") == 1
+    assert error in desk.screen
+
+
+@pytest.mark.parametrize("error", REFUSALS)
+def test_a_refusal_is_passed_on_at_once(desk: Desk, capfd: pytest.CaptureFixture[str], error: str) -> None:
+    desk.fails("sbatch", 9, error, "echo 17")
+    desk.start()
+    assert desk.call("sbatch", *JOB) == 1
+    assert desk.calls("sbatch") == 1
+    assert capfd.readouterr().err == f"{error}\n"
+    assert slurm.refusal("m0000_g", ["--time", "5"]) == error.removeprefix("sbatch: error: ")
+
+
+def test_an_outage_is_no_refusal(desk: Desk) -> None:
+    desk.fails("sbatch", 9, OUTAGES[0], "")
+    assert slurm.refusal("m0000_g", []) == ""
+
+
+def test_what_is_asked_before_a_submission_waits_too(desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:
+    for name in ("sinfo", "sacctmgr", "sshare"):
+        desk.fails(name, 2, OUTAGES[-1], "echo answer")
+    desk.start()
+    for name in ("sinfo", "sacctmgr", "sshare"):
+        assert desk.call(name, "-x") == 0
+        assert (capfd.readouterr().out, desk.calls(name)) == ("answer\n", 3)
+
+
+def test_a_job_taken_without_an_answer_is_not_submitted_again(desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:
+    desk.fails("sbatch", 9, OUTAGES[0], "echo 18")
+    desk.program("squeue", "echo '16|syn_other|rule_train_wildcards_x'; echo '17|syn_run|rule_train_wildcards_x'")
+    desk.start()
+    assert desk.call("sbatch", *JOB) == 0
+    assert (capfd.readouterr().out, desk.calls("sbatch")) == ("17\n", 1)
+
+
+@pytest.mark.parametrize("ends", ["interrupted", "killed"])
+def test_without_snakemake_nothing_is_submitted(desk: Desk, ends: str) -> None:
+    desk.fails("sbatch", 1, OUTAGES[0], "echo 17")
+    desk.start()
+    if ends == "killed":
+        desk.snakemake.kill()
+        desk.snakemake.wait()
+    else:
+        (desk.folder / "stop").touch()
+    assert desk.call("sbatch", *JOB) == 1
+    assert desk.calls("sbatch") == 1
+
+
+def test_a_job_of_an_earlier_start_is_taken_once(desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:
+    desk.program("sbatch", "echo 18")
+    desk.start({"rule_train_wildcards_x": "17"})
+    assert [desk.call("sbatch", *JOB) for _ in range(2)] == [0, 0]
+    assert (capfd.readouterr().out, desk.calls("sbatch")) == ("17\n18\n", 1)
+    desk.program("squeue", "echo '17|COMPLETED'; echo '18|RUNNING'; echo '19|RUNNING'")
+    assert desk.call("squeue", "--states=all", "--name", "syn_run") == 0
+    assert capfd.readouterr().out == "17|COMPLETED\n18|RUNNING\n"
+
+
+@pytest.mark.parametrize("program", ["squeue", "sacct"])
+@pytest.mark.parametrize(("answer", "states"), [
+    ("echo '17|CANCELLED'; echo '18|RUNNING'", ["CANCELLED", "RUNNING"]),
+    ("echo '18|RUNNING'", ["UNKNOWN", "RUNNING"]),    # forgotten: the executor looks whether the result is there
+    ("exit 0", ["UNKNOWN", "UNKNOWN"]),
+    ("echo 'slurm_load_jobs error: Socket timed out' >&2; exit 1", ["NO_ANSWER", "NO_ANSWER"]),
+])
+def test_every_job_of_a_run_has_a_state(desk: Desk, capfd: pytest.CaptureFixture[str], program: str, answer: str,
+                                        states: list[str]) -> None:
+    desk.program("sacct", "echo 'must not be asked'")    # version 2.8 takes its `CANCELLED by 0` for a running job
+    desk.program("sbatch", f"echo $((16 + $(wc -l < {desk.real}/sbatch.calls)))")
+    desk.start()
+    for _ in range(2):
+        desk.call("sbatch", *JOB)
+    desk.program("squeue", answer)
+    capfd.readouterr()
+    assert desk.call(program, "--name", "syn_run") == 0
+    assert capfd.readouterr().out.split() == [f"17|{states[0]}", f"18|{states[1]}"]
+
+
+def test_the_programs_run_from_path(desk: Desk) -> None:
+    """As the executor calls them: by name, through a shell."""
+    desk.program("sbatch", "echo 17")
+    desk.start()
+    for command, answer in (("sbatch --job-name syn_run --wrap=true", "17"), ("squeue --name syn_run", "17|UNKNOWN"),
+                            ("squeue --version", "")):
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+        assert (done.stdout.strip(), done.stderr) == (answer, "")
+    assert not (desk.folder / "bin/sacct").exists()    # the executor asks whether there is one
+
+
+@pytest.mark.parametrize(("job", "answer", "words"), [
+    ("", "exit 0", "there is none here"),
+    ("17", "exit 0", "job 17 is over"),
+    ("17", "echo PENDING", "job 17 is pending"),
+    ("17", "echo 'squeue: error: Invalid job id specified' >&2; exit 1", "job 17 is over"),
+    ("17", "exit 1", "squeue does not tell the state of job 17"),
+    ("17", "echo RUNNING", None),
+])
+def test_srun_needs_an_allocation(desk: Desk, job: str, answer: str, words: str | None) -> None:
+    desk.program("squeue", answer)
+    check_launcher("", {})
+    if words is None:
+        check_launcher("srun --exact -n1", {"SLURM_JOB_ID": job})
+        return
+    with pytest.raises(QablateError, match=words):
+        check_launcher("srun --exact -n1", {"SLURM_JOB_ID": job})
+
+
+@pytest.mark.parametrize("end", ["", "x", "-5", "1e3", "9" * 5000, "1000"])
+def test_the_end_of_another_job_means_nothing(end: str) -> None:
+    assert seconds_left({"SLURM_JOB_END_TIME": end}) == float("inf")
+
+
+def job_script(desk: Desk, **environment: str) -> "subprocess.CompletedProcess[str]":
+    desk.program("snakemake", "echo ends $SLURM_JOB_END_TIME")
+    desk.program("sleep", "exit 0")
+    script = Path(__file__).parents[2] / "profiles/nersc-node/job.sh"
+    return subprocess.run(["bash", script], capture_output=True, text=True, check=False, cwd=desk.folder.parent,
+                          env={"PATH": os.environ["PATH"], "TZ": "UTC", **environment})
+
+
+@pytest.mark.parametrize(("answer", "environment", "words"), [
+    ("exit 0", {}, "runs in an allocation: sbatch"),
+    ("exit 0", {"SLURM_JOB_ID": "17"}, "squeue does not tell when job 17 ends"),
+    ("echo 'squeue: error: no' >&2; exit 1", {"SLURM_JOB_ID": "17"}, "when job 17 ends: squeue: error: no"),
+    ("echo N/A", {"SLURM_JOB_ID": "17"}, "when job 17 ends: N/A"),
+])
+def test_the_script_of_a_whole_node_ends_in_one_line(desk: Desk, answer: str, environment: dict[str, str],
+                                                     words: str) -> None:
+    desk.program("squeue", answer)
+    done = job_script(desk, **environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("environment", [{}, {"SLURM_JOB_END_TIME": "1000"}, {"SLURM_JOB_END_TIME": "x"},
+                                         {"SLURM_TIME_FORMAT": "relative"}])
+def test_the_script_of_a_whole_node_knows_its_end(desk: Desk, environment: dict[str, str]) -> None:
+    desk.program("squeue", "[ $SLURM_TIME_FORMAT = standard ] && echo 2033-05-18T03:33:20")
+    assert job_script(desk, SLURM_JOB_ID="17", **environment).stdout == "ends 2000000000\n"
+    given = job_script(desk, SLURM_JOB_ID="17", SLURM_JOB_END_TIME="4000000000")
+    assert given.stdout == "ends 4000000000\n"
+
+
+def test_a_part_of_a_gpu_with_slashes_in_its_name(desk: Desk, tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "profiles/nersc-node/share-gpus"
+    done = subprocess.run([script, "1", "sh", "-c", "echo $CUDA_VISIBLE_DEVICES"], capture_output=True, text=True,
+                          env={"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path),
+                               "CUDA_VISIBLE_DEVICES": "MIG-GPU-5/1/0,MIG-GPU-5/2/0"}, check=True)
+    assert done.stdout == "MIG-GPU-5/1/0\n"
