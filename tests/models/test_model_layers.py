@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch.autograd import gradcheck
 
 from qablate.models.attention import GatedHalves
-from qablate.models.layers import DepthwiseConvolution, RMSNorm, sinusoidal_table
+from qablate.models.layers import ConvolvedTokens, DepthwiseConvolution, RMSNorm, sinusoidal_table
 from qablate.models.pooling import ChunkPool, SoftmaxPool
+from qablate.models.sizes import ModelSettings, Sizes
 
 
 def random(*shape):
@@ -28,6 +29,14 @@ def test_depthwise_convolution(length):
 def test_depthwise_convolution_of_a_strided_view():
     wide, taps, bias = random(2, 5, 6), random(4, 3), random(3)
     assert gradcheck(lambda x: DepthwiseConvolution.apply(x[..., :3], taps, bias), (wide,))
+
+
+@pytest.mark.parametrize("length", [1, 2, 9])
+def test_convolved_tokens_are_those_of_the_convolution(length):
+    layer, x = ConvolvedTokens(Sizes(3, length, 1, 1, ModelSettings(d_model=8))).double(), random(2, 3, length)
+    expected = layer.norm(layer.convolution(x).mT)
+    assert torch.allclose(layer(x), expected, atol=1e-12)
+    assert gradcheck(layer, (x,))
 
 
 def test_gated_halves():

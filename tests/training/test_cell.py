@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -125,3 +126,29 @@ def test_sigterm_checkpoints_and_exits_85_then_the_budget_then_the_end(tmp_path)
     assert '"resume"' in log
     assert process.returncode in (0, 85)
     assert time.monotonic() - began < 30
+
+
+def test_memory_that_tensors_free_is_used_again():
+    """Without it, the kernel hands out and clears every page of a large tensor anew."""
+    script = """
+import resource, torch
+from qablate.training.cell import keep_freed_memory
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        torch.empty(20_000_000).fill_(1.0)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+mapped = faults()
+keep_freed_memory()
+faults()
+print(mapped, faults())
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    mapped, kept = map(int, run.stdout.split())
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        assert kept < mapped / 100
+
+
+def test_a_c_library_without_mallopt_is_left_alone(monkeypatch):
+    monkeypatch.setattr(cell_module.ctypes, "CDLL", lambda name: object())
+    cell_module.keep_freed_memory()

@@ -1,6 +1,9 @@
 """The recipe, early stopping, divergence, and the isolation of the test items."""
 
+import copy
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ from qablate.training.cell import train_cell
 from qablate.training.data import cut
 from qablate.training.interrupts import Interrupts
 from qablate.training.loop import Training
-from qablate.training.step import StepOutcome, TrainingStep
+from qablate.training.step import EagerAdamW, StepOutcome, TrainingStep
 from qablate.training.streams import Streams
 
 
@@ -71,6 +74,40 @@ def test_step_equals_a_plain_adamw_step():
         torch.nn.utils.clip_grad_norm_(twin.parameters(), 0.1)
         plain.step()
     assert torch.allclose(model.weight, twin.weight, atol=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "fused"), [(torch.float32, True), (torch.complex64, False)])
+def test_optimiser_equals_torchs_to_the_bit(dtype, fused):
+    torch.manual_seed(0)
+    start = torch.randn(7, dtype=dtype)
+    ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
+    settings = {"lr": 1e-2, "weight_decay": 1e-2, "fused": fused}
+    optimizer, plain = EagerAdamW([ours], **settings), torch.optim.AdamW([theirs], **settings)
+    for _ in range(3):
+        ours.grad = torch.randn(7, dtype=dtype)
+        theirs.grad = ours.grad.clone()
+        optimizer.step()
+        plain.step()
+        again = EagerAdamW([ours], **settings)
+        again.load_state_dict(copy.deepcopy(plain.state_dict()))    # checkpoints of either are checkpoints of the other
+        optimizer = again
+    assert torch.equal(ours, theirs)
+    optimizer.zero_grad()
+    assert ours.grad is None
+
+
+def test_a_training_process_imports_no_compiler():
+    script = """
+import sys, torch
+from qablate.models import build_model
+from qablate.training.step import TrainingStep
+model = build_model("2a", 2, 16, 1)
+step = TrainingStep(model, "regression", dict(learning_rate=1e-3, weight_decay=0, max_epochs=2, clip_norm=1))
+step(torch.rand(2, 2, 16), torch.rand(2, 1))
+[optimizer.load_state_dict(optimizer.state_dict()) for optimizer in step.optimizers]
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
 
 
 @pytest.mark.parametrize("kind", ["regression", "classification"])

@@ -1,6 +1,7 @@
 """One optimiser step, as published: AdamW, global gradient norm clipped, one parameter group."""
 
 import math
+from inspect import unwrap
 from typing import Any, NamedTuple
 
 import torch
@@ -61,6 +62,16 @@ class TrainingStep:
         return StepOutcome(value, correct, taken)
 
 
+class EagerAdamW(torch.optim.AdamW):
+    """AdamW without its guards against torch.compile, which import the compiler: a third of a process's start."""
+
+    step = torch.no_grad()(unwrap(torch.optim.AdamW.step))
+    zero_grad = unwrap(torch.optim.AdamW.zero_grad)
+    add_param_group = unwrap(torch.optim.AdamW.add_param_group)
+    state_dict = unwrap(torch.optim.AdamW.state_dict)
+    load_state_dict = unwrap(torch.optim.AdamW.load_state_dict)
+
+
 def adamw(parameters: list[nn.Parameter], rate: float, weight_decay: float) -> list[torch.optim.AdamW]:
     """Return AdamW over all parameters as at most two optimisers, real and complex.
 
@@ -70,8 +81,9 @@ def adamw(parameters: list[nn.Parameter], rate: float, weight_decay: float) -> l
     real = [parameter for parameter in parameters if not parameter.is_complex()]
     other = [parameter for parameter in parameters if parameter.is_complex()]
     settings: dict[str, Any] = {"lr": rate, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": weight_decay}
-    optimizers = [torch.optim.AdamW(real, fused=True, **settings)]
-    return [*optimizers, torch.optim.AdamW(other, **settings)] if other else optimizers
+    optimizers: list[torch.optim.AdamW] = [EagerAdamW(real, fused=True, **settings)]
+    return [*optimizers, EagerAdamW(other, **settings)] if other else optimizers
+
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
