@@ -150,23 +150,6 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def read_regular(path: Path, limit: int) -> bytes:
-    """Return the bytes of a regular file of at most `limit` bytes; OSError for anything else, also for a named pipe,
-    which would be waited for.
-    """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
-        if status.st_size > limit:
-            raise OSError(errno.EFBIG, f"over {limit} bytes")
-        with open(handle, "rb", closefd=False) as file:
-            return file.read()
-    finally:
-        os.close(handle)
-
-
 def sha256_of(path: Path) -> str:
     """Return the hex sha256 of a file's bytes."""
     with path.open("rb") as file:
