@@ -1,5 +1,8 @@
 """Kinds of circuit, untrained angles and the hand-over in whole models."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -36,6 +39,18 @@ def test_counts_and_initial_weights_are_those_of_exact(model_id):
         assert parameter_counts(model) == parameter_counts(base)
         for (name, one), (other_name, other) in zip(base.named_parameters(), model.named_parameters(), strict=True):
             assert name == other_name and torch.equal(one, other)
+
+
+def test_the_table_of_counts_in_the_docs():
+    text = (Path(__file__).parents[2] / "docs" / "controls.md").read_text()
+    rows = {cells[1]: cells[2:6] for line in text.splitlines() if len(cells := re.split(r" *\| *", line)) == 7}
+    for model_id in CIRCUIT_MODELS:
+        untrained, without = (
+            parameter_counts(build_model(model_id, 2, 100, 8, ModelSettings(**change)))[1] if change else ""
+            for change in ({"train_angles": False}, {"hand_over": False} if model_id in ("4d", "4e") else {})
+        )
+        counts = (*parameter_counts(build_model(model_id, 2, 100, 8)), untrained, without)
+        assert rows[model_id] == [str(count) for count in counts]
 
 
 @pytest.mark.parametrize("model_id", CIRCUIT_MODELS)

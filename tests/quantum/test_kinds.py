@@ -7,6 +7,7 @@ import torch
 from backends import skip_if_unusable
 from circuit_cases import CASES, random_inputs
 
+from qablate import quantum
 from qablate.errors import QablateError
 from qablate.quantum import BACKEND_NAMES, KINDS, Circuit, Gate, ansatz, circuit_kind, embedding, mean_field
 
@@ -51,6 +52,23 @@ def assert_same(one, other, tolerance):
     for a, b in zip(one, other, strict=True):
         assert a.shape == b.shape
         assert not a.numel() or (a - b).abs().max() <= tolerance * max(1, b.abs().max())
+
+
+def test_exact_is_the_published_circuit_to_the_bit():
+    kind, given = circuit_kind("exact"), angles(6).float()
+    c = torch.tensor([0.4 + 1j, -1, 0.3j], dtype=torch.complex64)
+    psi = quantum.states(CIRCUIT, given)
+    branches, again = psi.view(3, 2, -1), Circuit(N, ansatz(N, 2))
+    pairs = [
+        (kind.expectations(CIRCUIT, given), quantum.expectations(CIRCUIT, given)),
+        (kind.states(CIRCUIT, given), psi),
+        (kind.evolve(again, given[0, :60], psi), quantum.evolve(again, given[0, :60], psi)),
+        (kind.measure(psi), quantum.measure(psi)),
+        (kind.superpose(c, branches), quantum.superpose_states(c, branches)),
+        (kind.combine_unitaries(c, psi.view(2, 3, -1)), quantum.combine_unitaries(c, psi.view(2, 3, -1))),
+        (kind.reverse_wires(psi), quantum.reverse_wires(psi)),
+    ]
+    assert all(torch.equal(one, other) for one, other in pairs)
 
 
 @pytest.mark.parametrize("backend", BACKEND_NAMES)

@@ -154,9 +154,10 @@ def summed_columns(circuit: Circuit, angles: Tensor) -> Tensor:
     width, n_angles = 3 * circuit.n_qubits, angles.shape[-1]
     if n_angles != circuit.n_angles:
         raise ValueError(f"the circuit reads {circuit.n_angles} angles, not shape {tuple(angles.shape)}")
-    numbers = torch.tensor([max(1, len(range(j, n_angles, width))) for j in range(width)], device=angles.device)
     rows = F.pad(angles, (0, -n_angles % width)).unflatten(-1, (-1, width))  # (..., rows, 3 n)
-    return rows.sum(-2) / numbers.to(angles.dtype).sqrt()
+    beyond = torch.arange(width, device=angles.device) >= n_angles - (rows.shape[-2] - 1) * width  # one column less
+    numbers = (rows.shape[-2] - beyond.to(angles.dtype)).clamp(min=1)
+    return rows.sum(-2) / numbers.sqrt()
 
 
 KINDS: Mapping[str, Callable[[str], ExactCircuits]] = MappingProxyType(

@@ -34,7 +34,7 @@ def evolve(circuit: Circuit, angles: Tensor, initial: Tensor, backend: str = "au
     batch = torch.broadcast_shapes(angles.shape[:-1], initial.shape[:-1])
     flat = angles.expand(*batch, -1).reshape(math.prod(batch), circuit.n_angles)
     vectors = initial.expand(*batch, -1).reshape(math.prod(batch), 3 * circuit.n_qubits)
-    run = _compiled if backend in ("auto", "numba") and _serves(angles) else evolve_plainly
+    run = _compiled if backend in ("auto", "numba") and _serves(angles, initial) else evolve_plainly
     return run(circuit, flat, vectors).reshape(*batch, 3 * circuit.n_qubits)
 
 
@@ -51,13 +51,14 @@ def evolve_plainly(circuit: Circuit, angles: Tensor, vectors: Tensor) -> Tensor:
     return torch.stack(parts, -1)
 
 
-def _serves(angles: Tensor) -> bool:
+def _serves(angles: Tensor, vectors: Tensor) -> bool:
     """Whether the kernels may serve: on a CPU, checked, with angles that their cosine knows (NaN is not)."""
     if angles.device.type != "cpu" or selfcheck.obstacle(check, angles.dtype) is not None:
         return False
     from qablate.simd import ANGLE_LIMIT  # imports numba
 
-    return not angles.numel() or bool(angles.detach().abs().max() < ANGLE_LIMIT / 10)
+    largest = angles.detach().abs().amax() * (1 + vectors.detach().abs().amax()) if angles.numel() else 0
+    return bool(largest < ANGLE_LIMIT)  # |1 - z| / 2 is at most 1 + the largest component
 
 
 def _compiled(circuit: Circuit, angles: Tensor, vectors: Tensor) -> Tensor:
