@@ -91,8 +91,19 @@ class TaskInfo:
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
 
     def n_channels(self, parameters: Mapping[str, Parameter]) -> int:
-        """Input channels: address bits and values of two tables for Forrelation, value and marker otherwise."""
-        return 2 * (int(parameters["n_bits"]) + 1) if self.id == "forrelation" else 2
+        """Input channels: value and marker; for Forrelation twice the address, in bits or one-hot, and the value.
+
+        A one-hot address carries the value; in a sorted table the step is the address.
+        """
+        if self.id != "forrelation" or parameters["order"] == "sorted":
+            return 2
+        n_bits = int(parameters["n_bits"])
+        return 2 << n_bits if parameters["encoding"] == "onehot" else 2 * (n_bits + 1)
+
+    def generator_of(self, parameters: Mapping[str, Parameter]) -> str:
+        """Version of the generator; encodings of Forrelation other than the published one have their own."""
+        encoded = any(parameters.get(key) != self.parameters.get(key) for key in ("encoding", "order"))
+        return "forrelation-g3" if encoded else self.generator
 
     def n_outputs(self, parameters: Mapping[str, Parameter]) -> int:
         """Width of the model's head: two logits, one sum, or one value per marker."""

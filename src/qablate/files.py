@@ -74,7 +74,7 @@ def read_regular(path: Path, limit: int) -> bytes:
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "a folder, pipe or device, no regular file", str(path))
+            raise OSError(errno.EINVAL, "a folder, pipe or device, not a regular file", str(path))
         if status.st_size > limit:
             raise OSError(errno.EFBIG, f"{status.st_size} bytes, at most {limit} are read", str(path))
         with os.fdopen(handle, "rb", closefd=False) as file:

@@ -79,6 +79,11 @@ class DatasetSpec:
         return {**self.info.parameters, **dict(self.changed)}
 
     @property
+    def generator(self) -> str:
+        """Version of the generator."""
+        return self.info.generator_of(self.parameters)
+
+    @property
     def n_channels(self) -> int:
         """Input channels."""
         return self.info.n_channels(self.parameters)
@@ -93,7 +98,7 @@ class DatasetSpec:
         """Everything that decides the bytes, as stored in result files and hashed into `dataset_sha256`."""
         return {
             **self.parameters,
-            "generator": self.info.generator,
+            "generator": self.generator,
             "n_samples": self.n_samples,
             "seed": self.seed,
             "seq_len": self.length,
@@ -113,14 +118,20 @@ class DatasetSpec:
         fixed = {key: value for key, value in self.identity.items() if key not in ("seed", "seq_len")}
         digest = hashlib.sha256(canonical_json(fixed).encode("ascii")).hexdigest()[:8]
         changes = [f"{key}{value}" for key, value in sorted(self.parameters.items())
-                   if value != self.info.parameters[key]]
+                   if value != self.info.parameters.get(key)]
         slug = "-".join([f"n{self.n_samples}", *changes]).replace("_", "").replace(".", "p")
         return f"{slug}-{digest}"
 
     @property
     def split_sizes(self) -> tuple[int, int, int]:
-        """Items for training, validation and test."""
-        return split_sizes(self.n_samples)
+        """Items for training, validation and test; the parameter `n_train` sets the first and leaves the others."""
+        train, validation, test = split_sizes(self.n_samples)
+        return int(self.parameters.get("n_train", train)), validation, test
+
+    @property
+    def n_items(self) -> int:
+        """All items: `n_samples`, and behind them the training items that `n_train` adds."""
+        return sum(self.split_sizes)
 
     @property
     def split_id(self) -> str:
@@ -129,7 +140,7 @@ class DatasetSpec:
 
     def path(self, results: Path) -> Path:
         """File of this dataset below a results folder."""
-        folder = results / "datasets" / self.task / self.info.generator / self.variant
+        folder = results / "datasets" / self.task / self.generator / self.variant
         return folder / f"L{self.length}_seed{self.seed}.npz"
 
 
@@ -225,7 +236,7 @@ class Study:
             "training.recipe": self.recipe,
             **{f"model.{key}": model[key] for key in sorted(model)},
             **{f"training.{key}": training[key] for key in sorted(training)},
-            "data.generator": spec.info.generator,
+            "data.generator": spec.generator,
             "data.n_samples": spec.n_samples,
             "data.variant": spec.variant,
             "split_id": spec.split_id,

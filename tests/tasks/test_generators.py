@@ -178,7 +178,7 @@ def test_any_changed_identity_parameter_changes_the_hash_and_the_path(tmp_path):
         (DatasetSpec("forrelation", 5, 2**32), "seed 4294967296 is outside"),
         (DatasetSpec("forrelation", 5, 1, 0), "n_samples 0 is below 1"),
         (DatasetSpec("forrelation", 5, 1, 9, (("n_bits", 11),)), "n_bits 11 is outside 2..10"),
-        (DatasetSpec("forrelation", 5, 1, 9, (("order", "sorted"),)), "order 'sorted'"),
+        (DatasetSpec("forrelation", 5, 1, 9, (("order", "sorted"),)), "table of 64 entries has length 64, not 5"),
         (DatasetSpec("forrelation", 5, 1, 9, (("n_bit", 5),)), "unknown parameter 'n_bit'"),
         (DatasetSpec("adding_problem", 5, 1, 9, (("placement", "middle"),)), "placement 'middle' is not one of"),
         (DatasetSpec("adding_problem", 5, 1, 9, (("n_markers", 3),)), "n_markers 3"),

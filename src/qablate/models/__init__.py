@@ -1,7 +1,7 @@
 """The models: blocks, their composition, and published checkpoints."""
 
 from qablate.models.composition import SequenceModel
-from qablate.models.published import load_published_state, parameter_counts, published_tensors
+from qablate.models.published import load_published_state, parameter_counts, published_tensors, untrained_parameters
 from qablate.models.registry import build_model, kernels_of
 from qablate.models.sizes import ModelSettings
 
@@ -13,4 +13,5 @@ __all__ = [
     "load_published_state",
     "parameter_counts",
     "published_tensors",
+    "untrained_parameters",
 ]

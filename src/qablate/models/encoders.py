@@ -20,11 +20,6 @@ from qablate.models.sizes import Sizes
 from qablate.quantum import (
     Circuit,
     ansatz,
-    combine_unitaries,
-    evolve,
-    expectations,
-    measure,
-    states,
     superpose_features,
 )
 
@@ -57,7 +52,7 @@ class ThreeWayEncoder(ComplexParameters):
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        self.backend = sizes.settings.backend
+        self.kind = sizes.kind
         self.alpha, self.beta, self.gamma = complex_uniform(1), complex_uniform(1), complex_uniform(1)
         self.ahead, self.back, self.diagonal = (
             ChunkEncoder(sizes, sizes.d_model, sizes.d_model // 2, ConcatenatedBranches, dropout=False)
@@ -72,7 +67,7 @@ class ThreeWayEncoder(ComplexParameters):
         angles = torch.stack(
             [front.features.angles(front.pool(x)) for front, x in zip(fronts, readings, strict=True)]
         )  # (3, b, k, 3, n + a)
-        measured = expectations(self.ahead.features.circuit, angles, self.backend)  # (3, b, k, 3, 3n)
+        measured = self.kind.expectations(self.ahead.features.circuit, angles)  # (3, b, k, 3, 3n)
         ahead, back, diagonal = (
             front.output(front.features.combine(m)) for front, m in zip(fronts, measured, strict=True)
         )  # (b, k, d) each
@@ -86,10 +81,12 @@ class UnitaryCombination(ComplexParameters):
     (b, l, d) -> (b, d). As published, the weights depend on the position of the chunk and not on its content.
     """
 
+    makes_angles = ("to_angles", "final_angles")
+
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         n, d = sizes.settings.n_qubits, sizes.d_model
-        self.backend = sizes.settings.backend
+        self.kind = sizes.kind
         self.circuit = Circuit(n, ansatz(n, sizes.settings.n_layers))
         self.final_circuit = Circuit(n, ansatz(n, 1))
         self.pool = ChunkPool(d, d // 2, sizes.chunk)
@@ -102,7 +99,7 @@ class UnitaryCombination(ComplexParameters):
     def forward(self, steps: Tensor) -> Tensor:
         """Return one vector a sample; angles lie between 0 and 1."""
         chunks = self.dropout(self.pool(steps))  # (b, k, d)
-        psi = states(self.circuit, torch.sigmoid(self.to_angles(chunks)), self.backend)  # (b, k, 2**n)
-        phi = combine_unitaries(self.coefficients, psi)  # (b, 2**n)
-        phi = evolve(self.final_circuit, self.final_angles, phi, self.backend)
-        return self.output(measure(phi, self.backend))
+        psi = self.kind.states(self.circuit, torch.sigmoid(self.to_angles(chunks)))  # (b, k, 2**n)
+        phi = self.kind.combine_unitaries(self.coefficients, psi)  # (b, 2**n)
+        phi = self.kind.evolve(self.final_circuit, self.final_angles, phi)
+        return self.output(self.kind.measure(phi))

@@ -14,22 +14,29 @@ from torch import Tensor, nn
 from qablate.models.angles import AngleMaps, BoundedAngles
 from qablate.models.coefficients import RealPairCoefficients
 from qablate.models.sizes import Sizes
-from qablate.quantum import Circuit, ansatz, embedding, expectations, superpose_concat, superpose_modulus
+from qablate.quantum import Circuit, ExactCircuits, ansatz, embedding, superpose_concat, superpose_modulus
 
 
 class CircuitFeatures(nn.Module):
-    """Base of the modules that read chunks with circuits: `n_features` numbers a chunk, circuits on `backend`."""
+    """Base of the modules that read chunks with circuits of a kind: `n_features` numbers a chunk.
 
-    def __init__(self, n_features: int, backend: str) -> None:
+    `makes_angles` names the parts whose numbers decide angles; they are not trained under `train_angles=False`.
+    """
+
+    makes_angles: tuple[str, ...] = ("to_angles", "embedding")
+
+    def __init__(self, n_features: int, kind: ExactCircuits) -> None:
         super().__init__()
-        self.n_features, self.backend = n_features, backend
+        self.n_features, self.kind = n_features, kind
 
 
 class ModulusBranches(CircuitFeatures):
     """Three circuits without embedding; modulus of the weighted sum of their expectations. Model 1a, f = 3 n."""
 
+    makes_angles = ("to_angles", "base_angles")
+
     def __init__(self, sizes: Sizes, n_inputs: int) -> None:
-        super().__init__(sizes.n_observables, sizes.settings.backend)
+        super().__init__(sizes.n_observables, sizes.kind)
         n = sizes.settings.n_qubits
         self.circuit = Circuit(n, ansatz(n, sizes.settings.n_layers))
         self.coefficients = RealPairCoefficients((1,), 0.0, 1.0)
@@ -39,7 +46,7 @@ class ModulusBranches(CircuitFeatures):
     def forward(self, chunks: Tensor) -> Tensor:
         """Return the features; angles lie between 0 and 2 pi."""
         angles = 2 * math.pi * torch.sigmoid(self.to_angles(chunks, self.base_angles))  # (..., 3, a)
-        measured = expectations(self.circuit, angles, self.backend)  # (..., 3, 3n)
+        measured = self.kind.expectations(self.circuit, angles)  # (..., 3, 3n)
         return superpose_modulus(self.coefficients(), measured.movedim(-2, 0))
 
 
@@ -47,7 +54,7 @@ class ConcatenatedBranches(CircuitFeatures):
     """Three circuits with a common embedding; weighted expectations side by side. Models 1b and 1c, f = 9 n."""
 
     def __init__(self, sizes: Sizes, n_inputs: int) -> None:
-        super().__init__(3 * sizes.n_observables, sizes.settings.backend)
+        super().__init__(3 * sizes.n_observables, sizes.kind)
         n = sizes.settings.n_qubits
         self.circuit = Circuit(n, embedding(n) + ansatz(n, sizes.settings.n_layers, first=n))
         self.coefficients = RealPairCoefficients((1,), 0.25, 0.75)
@@ -56,7 +63,7 @@ class ConcatenatedBranches(CircuitFeatures):
 
     def forward(self, chunks: Tensor) -> Tensor:
         """Return the features."""
-        return self.combine(expectations(self.circuit, self.angles(chunks), self.backend))
+        return self.combine(self.kind.expectations(self.circuit, self.angles(chunks)))
 
     def angles(self, chunks: Tensor) -> Tensor:
         """Angles of the three circuits: (..., 3, n + a)."""
@@ -72,7 +79,7 @@ class DeepCircuit(CircuitFeatures):
     """One circuit of twice as many layers. Model 4a, f = 3 n."""
 
     def __init__(self, sizes: Sizes, n_inputs: int) -> None:
-        super().__init__(sizes.n_observables, sizes.settings.backend)
+        super().__init__(sizes.n_observables, sizes.kind)
         n, n_layers = sizes.settings.n_qubits, 2 * sizes.settings.n_layers
         self.circuit = Circuit(n, embedding(n) + ansatz(n, n_layers, first=n))
         self.to_angles = nn.Linear(n_inputs, 2 * sizes.n_angles)
@@ -81,4 +88,4 @@ class DeepCircuit(CircuitFeatures):
     def forward(self, chunks: Tensor) -> Tensor:
         """Return the features."""
         angles = torch.cat([self.embedding(chunks), self.to_angles(chunks)], dim=-1)  # (..., n + 2a)
-        return expectations(self.circuit, angles, self.backend)
+        return self.kind.expectations(self.circuit, angles)

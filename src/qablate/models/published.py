@@ -67,3 +67,11 @@ def parameter_counts(model: torch.nn.Module) -> tuple[int, int]:
     """
     total = sum(parameter.numel() for parameter in model.parameters())
     return total, sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def untrained_parameters(model: torch.nn.Module) -> dict[str, int]:
+    """Names and sizes of the parameters that keep their initial values.
+
+    Positions in 1a and 3a, what makes angles under `train_angles=False`, the maps that `hand_over=False` leaves idle.
+    """
+    return {name: parameter.numel() for name, parameter in model.named_parameters() if not parameter.requires_grad}

@@ -14,7 +14,8 @@ from types import MappingProxyType
 import torch
 from torch import nn
 
-from qablate.catalog import model_info
+from qablate.catalog import ModelInfo, model_info
+from qablate.errors import QablateError
 from qablate.models.attention import AttentionMixer
 from qablate.models.composition import Composition, Part, SequenceModel
 from qablate.models.encoders import ChunkEncoder, ThreeWayEncoder, UnitaryCombination
@@ -233,18 +234,34 @@ def build_model(
         n_channels: channels of the input.
         length: steps of the input.
         n_outputs: width of the output.
-        settings: sizes, dropout and backends; None is as published.
+        settings: sizes, dropout, kind of circuit and backends; None is as published.
 
     Returns:
         A module that maps (batch, channels, length) float32 to (batch, n_outputs).
 
     Raises:
-        QablateError: on an unknown id or impossible sizes.
+        QablateError: on an unknown id, impossible sizes, or a setting without effect on this model.
     """
     info = model_info(model_id)
     settings = settings or ModelSettings()
+    _require_effect(info, settings)
     composition = COMPOSITIONS[info.id]
     if composition.encoder is None and settings.chunk is not None:
         composition = replace(composition, encoder=_plain_encoder)
     sizes = Sizes(n_channels, length, n_outputs, settings.chunk or info.chunk, settings)
-    return SequenceModel(info.id, composition, sizes)
+    model = SequenceModel(info.id, composition, sizes)
+    if not settings.train_angles:
+        for module in model.modules():
+            for name in getattr(module, "makes_angles", ()):
+                getattr(module, name).requires_grad_(False)
+    return model
+
+
+def _require_effect(info: ModelInfo, settings: ModelSettings) -> None:
+    """Refuse settings that would leave this model as it is: its results would stand under another name."""
+    if not (info.quantum_features or info.quantum_mixing):
+        changed = {"circuit": settings.circuit != "exact", "train_angles": not settings.train_angles}
+        for name in (name for name, is_changed in changed.items() if is_changed):
+            raise QablateError(f"model {info.id}: {name} is {getattr(settings, name)}, but {info.id} has no circuit")
+    if not settings.hand_over and not (info.quantum_features and info.mixing == "quantum_superposition"):
+        raise QablateError(f"model {info.id}: hand_over is False, but in {info.id} no circuit hands a state to another")

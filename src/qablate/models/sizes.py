@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qablate.errors import QablateError
+from qablate.quantum import ExactCircuits, circuit_kind
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,10 @@ class ModelSettings:
         dropout: probability of dropping a number, 0 <= p < 1.
         chunk: steps of one chunk; None is the published size of the model. A model without chunks (3a, 3b, 3c)
             gets a chunk pool after its input map when a size is given.
+        circuit: kind of the circuits: exact (as published), unentangled, mean_field, tanh or linear; see
+            `qablate.quantum.kinds`.
+        train_angles: False leaves the numbers that decide angles at their initial values.
+        hand_over: False lets the branches of 4d and 4e start from |0...0> instead of the feature circuit's state.
         backend: of the circuits, see `qablate.quantum`.
         scan_backend: of the selective scan, see `qablate.ssm`.
     """
@@ -31,6 +36,9 @@ class ModelSettings:
     n_heads: int = 4
     dropout: float = 0.1
     chunk: int | None = None
+    circuit: str = "exact"
+    train_angles: bool = True
+    hand_over: bool = True
     backend: str = "auto"
     scan_backend: str = "auto"
 
@@ -47,6 +55,10 @@ class ModelSettings:
             raise QablateError(f"model settings: dropout is {self.dropout}, must be in [0, 1)")
         if self.chunk is not None and self.chunk < 1:
             raise QablateError(f"model settings: chunk is {self.chunk}, must be 1 or more")
+        try:
+            circuit_kind(self.circuit)
+        except QablateError as error:
+            raise QablateError(f"model settings: circuit: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,11 @@ class Sizes:
     def n_tokens(self) -> int:
         """Vectors that the mixer sees: chunks, the last one padded, or steps."""
         return -(-self.length // self.chunk)
+
+    @property
+    def kind(self) -> ExactCircuits:
+        """Kind of the circuits, on the backend of the settings."""
+        return circuit_kind(self.settings.circuit, self.settings.backend)
 
     @property
     def d_model(self) -> int:

@@ -25,12 +25,7 @@ from qablate.quantum import (
     Circuit,
     ansatz,
     embedding,
-    evolve,
-    measure,
-    reverse_wires,
     scale_rotations,
-    states,
-    superpose_states,
 )
 
 
@@ -39,9 +34,10 @@ class SuperposedCores(CircuitFeatures):
 
     cores: nn.ModuleList  # of AngleMaps
     coefficients: nn.ModuleList  # of RealPairCoefficients
+    makes_angles: tuple[str, ...] = ("cores", "embedding", "step")
 
     def __init__(self, sizes: Sizes, n_cores: int) -> None:
-        super().__init__(n_cores * sizes.n_observables, sizes.settings.backend)
+        super().__init__(n_cores * sizes.n_observables, sizes.kind)
         self.n_cores = n_cores
         self.n_qubits, self.n_layers = sizes.settings.n_qubits, sizes.settings.n_layers
 
@@ -59,16 +55,15 @@ class SuperposedCores(CircuitFeatures):
     def measured(self, branches: Tensor) -> Tensor:
         """Features (..., m 3n) of branch states (..., m, 3, 2**n), the second with its wires reversed."""
         superposed = [
-            superpose_states(coefficients(), plain_order(core))  # (..., 2**n)
+            self.kind.superpose(coefficients(), self.plain_order(core))  # (..., 2**n)
             for coefficients, core in zip(self.coefficients, branches.unbind(-3), strict=True)
         ]
-        return measure(torch.stack(superposed, dim=-2), self.backend).flatten(-2)
+        return self.kind.measure(torch.stack(superposed, dim=-2)).flatten(-2)
 
-
-def plain_order(branches: Tensor) -> Tensor:
-    """Branches (..., 3, 2**n) stacked in front, the wires of the second one back in order: (3, ..., 2**n)."""
-    first, second, third = branches.unbind(-2)
-    return torch.stack([first, reverse_wires(second), third])
+    def plain_order(self, branches: Tensor) -> Tensor:
+        """Branches (..., 3, 2**n) stacked in front, the wires of the second one back in order: (3, ..., 2**n)."""
+        first, second, third = branches.unbind(-2)
+        return torch.stack([first, self.kind.reverse_wires(second), third])
 
 
 class EmbeddedSuperposition(SuperposedCores):
@@ -92,18 +87,22 @@ class EmbeddedSuperposition(SuperposedCores):
         embedded = self.embedding(chunks)  # (..., n)
         of_branches = torch.stack([embedded, embedded.flip(-1), embedded], dim=-2)[..., None, :, :]
         angles = torch.cat([of_branches.expand(*angles.shape[:-1], -1), angles], dim=-1)  # (..., m, 3, n + a)
-        return self.measured(states(self.circuit, angles, self.backend))
+        return self.measured(self.kind.states(self.circuit, angles))
 
 
 class InjectedSuperposition(SuperposedCores):
     """A feature circuit hands its state to the branches; two of them end with an injection. Models 4d and 4e.
 
     The feature circuit of a core is simulated once. The third branch has no injection: its injection angles are 0.
+    With `hand_over=False` the branches start from |0...0>, and the maps of the feature circuit
+    have no effect and are not trained.
     """
+
+    makes_angles = ("cores", "embedding", "step", "injection")
 
     def __init__(self, sizes: Sizes, n_inputs: int, n_cores: int) -> None:
         super().__init__(sizes, n_cores)
-        n = self.n_qubits
+        n, self.hand_over = self.n_qubits, sizes.settings.hand_over
         self.features = Circuit(n, embedding(n) + ansatz(n, self.n_layers, first=n))
         self.branches = Circuit(n, ansatz(n, self.n_layers) + embedding(n, first=sizes.n_angles))
         self.cores = nn.ModuleList(AngleMaps(4, n_inputs, sizes.n_angles) for _ in range(n_cores))
@@ -111,6 +110,9 @@ class InjectedSuperposition(SuperposedCores):
         self.step = nn.Linear(n_inputs, 1)
         self.injection = BoundedAngles(n_inputs, n)
         self.coefficients = nn.ModuleList(equal_weights() for _ in range(n_cores))
+        if not self.hand_over:
+            for idle in (self.embedding, *(core.maps()[0] for core in cast(Iterable[AngleMaps], self.cores))):
+                idle.requires_grad_(False)
 
     def forward(self, chunks: Tensor) -> Tensor:
         """Return the features: (..., u) -> (..., m 3n)."""
@@ -120,11 +122,13 @@ class InjectedSuperposition(SuperposedCores):
         injected = torch.stack([injected, injected.flip(-1), torch.zeros_like(injected)], dim=-2)[..., None, :, :]
         branch_angles = self.scaled_branches(branch_angles, step)  # (..., m, 3, a)
         injected = injected.expand(*branch_angles.shape[:-1], -1)  # (..., m, 3, n)
-        start = self._feature_states(chunks, feature_angles[..., 0, :])  # (..., m, 2**n)
-        start = torch.stack([start, reverse_wires(start), start], dim=-2)  # (..., m, 3, 2**n)
         angles = torch.cat([branch_angles, injected], dim=-1)  # (..., m, 3, a + n)
-        return self.measured(evolve(self.branches, angles, start, self.backend))
+        if not self.hand_over:
+            return self.measured(self.kind.states(self.branches, angles))
+        start = self._feature_states(chunks, feature_angles[..., 0, :])  # (..., m, 2**n)
+        start = torch.stack([start, self.kind.reverse_wires(start), start], dim=-2)  # (..., m, 3, 2**n)
+        return self.measured(self.kind.evolve(self.branches, angles, start))
 
     def _feature_states(self, chunks: Tensor, angles: Tensor) -> Tensor:
         embedded = self.embedding(chunks)[..., None, :].expand(*angles.shape[:-1], -1)  # (..., m, n)
-        return states(self.features, torch.cat([embedded, angles], dim=-1), self.backend)
+        return self.kind.states(self.features, torch.cat([embedded, angles], dim=-1))

@@ -15,6 +15,7 @@ from qablate.quantum.circuit import (
     scale_rotations,
 )
 from qablate.quantum.execution import evolve, expectations, measure, states
+from qablate.quantum.kinds import KINDS, ExactCircuits, circuit_kind
 from qablate.quantum.program import Program, lower
 from qablate.quantum.superposition import (
     combine_unitaries,
@@ -26,12 +27,15 @@ from qablate.quantum.superposition import (
 
 __all__ = [
     "BACKEND_NAMES",
+    "KINDS",
     "Backend",
     "Circuit",
+    "ExactCircuits",
     "Gate",
     "Program",
     "angles_per_layer",
     "ansatz",
+    "circuit_kind",
     "combine_unitaries",
     "embedding",
     "evolve",

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from qablate.files import write_json
 from qablate.tasks.adding import regions
 from qablate.tasks.dataset import Dataset
-from qablate.tasks.forrelation import phi
+from qablate.tasks.forrelation import decode_steps, phi
 from qablate.tasks.metrics import regression_metrics
 from qablate.tasks.random_words import RandomWords, permutation
-from qablate.tasks.solvers import best_threshold, decode_steps, plug_in_phi, position_only_limit, ridge
+from qablate.tasks.solvers import best_threshold, plug_in_phi, position_only_limit, ridge
 from qablate.tasks.splits import split_of
 
 BATCH = 32
@@ -145,9 +145,10 @@ def marginal_ridge(dataset: Dataset) -> Check:
 
 def marginal_features(dataset: Dataset) -> NDArray[np.float64]:
     """Return (n, features): mean and deviation of every channel, its mean lag-1 product, and the mean of f(x) g(y)."""
-    steps, last = dataset.sequences.astype(np.float64), int(dataset.spec.parameters["n_bits"])
+    steps = dataset.sequences.astype(np.float64)
     lagged = (steps[:, :-1] * steps[:, 1:]).sum(axis=1) / steps.shape[1]
-    products = (steps[:, :, last] * steps[:, :, -1]).mean(axis=1)
+    _, values = decode_steps(dataset.sequences, int(dataset.spec.parameters["n_bits"]))
+    products = values.prod(axis=2).mean(axis=1)
     return np.concatenate([steps.mean(axis=1), steps.std(axis=1), lagged, products[:, None]], axis=1)
 
 
@@ -206,6 +207,6 @@ def duplicates(dataset: Dataset) -> Check:
 
 def split_faults(dataset: Dataset) -> Check:
     """T8: every item is in exactly one of training, validation and test."""
-    split, n = split_of(dataset.spec), dataset.spec.n_samples
+    split, n = split_of(dataset.spec), dataset.spec.n_items
     times_used = np.bincount(split.permutation, minlength=n)
     return Check("T8 items not in exactly one part", float((times_used != 1).sum()), 0, 0)

@@ -58,9 +58,13 @@ class Dataset:
 
 
 def layout_of(spec: DatasetSpec) -> Layout:
-    """Return dtype and shape of every array of a dataset, known from its identity alone."""
-    n, info = spec.n_samples, spec.info
-    layout: Layout = {"sequences": (np.dtype("<f4"), (n, spec.length, spec.n_channels))}
+    """Return dtype and shape of every array in the file of a dataset, known from its identity alone.
+
+    One-hot inputs are stored as bits.
+    """
+    n, info = spec.n_items, spec.info
+    stored = info.n_channels({**spec.parameters, "encoding": "bits"})
+    layout: Layout = {"sequences": (np.dtype("<f4"), (n, spec.length, stored))}
     if info.id == "forrelation":
         size = 1 << int(spec.parameters["n_bits"])
         layout["targets"] = (np.dtype("<i8"), (n,))

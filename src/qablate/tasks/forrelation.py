@@ -1,9 +1,11 @@
-"""Forrelation (`forrelation-g2`): are two truth tables correlated through the Walsh-Hadamard transform?
+"""Forrelation (`forrelation-g2`, `-g3`): are two truth tables correlated through the Walsh-Hadamard transform?
 
 Phi(f, g) = N**-1.5 * sum over x, y of f(x) (-1)**popcount(x AND y) g(y) for tables f, g: {0..N-1} -> {-1, +1}.
 Class 1 draws f and g as the signs of a Gaussian vector and of its transform (Phi about 0.64); class 0 draws them
 independently and keeps pairs with |Phi| below a cut. A sequence shows random entries of both tables: per step the bits
 of an address x (least significant first), f(x), the bits of an independent address y, g(y).
+Version 3 shows the same entries otherwise: `onehot` as N channels a table, f(x) at channel x and 0 elsewhere; `sorted`
+as the whole tables in order, step t shows f(t), g(t).
 Sources: the published study; Aaronson and Ambainis 2015 for the problem.
 Shapes: n items, l length, N = 2**n_bits entries a table.
 """
@@ -18,23 +20,48 @@ from qablate.tasks.dataset import Arrays
 
 MAX_TRIES = 100
 SMALLEST_BITS, LARGEST_BITS = 2, 10
+ENCODINGS, ORDERS = ("bits", "onehot"), ("random", "sorted")
 
 
-def forrelation(n_samples: int, length: int, seed: int, n_bits: int = 6, reject_abs_phi: float = 0.15) -> Arrays:
-    """Draw `n_samples` items of `length` steps with 2 * (n_bits + 1) channels; labels are (n,) int64, 1 at even items.
+def forrelation(
+    n_samples: int,
+    length: int,
+    seed: int,
+    n_bits: int = 6,
+    reject_abs_phi: float = 0.15,
+    encoding: str = "bits",
+    order: str = "random",
+) -> Arrays:
+    """Draw `n_samples` items of `length` steps; labels are (n,) int64, 1 at even items.
 
+    Channels: 2 * (n_bits + 1) for `bits`, 2 N for `onehot`, 2 for `sorted` tables; encoding and order change no draw.
     Extras: `phi_numerators` (n,) int64, Phi times N**1.5, an exact integer; `tables` (n, 2, N) int8, f then g. Raises
-    QablateError when `n_bits` is outside 2..10.
+    QablateError when `n_bits` is outside 2..10, for an unknown encoding or order, and for sorted tables unless
+    `length` is N and the encoding `bits`, which then has no effect.
     """
     if not SMALLEST_BITS <= n_bits <= LARGEST_BITS:
         raise QablateError(f"forrelation: n_bits {n_bits} is outside {SMALLEST_BITS}..{LARGEST_BITS}")
+    _check_encoding(encoding, order, length, 1 << n_bits)
     labels = (np.arange(n_samples) % 2 == 0).astype(np.int64)
     gaussian, addresses = _draw(labels, length, seed, 1 << n_bits, reject_abs_phi)
     correlated = labels == 1
     gaussian[correlated, 1] = walsh_hadamard(gaussian[correlated, 0])     # its scale does not touch the signs
     tables = signs(gaussian)     # (n, 2, N)
     extras: dict[str, NDArray[Any]] = {"phi_numerators": phi_numerators(tables), "tables": tables}
-    return Arrays(_sequences(tables, addresses, n_bits), labels, extras)
+    if order == "sorted":
+        return Arrays(tables.transpose(0, 2, 1).astype(np.float32, order="C"), labels, extras)
+    values = np.take_along_axis(tables, addresses.transpose(0, 2, 1), axis=2).transpose(0, 2, 1)     # (n, l, 2)
+    return Arrays(encode_steps(addresses, values, n_bits, encoding), labels, extras)
+
+
+def _check_encoding(encoding: str, order: str, length: int, size: int) -> None:
+    for name, value, known in (("encoding", encoding, ENCODINGS), ("order", order, ORDERS)):
+        if value not in known:
+            raise QablateError(f"forrelation: {name} '{value}' is not one of {', '.join(known)}")
+    if order == "sorted" and encoding != "bits":
+        raise QablateError(f"forrelation: a sorted table has no addresses to encode, encoding '{encoding}' is no use")
+    if order == "sorted" and length != size:
+        raise QablateError(f"forrelation: a sorted table of {size} entries has length {size}, not {length}")
 
 
 def _draw(
@@ -97,12 +124,33 @@ def phi(tables: NDArray[np.int8]) -> NDArray[np.float64]:
     return phi_numerators(tables) / tables.shape[-1] ** 1.5
 
 
-def _sequences(tables: NDArray[np.int8], addresses: NDArray[np.int64], n_bits: int) -> NDArray[np.float32]:
-    """Write addresses (n, l, 2) and the table entries they point to as channels (n, l, 2 * (n_bits + 1))."""
+def encode_steps(
+    addresses: NDArray[np.int64], values: NDArray[np.int8], n_bits: int, encoding: str = "bits"
+) -> NDArray[np.float32]:
+    """Write addresses and the table entries they point to, both (n, l, 2), as the channels of an encoding."""
     n, length, _ = addresses.shape
+    if encoding == "onehot":
+        wide = np.zeros((n, length, 2, 1 << n_bits), dtype=np.float32)
+        np.put_along_axis(wide, addresses[..., None], values[..., None].astype(np.float32), axis=3)
+        return wide.reshape(n, length, -1)
     channels = np.empty((n, length, 2, n_bits + 1), dtype=np.float32)
     for bit in range(n_bits):
         channels[..., bit] = addresses >> bit & 1
-    for table in range(2):
-        channels[:, :, table, n_bits] = np.take_along_axis(tables[:, table], addresses[:, :, table], axis=1)
+    channels[..., n_bits] = values
     return channels.reshape(n, length, 2 * (n_bits + 1))
+
+
+def decode_steps(sequences: NDArray[np.float32], n_bits: int) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
+    """Read addresses and table values, both (n, l, 2), x and f(x) first, from inputs (n, l, channels).
+
+    The number of channels tells the encoding.
+    """
+    n, length, n_channels = sequences.shape
+    if n_channels == 2:     # sorted
+        addresses = np.broadcast_to(np.arange(length)[:, None], (n, length, 2))
+        return addresses, sequences.astype(np.int8)
+    steps = sequences.reshape(n, length, 2, -1)
+    if n_channels == 2 << n_bits:     # one-hot
+        return np.abs(steps).argmax(axis=3), steps.sum(axis=3).astype(np.int8)
+    addresses = (steps[..., :n_bits].astype(np.int64) << np.arange(n_bits)).sum(axis=-1)
+    return addresses, steps[..., n_bits].astype(np.int8)

@@ -1,7 +1,7 @@
 """From the identity of a dataset to its arrays."""
 
 from qablate.errors import QablateError
-from qablate.study import DatasetSpec, published_sha256
+from qablate.study import DatasetSpec, published_sha256, split_sizes
 from qablate.tasks.adding import N_MARKERS, adding_problem
 from qablate.tasks.dataset import Arrays, Dataset
 from qablate.tasks.forrelation import forrelation
@@ -23,7 +23,7 @@ def generate(spec: DatasetSpec) -> Dataset:
     try:
         dataset = Dataset(spec, *_arrays(spec))
     except MemoryError as error:
-        raise GenerationError(f"{_name(spec)}: {spec.n_samples} items do not fit the memory of this machine") from error
+        raise GenerationError(f"{_name(spec)}: {spec.n_items} items do not fit the memory of this machine") from error
     published = published_sha256().get(spec.identity_json)
     if published not in (None, dataset.sha256):
         raise GenerationError(
@@ -39,21 +39,23 @@ def _name(spec: DatasetSpec) -> str:
 
 def _arrays(spec: DatasetSpec) -> Arrays:
     parameters = spec.parameters
-    shape = (spec.n_samples, spec.length, spec.seed)
+    shape = (spec.n_items, spec.length, spec.seed)
     if spec.task == "adding_problem":
         return adding_problem(*shape, placement=str(parameters["placement"]))
     if spec.task == "selective_copy":
         return selective_copy(*shape, int(parameters["n_markers"]), str(parameters["placement"]))
-    return forrelation(*shape, int(parameters["n_bits"]), float(parameters["reject_abs_phi"]))
+    encoding, order = str(parameters["encoding"]), str(parameters["order"])
+    return forrelation(*shape, int(parameters["n_bits"]), float(parameters["reject_abs_phi"]), encoding, order)
 
 
 def _check(spec: DatasetSpec) -> None:
-    published = spec.info.parameters
-    for key, value in spec.changed:
-        if key not in published:
-            raise GenerationError(f"{spec.task}: unknown parameter '{key}', known are {', '.join(published)}")
-        if key in ("encoding", "order") and value != published[key]:
-            raise GenerationError(f"{spec.task}: {key} '{value}' is not made here, only '{published[key]}'")
+    known = (*spec.info.parameters, "n_train")
+    for key, _ in spec.changed:
+        if key not in known:
+            raise GenerationError(f"{spec.task}: unknown parameter '{key}', known are {', '.join(known)}")
+    n_train, least = spec.split_sizes[0], split_sizes(spec.n_samples)[0]
+    if n_train < least:
+        raise GenerationError(f"{spec.task}: n_train {n_train} is below the {least} training items of the split")
     if spec.task == "adding_problem" and spec.parameters["n_markers"] != N_MARKERS:
         raise GenerationError(f"{spec.task}: n_markers {spec.parameters['n_markers']} is not made here, only 2")
     if spec.n_samples < 1:

@@ -14,20 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qablate.tasks.dataset import Dataset
-from qablate.tasks.forrelation import phi_numerators
+from qablate.tasks.forrelation import decode_steps, phi_numerators, walsh_hadamard
 from qablate.tasks.splits import Split, split_of
 
 Floats = NDArray[np.float64]
 RIDGE_STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
 """Penalties per training item, for standardised features."""
-
-
-def decode_steps(sequences: NDArray[np.float32], n_bits: int) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
-    """Read addresses and table values, both (n, l, 2), x and f(x) first, from Forrelation inputs (n, l, channels)."""
-    n, length, _ = sequences.shape
-    steps = sequences.reshape(n, length, 2, n_bits + 1)
-    addresses = (steps[..., :n_bits].astype(np.int64) << np.arange(n_bits)).sum(axis=-1)
-    return addresses, steps[..., n_bits].astype(np.int8)
 
 
 def seen_tables(sequences: NDArray[np.float32], n_bits: int) -> NDArray[np.int8]:
@@ -70,11 +62,16 @@ def chunk_ceiling(length: int, chunk: int, n_markers: int = 8, both_directions: 
 
     With `both_directions` the reversed sequence is chunked too, and a cell is what neither chunking divides.
     """
+    bounds = cell_bounds(length, chunk, both_directions)
+    return occupied_cells_ceiling((b - a for a, b in zip(bounds, bounds[1:], strict=False)), n_markers)
+
+
+def cell_bounds(length: int, chunk: int, both_directions: bool = False) -> list[int]:
+    """Return the first step of every cell, and the length; see `chunk_ceiling`."""
     bounds = {*range(0, length, chunk), length}
     if both_directions:
         bounds |= {length - bound for bound in bounds}
-    ordered = sorted(bounds)
-    return occupied_cells_ceiling((b - a for a, b in zip(ordered, ordered[1:], strict=False)), n_markers)
+    return sorted(bounds)
 
 
 def position_only_limit(length: int, n_markers: int) -> float:
@@ -96,15 +93,21 @@ def ridge(
 ) -> Floats:
     """Predict (k, o) for `inputs` (k, d) by ridge regression with intercept, the penalty chosen on `val`.
 
-    `train` and `val` are features (n, d) and targets (n, o). Features are standardised by the training set.
+    `train` and `val` are features (n, d) and targets (n, o). Features are standardised by the training set. With far
+    more features than items the equivalent equations between items are solved.
     """
     centre, scale = train[0].mean(axis=0, dtype=np.float64), train[0].std(axis=0, dtype=np.float64)
     scale[scale == 0] = 1
     features, val_features, wanted = ((part - centre) / scale for part in (train[0], val[0], inputs))
     offset = train[1].mean(axis=0, dtype=np.float64)
-    gram, moments = features.T @ features, features.T @ (train[1] - offset)     # (d, d), (d, o)
+    if features.shape[1] > 2 * len(features):
+        gram, moments = features @ features.T, train[1] - offset     # (n, n), (n, o)
+    else:
+        gram, moments = features.T @ features, features.T @ (train[1] - offset)     # (d, d), (d, o)
     penalties = np.eye(len(gram)) * len(features)
     fits = [np.linalg.solve(gram + strength * penalties, moments) for strength in RIDGE_STRENGTHS]
+    if len(gram) != features.shape[1]:
+        fits = [features.T @ fit for fit in fits]
     losses = [np.mean((val_features @ fit + offset - val[1]) ** 2) for fit in fits]
     return wanted @ fits[int(np.argmin(losses))] + offset
 
@@ -136,6 +139,28 @@ def solver_accuracies(dataset: Dataset, n_train: int | None = None) -> dict[str,
     }
 
 
+def degree_marks(dataset: Dataset, degrees: Iterable[int] = (1, 2, 3, 4), n_train: int = 4000) -> dict[int, float]:
+    """Return, per degree d, the test accuracy on Forrelation of a ridge on products with at most d address bits.
+
+    A feature is the sum of f over the seen entries times a parity of address bits, times the same of g. Phi weighs all
+    4**n_bits of them alike, so that no degree carries more than its share: a model at the mark of d has learnt d bits,
+    at d = 2 n_bits everything. The ridge sees the first `n_train` training items.
+    """
+    split, n_bits = split_of(dataset.spec), int(dataset.spec.parameters["n_bits"])
+    parts = split.train[:n_train], split.val, split.test
+    items = np.concatenate(parts)
+    cuts = np.cumsum([len(part) for part in parts])[:2]
+    local = Split(split.split_seed, *np.split(np.arange(len(items)), cuts))
+    parities = walsh_hadamard(seen_tables(dataset.sequences[items], n_bits).astype(np.float32))     # (n, 2, N)
+    n_set = np.array([address.bit_count() for address in range(1 << n_bits)])
+    marks = {}
+    for degree in degrees:
+        of_f, of_g = np.nonzero(n_set[:, None] + n_set <= degree)
+        products = parities[:, 0, of_f] * parities[:, 1, of_g]
+        marks[degree] = _ridge_accuracy(products, dataset.targets[items], local)
+    return marks
+
+
 def _ridge_accuracy(features: NDArray[Any], labels: NDArray[np.int64], split: Split) -> float:
     """Test accuracy of the sign of a ridge fit to labels -1 and +1."""
     signs = (2.0 * labels - 1)[:, None]
@@ -151,14 +176,45 @@ def sort_and_read(sequences: NDArray[np.float32], n_markers: int) -> NDArray[np.
     return np.take_along_axis(sequences[..., 0], positions, axis=1)
 
 
-def cell_means(sequences: NDArray[np.float32], chunk: int, n_markers: int) -> Floats:
-    """Predict Selective Copy (n, m) as the best model does that knows no order inside a chunk: by its cell's mean."""
+def cell_means(
+    sequences: NDArray[np.float32], chunk: int, n_markers: int, both_directions: bool = False
+) -> Floats:
+    """Predict Selective Copy (n, m) as the best model does that knows no order inside a cell: by its cell's mean.
+
+    Cells are those of `chunk_ceiling`.
+    """
     marked = sequences[..., 1] > 0.5
     positions = np.argsort(~marked, axis=1, kind="stable")[:, :n_markers]
     values = np.take_along_axis(sequences[..., 0], positions, axis=1)     # (n, m)
-    cells = positions // chunk
+    bounds = cell_bounds(sequences.shape[1], chunk, both_directions)
+    cells = np.searchsorted(bounds, positions, side="right")
     same = cells[:, :, None] == cells[:, None, :]
     return (same * values[:, None, :].astype(np.float64)).sum(axis=2) / same.sum(axis=2)
+
+
+def cell_mean_score(dataset: Dataset, chunk: int, both_directions: bool = False) -> float:
+    """Return the R2 of the exact cell means on the test items of a Selective Copy dataset.
+
+    What a run with this chunk can reach on its own items; test sets of 500 items deviate from `chunk_ceiling` by up to
+    .03.
+    """
+    test = split_of(dataset.spec).test
+    targets = dataset.targets[test].astype(np.float64)
+    means = cell_means(dataset.sequences[test], chunk, targets.shape[1], both_directions)
+    return float(1 - np.sum((means - targets) ** 2) / np.sum((targets - targets.mean()) ** 2))
+
+
+def read_cells(counts: NDArray[Any], sums: NDArray[Any], n_markers: int) -> Floats:
+    """Predict Selective Copy (n, m) from estimates (n, k) of the markers per cell and of the sum of their values.
+
+    The fixed rule: counts are rounded, the j-th output is the mean of the cell that holds the j-th marker. Outputs
+    beyond the markers counted are 1/2, the mean of all values.
+    """
+    whole = np.clip(np.rint(counts), 0, None)
+    means = np.clip(sums / np.maximum(whole, 1), 0, 1)
+    last = whole.cumsum(axis=1)     # markers in this cell and before
+    cell = (last[:, None, :] <= np.arange(n_markers)[:, None]).sum(axis=2)     # (n, m), k beyond the last marker
+    return np.take_along_axis(np.pad(means, ((0, 0), (0, 1)), constant_values=0.5), cell, axis=1)
 
 
 def window_ceiling(length: int, chunk: int, window: int = 100, n_markers: int = 8) -> float:

@@ -40,11 +40,15 @@ class Split:
 
 def split_of(spec: DatasetSpec) -> Split:
     """Return the split of a dataset; its seed is the data seed."""
-    return make_split(spec.n_samples, spec.seed)
+    return make_split(spec.n_samples, spec.seed, spec.n_items)
 
 
-def make_split(n_samples: int, split_seed: int) -> Split:
-    """Divide 0..n_samples-1 into parts of `split_sizes`, from one permutation by the seed."""
+def make_split(n_samples: int, split_seed: int, n_items: int | None = None) -> Split:
+    """Divide 0..n_samples-1 into parts of `split_sizes`, from one permutation by the seed.
+
+    Items from `n_samples` to `n_items` - 1 are added to the training items, which leaves the other parts as they are.
+    """
     order = permutation(RandomWords(split_seed).take(n_samples - 1))
     n_train, n_val, _ = split_sizes(n_samples)
-    return Split(split_seed, order[:n_train], order[n_train:n_train + n_val], order[n_train + n_val:])
+    train = np.concatenate([order[:n_train], np.arange(n_samples, n_items or n_samples)])
+    return Split(split_seed, train, order[n_train:n_train + n_val], order[n_train + n_val:])

@@ -1,0 +1,204 @@
+"""Kinds of circuit against plain definitions: values and gradients, float64."""
+
+import math
+
+import pytest
+import torch
+from backends import skip_if_unusable
+from circuit_cases import CASES, random_inputs
+
+from qablate import quantum
+from qablate.errors import QablateError
+from qablate.quantum import BACKEND_NAMES, KINDS, Circuit, Gate, ansatz, circuit_kind, embedding, mean_field
+
+N = 6
+CIRCUIT = Circuit(N, embedding(N) + ansatz(N, 2, first=N))
+VECTOR_KINDS = ("mean_field", "tanh", "linear")
+
+
+def angles(batch, scale=1.0, circuit=CIRCUIT, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return scale * torch.randn(batch, circuit.n_angles, generator=generator, dtype=torch.float64)
+
+
+def axis_rotation(axis, angle):
+    """Rotation matrices (B, 3, 3) about x, y or z by angles (B,), from the exponential of the generator."""
+    generator = torch.zeros(3, 3, dtype=torch.float64)
+    p, q = [(1, 2), (2, 0), (0, 1)][axis]
+    generator[q, p], generator[p, q] = 1, -1
+    return torch.linalg.matrix_exp(angle[:, None, None] * generator)
+
+
+def bloch_vectors(circuit, given, mean_field_rings):
+    """Features (B, 3 n) of |0...0> by 3 x 3 matrices on one vector a wire."""
+    up = torch.tensor([0.0, 0, 1], dtype=torch.float64)
+    vectors = [up.expand(len(given), 3) for _ in range(circuit.n_qubits)]
+    for gate in circuit.gates:
+        angle, wire = given[:, gate.angle], gate.wires[-1]
+        if gate.kind == "CRX" and mean_field_rings:
+            angle = angle * (1 - vectors[gate.wires[0]][:, 2]) / 2
+        vectors[wire] = (axis_rotation("XYZ".index(gate.kind[-1]), angle) @ vectors[wire][..., None])[..., 0]
+    return torch.stack(vectors, -1).flatten(1)
+
+
+def outcome(function, given):
+    """A value and its gradient."""
+    given = given.clone().requires_grad_()
+    value = function(given)
+    return value.detach(), *torch.autograd.grad(value.cos().sum(), given)
+
+
+def assert_same(one, other, tolerance):
+    for a, b in zip(one, other, strict=True):
+        assert a.shape == b.shape
+        assert not a.numel() or (a - b).abs().max() <= tolerance * max(1, b.abs().max())
+
+
+def test_exact_is_the_published_circuit_to_the_bit():
+    kind, given = circuit_kind("exact"), angles(6).float()
+    c = torch.tensor([0.4 + 1j, -1, 0.3j], dtype=torch.complex64)
+    psi = quantum.states(CIRCUIT, given)
+    branches, again = psi.view(3, 2, -1), Circuit(N, ansatz(N, 2))
+    pairs = [
+        (kind.expectations(CIRCUIT, given), quantum.expectations(CIRCUIT, given)),
+        (kind.states(CIRCUIT, given), psi),
+        (kind.evolve(again, given[0, :60], psi), quantum.evolve(again, given[0, :60], psi)),
+        (kind.measure(psi), quantum.measure(psi)),
+        (kind.superpose(c, branches), quantum.superpose_states(c, branches)),
+        (kind.combine_unitaries(c, psi.view(2, 3, -1)), quantum.combine_unitaries(c, psi.view(2, 3, -1))),
+        (kind.reverse_wires(psi), quantum.reverse_wires(psi)),
+    ]
+    assert all(torch.equal(one, other) for one, other in pairs)
+
+
+@pytest.mark.parametrize("backend", BACKEND_NAMES)
+def test_unentangled_is_six_bloch_vectors_on_every_backend(backend):
+    skip_if_unusable(backend)
+    given, kind = angles(5), circuit_kind("unentangled", backend)
+    expected = outcome(lambda a: bloch_vectors(CIRCUIT, a, mean_field_rings=False), given)
+    assert_same(outcome(lambda a: kind.expectations(CIRCUIT, a), given), expected, 1e-10)
+    assert_same(outcome(lambda a: kind.measure(kind.states(CIRCUIT, a)), given), expected, 1e-10)
+    single = kind.expectations(CIRCUIT, given.float())
+    assert (single - expected[0]).abs().max() < 1e-6
+    lengths = single.unflatten(-1, (3, N)).square().sum(-2)
+    assert (lengths - 1).abs().max() < 1e-5  # a product state
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_mean_field_follows_its_definition(backend):
+    given, kind = angles(35), circuit_kind("mean_field", backend)
+    expected = outcome(lambda a: bloch_vectors(CIRCUIT, a, mean_field_rings=True), given)
+    assert_same(outcome(lambda a: kind.expectations(CIRCUIT, a), given), expected, 1e-10)
+    assert_same(outcome(lambda a: kind.measure(kind.states(CIRCUIT, a)), given), expected, 1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("batch", [0, 1, 8, 35])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_mean_field_compiled_and_plain_agree_in_values_and_gradients(case, batch, dtype):
+    mean_field.check(dtype)
+    circuit = case.circuit(N)
+    given = (case.angles(random_inputs(case, N, max(batch, 1)), N)[:batch] / 2).to(dtype)
+    start = torch.sin(torch.arange(batch * 3 * N, dtype=dtype)).view(batch, 3 * N)
+    results = []
+    for backend in ("numba", "torch"):
+        leaves = [given.clone().requires_grad_(), start.clone().requires_grad_()]
+        value = mean_field.evolve(circuit, *leaves, backend)
+        results.append([value, *torch.autograd.grad(value.cos().sum(), leaves)])
+    assert_same(*results, {torch.float64: 1e-10, torch.float32: 1e-4}[dtype])
+
+
+def test_mean_field_angles_beyond_the_kernels_and_nan_go_to_plain_torch():
+    given = angles(3)
+    given[0, 5], given[1, 7] = 1e9, math.nan
+    expected = mean_field.evolve(CIRCUIT, given, torch.ones(3 * N, dtype=torch.float64), "torch")
+    found = mean_field.evolve(CIRCUIT, given, torch.ones(3 * N, dtype=torch.float64))
+    assert torch.equal(found.isnan(), expected.isnan()) and found[1].isnan().any()
+    assert (found - expected)[[0, 2]].abs().max() < 1e-12
+
+
+def test_mean_field_without_controlled_gates_is_exact():
+    circuit = Circuit(N, tuple(gate for gate in CIRCUIT.gates if gate.kind != "CRX"))
+    given = angles(7, 3.0, circuit)
+    mean, exact = (circuit_kind(name).expectations(circuit, given) for name in ("mean_field", "exact"))
+    assert (mean - exact).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(1.0, 0.345), (0.3, 0.0423), (0.1, 0.0020)])
+def test_mean_field_errs_in_second_order_of_small_angles(scale, expected):
+    given = angles(4000, scale)
+    mean, exact = (circuit_kind(name).expectations(CIRCUIT, given) for name in ("mean_field", "exact"))
+    assert (mean - exact).square().mean().sqrt().item() == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["tanh", "linear"])
+def test_sums_of_columns(name):
+    given, start = angles(4), angles(4, seed=1)[:, : 3 * N]
+    squash = torch.tanh if name == "tanh" else (lambda x: x)
+    columns = [list(range(j, CIRCUIT.n_angles, 3 * N)) for j in range(3 * N)]
+    sums = torch.stack([given[:, c].sum(1) / math.sqrt(len(c)) for c in columns], -1)
+    kind = circuit_kind(name)
+    assert {len(c) for c in columns} == {3, 4}
+    assert_same([kind.expectations(CIRCUIT, given), kind.states(CIRCUIT, given)], [squash(sums)] * 2, 1e-12)
+    assert_same([kind.evolve(CIRCUIT, given, start)], [squash(sums + start)], 1e-12)
+    few = Circuit(N, embedding(N))
+    assert torch.equal(kind.states(few, given[:, :N])[:, N:], torch.zeros(4, 2 * N, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", VECTOR_KINDS)
+def test_superposition_of_vectors(name):
+    kind, c = circuit_kind(name), torch.tensor([1 + 1j, -2, 0.5j], dtype=torch.complex128)
+    vectors = angles(3 * 5)[:, : 3 * N].view(3, 5, 3 * N)
+    total = (c.abs()[:, None, None] * vectors).sum(0)
+    expected = total / total.norm(dim=-1, keepdim=True) * math.sqrt(N)
+    assert (kind.superpose(c, vectors) - expected).abs().max() < 1e-8
+    assert (kind.combine_unitaries(c, vectors.movedim(0, -2)) - expected).abs().max() < 1e-8
+    assert torch.equal(kind.measure(expected), expected)
+    assert torch.isfinite(kind.superpose(c, torch.zeros_like(vectors))).all()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_reversal_of_wires_commutes_with_measuring(name):
+    kind, given = circuit_kind(name), angles(3)
+    psi = kind.states(CIRCUIT, given)
+    reversed_ = kind.measure(kind.reverse_wires(psi)).unflatten(-1, (3, N))
+    assert (reversed_ - kind.measure(psi).unflatten(-1, (3, N)).flip(-1)).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_angle_is_read(name):
+    given = angles(2).requires_grad_()
+    kind = circuit_kind(name)
+    (gradient,) = torch.autograd.grad(kind.measure(kind.states(CIRCUIT, given)).sin().sum(), given)
+    assert gradient.abs().min() > 0
+
+
+@pytest.mark.parametrize("name", VECTOR_KINDS)
+def test_leading_axes_are_kept_and_broadcast(name):
+    kind, given = circuit_kind(name), angles(6).view(2, 3, -1)
+    assert kind.states(CIRCUIT, given).shape == (2, 3, 18)
+    assert kind.evolve(CIRCUIT, given[0, 0], kind.states(CIRCUIT, given)).shape == (2, 3, 18)
+    with pytest.raises(ValueError, match="reads 66 angles"):
+        kind.states(CIRCUIT, given[..., :60])
+
+
+def test_an_unknown_kind_or_backend_is_an_error_of_one_line():
+    with pytest.raises(QablateError, match="unknown kind of circuit 'meanfield': did you mean 'mean_field'"):
+        circuit_kind("meanfield")
+    with pytest.raises(QablateError, match="known are exact, unentangled"):
+        circuit_kind("qqq")
+    with pytest.raises(QablateError, match="unknown backend 'torhc'"):
+        circuit_kind("mean_field", "torhc").states(CIRCUIT, angles(1))
+
+
+def test_kinds_on_one_gate():
+    circuit, pi = Circuit(2, (Gate("RX", (0,), 0), Gate("CRX", (0, 1), 1))), math.pi
+    given = torch.tensor([[pi, pi / 2]], dtype=torch.float64)
+    z_of_target = {name: circuit_kind(name).expectations(circuit, given)[0, 5].item() for name in KINDS}
+    assert z_of_target["exact"] == pytest.approx(0, abs=1e-12)       # the control is 1
+    assert z_of_target["mean_field"] == pytest.approx(0, abs=1e-12)  # its mean too
+    given[0, 0] = pi / 2
+    means = {name: circuit_kind(name).expectations(circuit, given)[0, 5].item() for name in KINDS}
+    assert means["exact"] == pytest.approx(0.5)                       # half of the state is turned
+    assert means["mean_field"] == pytest.approx(math.cos(pi / 4))     # the target is turned by half the angle
+    assert means["unentangled"] == pytest.approx(0, abs=1e-12)
