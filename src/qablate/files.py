@@ -65,24 +65,6 @@ def write_json(path: Path, content: object) -> None:
     write_atomic(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode("ascii"))
 
 
-def read_regular(path: Path, limit: int) -> bytes:
-    """Return the bytes of a regular file of at most `limit` bytes.
-
-    Raises OSError for anything else under that name, and never waits for the other end of a pipe.
-    """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "a folder, pipe or device, no regular file", str(path))
-        if status.st_size > limit:
-            raise OSError(errno.EFBIG, f"{status.st_size} bytes, at most {limit} are read", str(path))
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            return file.read(limit)
-    finally:
-        os.close(handle)
-
-
 def packaged_text(name: str) -> str:
     """Return a text file that ships with the package, such as `goldens/published_datasets.csv`."""
     return resources.files("qablate").joinpath(name).read_text(encoding="utf-8")
@@ -146,6 +128,23 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     except OSError:
         pass
+    finally:
+        os.close(handle)
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """Return the bytes of a regular file of at most `limit` bytes; OSError for anything else, also for a named pipe,
+    which would be waited for.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        if status.st_size > limit:
+            raise OSError(errno.EFBIG, f"over {limit} bytes")
+        with open(handle, "rb", closefd=False) as file:
+            return file.read()
     finally:
         os.close(handle)
 
