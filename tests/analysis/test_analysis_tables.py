@@ -102,7 +102,7 @@ def test_common_blocks_leave_out_what_one_model_lacks(tmp_path):
 
 def test_forrelation_beside_majority_and_constant_runs(tmp_path):
     study = small_study(tmp_path, models=["1a", "3a"], tasks={"forrelation": {"lengths": [16, 32]}})
-    accuracy, majority = [0.55, 0.50, 0.47, 0.60], [0.52, 0.51, 0.50, 0.53]
+    accuracy, majority = [0.55, 0.50, 0.45, 0.60], [0.52, 0.51, 0.50, 0.53]
     cells = [cell for cell in study.cells if cell.model == "1a"]
     for cell, acc, rate in zip(cells, accuracy, majority, strict=True):
         extra = {"majority_rate": rate, "constant_prediction": acc == 0.50}

@@ -12,9 +12,10 @@ from qablate.analysis.runs import collect
 from qablate.config import difference, merge
 from qablate.costs import CostTable
 from qablate.errors import QablateError
+from qablate.importing import CellState
 from qablate.plan import Plan
 from qablate.status import survey
-from qablate.study import Cell, CellState, Study
+from qablate.study import Cell, Study
 
 CELL = Cell("1b", "adding_problem", 16, 2024)
 SETTINGS = st.recursive(
