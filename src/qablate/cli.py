@@ -197,8 +197,8 @@ def _add_import(commands: Any) -> None:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from qablate.importing.merging import merge
-    from qablate.importing.outputs import adopt, summary, write_tables
+    from qablate.results.merging import merge
+    from qablate.results.outputs import adopt, summary, write_tables
 
     merged = merge(_study(options))
     if options.adopt:

@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 from qablate.errors import QablateError
-from qablate.importing import CellState, Merged, State, merge, require_readable
+from qablate.results import CellState, Merged, State, merge, require_readable
 from qablate.study import Cell, Study
 
 TERMINAL_COLUMNS = 80

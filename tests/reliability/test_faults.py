@@ -20,7 +20,7 @@ from factories import write_results
 from harness import KillAtStep, Workplace, copy_of, workplace
 
 from qablate.errors import QablateError
-from qablate.importing import read_record, state_of
+from qablate.results import read_record, state_of
 from qablate.training.checkpoint import (
     CheckpointDamaged,
     CheckpointIdentity,

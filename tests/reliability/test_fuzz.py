@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from qablate.catalog import MODELS, TASKS
 from qablate.config import ConfigError, load_config
-from qablate.importing.judging import Judge
-from qablate.importing.reading import parse
-from qablate.importing.verdicts import FINISHED, Found
 from qablate.records import HISTORY, METRICS
+from qablate.results.judging import Judge
+from qablate.results.reading import parse
+from qablate.results.verdicts import FINISHED, Found
 from qablate.study import Cell, Study
 from qablate.training.cell import train_cell
 

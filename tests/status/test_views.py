@@ -14,7 +14,7 @@ from tiny import tiny_study, with_dataset
 from qablate.cli import main
 from qablate.config import check_config, merge
 from qablate.costs import CostTable, to_csv
-from qablate.importing.logs import parse_log, read_log
+from qablate.results.logs import parse_log, read_log
 from qablate.status.curves import Curves, named_cell, read_curves, text_plot, write_png
 from qablate.status.screen import screen
 from qablate.status.split import suggest_split

@@ -14,8 +14,8 @@ import yaml
 from tiny import tiny_study, with_dataset
 
 from qablate.errors import QablateError
-from qablate.importing import read_record, state_of
 from qablate.records import METRICS
+from qablate.results import read_record, state_of
 from qablate.training import cell as cell_module
 from qablate.training.cell import checkpoint_path, train_cell
 from qablate.training.result import beside

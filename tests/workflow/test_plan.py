@@ -12,8 +12,8 @@ from qablate.analysis.runs import collect
 from qablate.config import difference, merge
 from qablate.costs import CostTable
 from qablate.errors import QablateError
-from qablate.importing import CellState
 from qablate.plan import Plan
+from qablate.results import CellState
 from qablate.status import survey
 from qablate.study import Cell, Study
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from qablate.catalog import task_info
 from qablate.errors import QablateError
 from qablate.files import write_atomic
-from qablate.importing.logs import MAX_LOG_BYTES, parse_log
 from qablate.logtail import log_path, read_end
 from qablate.plan import Plan
+from qablate.results.logs import MAX_LOG_BYTES, parse_log
 from qablate.study import Cell, Study
 
 WIDTH, HEIGHT = 68, 16

@@ -17,10 +17,10 @@ from import_builders import put, put_log, study_with, text_of
 from qablate.cli import main
 from qablate.config import ConfigError, check_config
 from qablate.errors import QablateError
-from qablate.importing import merge
-from qablate.importing.merging import choose
-from qablate.importing.outputs import adopt, write_tables
 from qablate.plan import Plan
+from qablate.results import merge
+from qablate.results.merging import choose
+from qablate.results.outputs import adopt, write_tables
 from qablate.study import Cell, Study
 
 ADDING = Cell("1b", "adding_problem", 100, 2024)
@@ -154,7 +154,7 @@ def test_one_more_dry_run_parses_nothing_again(tmp_path, monkeypatch):
     for at, cell in enumerate(study.cells[::9]):
         put(tmp_path / ("nersc" if at % 2 else "dgx"), cell, text_of(study, cell, version=2 if at % 3 else 1))
     first = Plan(study).summary()
-    monkeypatch.setattr("qablate.importing.reading.parse", lambda content: pytest.fail("parsed again"))
+    monkeypatch.setattr("qablate.results.reading.parse", lambda content: pytest.fail("parsed again"))
     assert Plan(study).summary() == first
 
 
@@ -348,6 +348,6 @@ def test_bad_settings_of_systems_are_one_line(tmp_path, change, message):
 
 
 def test_the_import_needs_nothing_heavy():
-    code = "import sys, qablate.importing; print({'torch', 'numpy', 'pandas'} & set(sys.modules))"
+    code = "import sys, qablate.results; print({'torch', 'numpy', 'pandas'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert run.stdout.strip() == "set()"

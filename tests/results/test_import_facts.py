@@ -15,11 +15,11 @@ from import_builders import put, put_log, study_with, text_of, variance
 from qablate.analysis.runs import collect
 from qablate.costs import CostTable
 from qablate.files import read_regular
-from qablate.importing import State, merge, state_of
-from qablate.importing.merging import adopted_from, adoption_note
-from qablate.importing.outputs import defused, index_row, summary, write_tables
 from qablate.plan import Plan
 from qablate.records import write_record
+from qablate.results import State, merge, state_of
+from qablate.results.merging import adopted_from, adoption_note
+from qablate.results.outputs import defused, index_row, summary, write_tables
 from qablate.status import survey
 from qablate.study import Cell, DatasetSpec, known_dataset
 

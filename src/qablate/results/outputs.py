@@ -10,10 +10,10 @@ from typing import Any
 
 from qablate.errors import QablateError
 from qablate.files import write_atomic, write_json
-from qablate.importing.merging import Merged, adoption_note
-from qablate.importing.verdicts import FINISHED, Run, Verdict
 from qablate.provenance import utc_time
 from qablate.records import METRICS
+from qablate.results.merging import Merged, adoption_note
+from qablate.results.verdicts import FINISHED, Run, Verdict
 from qablate.study import Cell, Study
 
 CELL = ("model", "task", "length", "seed")
