@@ -21,9 +21,9 @@ import factories
 import psutil
 
 from qablate.files import write_atomic
-from qablate.importing import merge
 from qablate.plan import fingerprint, note_report
 from qablate.records import write_record
+from qablate.results import merge
 from qablate.study import Cell, Study
 
 

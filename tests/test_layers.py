@@ -13,7 +13,7 @@ LAYERS = {
                      "logtail", "jobs", "locks", "slurm"), 0),
     "__init__": 0,
     **dict.fromkeys(("simd", "selfcheck"), 0.5),    # what compiled kernels of layer 1 share
-    **dict.fromkeys(("tasks", "quantum", "ssm", "importing"), 1),
+    **dict.fromkeys(("tasks", "quantum", "ssm", "results"), 1),
     "plan": 1.5,    # the workflow's questions, answered with what every system has made
     **dict.fromkeys(("models", "analysis", "status", "workflow"), 2),
     "training": 3,
@@ -21,7 +21,7 @@ LAYERS = {
     "cli": 4,
 }
 HEAVY = {"torch", "pennylane", "numba", "triton"}
-WITHOUT_TORCH = ("tasks", "analysis", "importing", "plan", "status", "workflow")
+WITHOUT_TORCH = ("tasks", "analysis", "results", "plan", "status", "workflow")
 MODULES = sorted(ROOT.rglob("*.py"))
 
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qablate.errors import QablateError
-from qablate.importing import read_record
 from qablate.records import RecordError, check_record, content_sha256, write_record
+from qablate.results import read_record
 
 STUDY = small_study(Path("results"))
 CELL = STUDY.cell("1b", "adding_problem", 16, 2024)

@@ -12,8 +12,8 @@ from factories import CONFIG, published_study, record_of, schema1_of, small_stud
 from qablate.catalog import MODELS, TASKS, model_info
 from qablate.config import ConfigError, config_schema, load_config, merge
 from qablate.errors import QablateError
-from qablate.importing import state_of
 from qablate.records import write_record
+from qablate.results import state_of
 from qablate.study import DatasetSpec, Study, published_sha256
 
 GOLDENS = Path(__file__).parent / "data" / "dataset_goldens.csv"

@@ -158,8 +158,8 @@ def _add_report(commands: Any) -> None:
 
 def _report(options: argparse.Namespace) -> int:
     from qablate.analysis import make_report
-    from qablate.importing import merge
     from qablate.plan import fingerprint, note_report
+    from qablate.results import merge
 
     study = _study(options)
     made_from = "" if options.partial else fingerprint(merge(study))
@@ -198,8 +198,8 @@ def _add_import(commands: Any) -> None:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from qablate.importing.merging import merge
-    from qablate.importing.outputs import adopt, summary, write_tables
+    from qablate.results.merging import merge
+    from qablate.results.outputs import adopt, summary, write_tables
 
     merged = merge(_study(options))
     if options.adopt:

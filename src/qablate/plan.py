@@ -17,8 +17,8 @@ from pathlib import Path
 from qablate import __version__
 from qablate.costs import COSTS_PATH
 from qablate.files import write_atomic
-from qablate.importing import CellState, Merged, State, merge, require_readable
 from qablate.records import canonical_json
+from qablate.results import CellState, Merged, State, merge, require_readable
 from qablate.study import Cell, Study
 
 TERMINAL_COLUMNS = 80

@@ -1,4 +1,4 @@
-"""The result JSON of one cell: checked before it is written and when it is read (`qablate.importing.reading`).
+"""The result JSON of one cell: checked before it is written and when it is read (`qablate.results.reading`).
 
 Schema 1 is what the published code writes, schema 2 adds what a result needs to be judged later: status, dataset,
 split, seeds, provenance. Files are untrusted: size, depth, numbers and the agreement of the parts are checked, and no

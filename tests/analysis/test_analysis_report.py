@@ -23,8 +23,8 @@ from qablate.analysis.findings import NO_FILE, OTHER_STUDY, Findings, belong, fi
 from qablate.analysis.runs import collect
 from qablate.analysis.sentences import QUESTIONS
 from qablate.errors import QablateError
-from qablate.importing import state_of
 from qablate.records import write_record
+from qablate.results import state_of
 
 NUMBER = re.compile(r"[+-]?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?(?: %)?")
 FORBIDDEN = ("advantage", "quantum helps", "quantum benefit", "significant", "proves", "inverse scaling", "outperform",

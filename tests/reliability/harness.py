@@ -23,7 +23,7 @@ import yaml
 from tiny import stable, tiny_study, with_dataset
 
 from qablate.cli import main
-from qablate.importing import read_record
+from qablate.results import read_record
 from qablate.study import Cell, Study
 from qablate.training.cell import checkpoint_path
 from qablate.training.checkpoint import previous

@@ -20,7 +20,7 @@ import torch
 from factories import write_results
 from harness import KillAtStep, Workplace, copy_of, workplace
 
-from qablate.importing import read_record, state_of
+from qablate.results import read_record, state_of
 from qablate.selfcheck import SelfCheckError
 from qablate.training.checkpoint import CheckpointDamaged, previous, read_checkpoint
 from qablate.training.loop import Training

@@ -9,7 +9,7 @@ import pytest
 from factories import write_results
 from harness import FullDisk, KillAtStep, Workplace, copy_of
 
-from qablate.importing import read_record
+from qablate.results import read_record
 from qablate.training.checkpoint import read_checkpoint
 
 

@@ -13,7 +13,7 @@ from slurm_cluster import Cluster, missing_here
 from working_folder import ROOT, WorkingFolder
 
 from qablate.config import merge, read_yaml
-from qablate.importing import state_of
+from qablate.results import state_of
 from qablate.study import Cell
 
 SMALL = {

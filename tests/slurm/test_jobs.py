@@ -21,7 +21,7 @@ from working_folder import ROOT
 
 from qablate.cli import main
 from qablate.config import merge, read_yaml
-from qablate.importing import read_record
+from qablate.results import read_record
 from qablate.study import Cell
 from qablate.training.result import beside
 

@@ -14,9 +14,9 @@ from factories import published_study, small_study, write_results
 from status_traces import COSTS, at, comment, epoch, event, look
 
 from qablate.costs import CostTable
-from qablate.importing import state_of
 from qablate.logtail import TAIL_BYTES, parse_tail, read_tail
 from qablate.plan import Plan
+from qablate.results import state_of
 from qablate.status import STATES, counts, hours, survey
 from qablate.status.hours import Costs
 from qablate.status.screen import missing_lines

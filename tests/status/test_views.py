@@ -14,7 +14,7 @@ from tiny import tiny_study, with_dataset
 from qablate.catalog import MODELS
 from qablate.cli import main
 from qablate.costs import to_csv
-from qablate.importing.logs import parse_log, read_log
+from qablate.results.logs import parse_log, read_log
 from qablate.status.screen import screen
 from qablate.status.survey import STATES
 from qablate.study import Study

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import tiny_study, with_dataset
 
-from qablate.importing import read_record
+from qablate.results import read_record
 from qablate.tasks import split_of
 from qablate.tasks.store import load_dataset
 from qablate.training import loop

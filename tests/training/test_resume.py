@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import stable, tiny_study, with_dataset
 
-from qablate.importing import read_record
+from qablate.results import read_record
 from qablate.training import cell as cell_module
 from qablate.training.cell import FINISHED, STOPPED_FOR_TIME, checkpoint_path, train_cell
 from qablate.training.interrupts import Interrupts

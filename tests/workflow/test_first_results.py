@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from qablate.analysis.report import make_report
-from qablate.importing import merge, read_record
+from qablate.results import merge, read_record
 from qablate.study import Study
 
 ROOT = Path(__file__).parents[2]

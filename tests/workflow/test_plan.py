@@ -14,8 +14,9 @@ from qablate.analysis.runs import collect
 from qablate.config import difference, merge
 from qablate.costs import CostTable
 from qablate.plan import Plan, fingerprint, note_report
+from qablate.results import CellState
 from qablate.status import survey
-from qablate.study import Cell, CellState, Study
+from qablate.study import Cell, Study
 
 CELL = Cell("1b", "adding_problem", 16, 2024)
 SETTINGS = st.recursive(

@@ -8,7 +8,7 @@ import time
 from conftest import Workspace
 from factories import write_results
 
-from qablate.importing import state_of
+from qablate.results import state_of
 
 PROFILE = ("--profile", "profiles/local", "--cores", "2")
 DONE = "Nothing to be done"

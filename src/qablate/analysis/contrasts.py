@@ -118,7 +118,7 @@ class Evidence:
 
     `runs` is the frame of `qablate.analysis.runs` (optional columns: `flags`, `enters_claims`, and `excluded`, a
     reason of `REASONS`), `cells` its frame of states, `pairs` one row a cell and metric that two systems measured
-    (`qablate.importing`), `plan` the cells given up and the replicates added. `family` is "published" or "controlled"
+    (`qablate.results`), `plan` the cells given up and the replicates added. `family` is "published" or "controlled"
     (whose ids begin with `c-`).
     """
 

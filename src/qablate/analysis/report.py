@@ -27,7 +27,7 @@ from qablate.analysis.table import Table, write_frame
 from qablate.analysis.tables import make_tables
 from qablate.errors import QablateError
 from qablate.files import write_atomic
-from qablate.importing import require_readable
+from qablate.results import require_readable
 from qablate.study import Cell, Study
 
 NAMED_MISSING = 3

@@ -22,7 +22,7 @@ from qablate.analysis.table import MODEL, Content, number, text
 from qablate.catalog import MODELS, model_info, task_info
 from qablate.files import packaged_text
 from qablate.goldens import published_parameters
-from qablate.importing import Verdict
+from qablate.results import Verdict
 from qablate.study import Cell
 
 EQUAL, DIFFERS, CANNOT = "equal to printed digits", "differs", "cannot be recomputed"

@@ -1,7 +1,7 @@
 """From merged results to tidy tables: one row a planned cell, one row a run, one row a run and epoch.
 
 A run is a finished training of one cell whose result stands, of this system or another; what counts is decided by
-`qablate.importing`. Everything the report says is computed from these frames.
+`qablate.results`. Everything the report says is computed from these frames.
 """
 
 import functools
@@ -12,9 +12,9 @@ from typing import Any
 import pandas as pd
 
 from qablate.catalog import model_info
-from qablate.importing import CellState, Merged, Run, State, merge
 from qablate.logtail import log_path, read_tail
 from qablate.records import Record, settings_of_record
+from qablate.results import CellState, Merged, Run, State, merge
 from qablate.study import Cell, DatasetSpec, Study
 
 CELL = ["model", "task", "length", "seed"]

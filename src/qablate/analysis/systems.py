@@ -12,7 +12,7 @@ from qablate.analysis.formats import METRIC_NAMES, change, percent, significant
 from qablate.analysis.runs import CELL, Collection
 from qablate.analysis.table import LENGTH, MODEL, SEED, TASK, Content, number, text
 from qablate.catalog import task_info
-from qablate.importing import Merged, Verdict
+from qablate.results import Merged, Verdict
 from qablate.study import Cell
 
 FILE_STATUSES = ("ok", "no_improvement", "diverged", "partial", "duplicate", "quarantined", "rejected", "unfinished")

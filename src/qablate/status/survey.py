@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from qablate.costs import CostTable
-from qablate.importing import State, Verdict
 from qablate.logtail import LogTail, duration, log_path, read_tail
 from qablate.plan import Plan
+from qablate.results import State, Verdict
 from qablate.status.hours import Costs, TimeLeft
 from qablate.status.slurm_queue import Queue, ask_queue
 from qablate.study import Cell, Study

@@ -15,11 +15,11 @@ import torch
 from qablate.catalog import task_info
 from qablate.errors import MachineError, QablateError
 from qablate.files import check_writable
-from qablate.importing import State, state_of
 from qablate.jobs import STOPPED_FOR_TIME
 from qablate.models import ModelSettings, build_model, kernels_of, parameter_counts
 from qablate.provenance import command_line, provenance_of_process, utc_now
 from qablate.records import write_record
+from qablate.results import State, state_of
 from qablate.study import Cell, DatasetSpec, Study
 from qablate.tasks import split_of
 from qablate.tasks.store import load_dataset

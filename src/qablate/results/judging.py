@@ -14,11 +14,6 @@ from qablate.catalog import model_info, task_info
 from qablate.errors import QablateError
 from qablate.files import read_regular
 from qablate.goldens import PUBLISHED_MODEL, DatasetFacts, published_datasets, published_parameters
-from qablate.importing.logs import Log
-from qablate.importing.reading import CHANGED, Reading, read_result
-from qablate.importing.sources import COMPRESSED
-from qablate.importing.states import CellState, State
-from qablate.importing.verdicts import LOCAL, Found, Status, Verdict
 from qablate.records import (
     ADDED_KEYS,
     CHECKSUM,
@@ -36,6 +31,11 @@ from qablate.records import (
     stop_problem,
     time_problem,
 )
+from qablate.results.logs import Log
+from qablate.results.reading import CHANGED, Reading, read_result
+from qablate.results.sources import COMPRESSED
+from qablate.results.states import CellState, State
+from qablate.results.verdicts import LOCAL, Found, Status, Verdict
 from qablate.study import Cell, DatasetSpec, Study, known_dataset, selected_on_test
 
 IDENTITY = {"model_id": "model", "task": "task", "seq_len": "length", "seed": "seed"}

@@ -3,11 +3,11 @@
 Reads leniently, judges strictly, changes nothing in a source folder. Needs neither torch nor numpy.
 """
 
-from qablate.importing.judging import state_of
-from qablate.importing.merging import Merged, merge, require_readable
-from qablate.importing.reading import read_record
-from qablate.importing.states import CellState, State
-from qablate.importing.verdicts import Found, Pair, Run, Verdict
+from qablate.results.judging import state_of
+from qablate.results.merging import Merged, merge, require_readable
+from qablate.results.reading import read_record
+from qablate.results.states import CellState, State
+from qablate.results.verdicts import Found, Pair, Run, Verdict
 
 __all__ = ["CellState", "Found", "Merged", "Pair", "Run", "State", "Verdict", "merge", "read_record",
            "require_readable", "state_of"]

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from qablate.importing.logs import Log, read_log
-from qablate.importing.verdicts import LOCAL, Found
+from qablate.results.logs import Log, read_log
+from qablate.results.verdicts import LOCAL, Found
 from qablate.study import Cell, Study
 
 CHECKPOINT_NAME = re.compile(r"checkpoint_(\w+?)_([a-z]+(?:_[a-z]+)*)_L(\d{1,6})_seed(\d{1,10})\.pt")

@@ -17,10 +17,10 @@ from import_builders import put, put_log, study_with, text_of
 from qablate.cli import main
 from qablate.config import ConfigError, check_config
 from qablate.errors import QablateError
-from qablate.importing import merge, reading
-from qablate.importing.merging import choose
-from qablate.importing.outputs import adopt, write_tables
 from qablate.plan import Plan
+from qablate.results import merge
+from qablate.results.merging import choose
+from qablate.results.outputs import adopt, write_tables
 from qablate.study import Cell, Study
 
 ADDING = Cell("1b", "adding_problem", 100, 2024)
@@ -149,15 +149,13 @@ def test_what_is_known_does_not_depend_on_the_order_of_files(tmp_path):
         assert set(legacy) == set(merged.legacy)
 
 
-def test_a_file_that_did_not_change_is_read_once(tmp_path):
+def test_one_more_dry_run_parses_nothing_again(tmp_path, monkeypatch):
     study = study_with(tmp_path)
-    for at, cell in enumerate(study.cells):
+    for at, cell in enumerate(study.cells[::9]):
         put(tmp_path / ("nersc" if at % 2 else "dgx"), cell, text_of(study, cell, version=2 if at % 3 else 1))
-    before = reading._read.cache_info()
-    first, second = Plan(study).summary(), Plan(study).summary()
-    after = reading._read.cache_info()
-    assert first == second
-    assert after.misses - before.misses == len(study.cells) <= after.hits - before.hits
+    first = Plan(study).summary()
+    monkeypatch.setattr("qablate.results.reading.parse", lambda content: pytest.fail("parsed again"))
+    assert Plan(study).summary() == first
 
 
 def test_three_copies_of_one_run_are_one_and_no_evidence(tmp_path):
@@ -208,9 +206,8 @@ def test_the_same_is_used_wherever_the_merge_is_made(tmp_path):
         (folder / there).mkdir(exist_ok=True)
         study.result_folder.mkdir(parents=True)
         for name, where in ((here, study.result_folder), (there, folder / there)):
-            record = record_of(study, ADDING)
-            provenance = {**record["provenance"], "source": name}
-            put(where, ADDING, json.dumps({**record, "provenance": provenance, "test_mse": len(name) / 100}))
+            put(where, ADDING, json.dumps(record_of(study, ADDING, provenance={"source": name},
+                                                    test_mse=len(name) / 100)))
         chosen.append((merge(study).runs[ADDING].system, merge(study).runs[ADDING].record["test_mse"]))
     assert chosen == [("nersc", 0.05)] * 2
 
@@ -351,6 +348,6 @@ def test_bad_settings_of_systems_are_one_line(tmp_path, change, message):
 
 
 def test_the_import_needs_nothing_heavy():
-    code = "import sys, qablate.importing; print({'torch', 'numpy', 'pandas'} & set(sys.modules))"
+    code = "import sys, qablate.results; print({'torch', 'numpy', 'pandas'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert run.stdout.strip() == "set()"

@@ -10,10 +10,10 @@ from typing import Any
 
 from qablate.errors import QablateError
 from qablate.files import write_atomic, write_json
-from qablate.importing.merging import Merged, adoption_note
-from qablate.importing.verdicts import FINISHED, Run, Verdict
 from qablate.provenance import utc_time
 from qablate.records import METRICS
+from qablate.results.merging import Merged, adoption_note
+from qablate.results.verdicts import FINISHED, Run, Verdict
 from qablate.study import Cell, Study
 
 CELL = ("model", "task", "length", "seed")
@@ -23,7 +23,7 @@ SCORES = tuple(dict.fromkeys(key for names in METRICS.values() for key in names)
 RUNS = (*CELL, "status", "finished", "enters_means", "enters_claims", "system", "source", "path", "sha256",
         "schema_version", "flags", "n_duplicates", "n_params", "epochs_trained", "best_val_metric", *SCORES,
         "training_time", "timestamp", "dataset_sha256")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = ("=", "+", "-", "@", "\t")
 """What a spreadsheet takes for the beginning of a formula."""
 
 
@@ -80,10 +80,15 @@ def write_csv(path: Path, columns: tuple[str, ...], rows: Iterable[Mapping[str, 
 def defused(value: Any) -> Any:
     """Return a cell of a CSV with an apostrophe before a text that begins like a formula; numbers stay.
 
+    A carriage return, which ends a line for readers of CSV, is written out.
+
     >>> defused("=1+1"), defused(-0.5), defused("-0.5")
     ("'=1+1", -0.5, '-0.5')
     """
-    if not isinstance(value, str) or not value.startswith(FORMULA):
+    if not isinstance(value, str):
+        return value
+    value = value.replace("\r", "\\r")
+    if not value.startswith(FORMULA):
         return value
     try:
         float(value)

@@ -18,7 +18,7 @@ from qablate.analysis.runs import collect
 from qablate.analysis.tables import make_tables
 from qablate.cli import main
 from qablate.errors import QablateError
-from qablate.importing import merge
+from qablate.results import merge
 from qablate.study import Cell
 
 

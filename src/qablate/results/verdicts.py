@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from qablate.catalog import task_info
 from qablate.files import sha256_of
-from qablate.importing.states import State
 from qablate.records import METRICS, Record
+from qablate.results.states import State
 from qablate.study import Cell
 
 Status = Literal["ok", "diverged", "no_improvement", "partial", "quarantined", "rejected", "duplicate", "unfinished"]

@@ -10,11 +10,11 @@ import pytest
 from factories import record_of, schema1_of
 from import_builders import FIXTURES, put, put_log, study_with, text_of, variance
 
-from qablate.importing import merge
-from qablate.importing.judging import Judge
-from qablate.importing.logs import parse_log
-from qablate.importing.reading import parse
-from qablate.importing.verdicts import Found
+from qablate.results import merge
+from qablate.results.judging import Judge
+from qablate.results.logs import parse_log
+from qablate.results.reading import parse
+from qablate.results.verdicts import Found
 from qablate.study import Cell
 
 ADDING = Cell("1b", "adding_problem", 100, 2024)
@@ -64,7 +64,8 @@ def test_what_the_fixtures_say_about_their_cells(fixtures):
                     "2d_adding_problem_L100_seed2024"}
     means = {cell.name for cell, run in merged.runs.items() if run.enters_means}
     assert means == done - {"1a_selective_copy_L1000_seed2025"}
-    assert not [run for run in merged.runs.values() if run.enters_claims]     # invented numbers fit no dataset
+    claims = [run.status for run in merged.runs.values() if run.enters_claims]
+    assert claims == ["diverged"]     # invented scores fit no dataset; what diverged has none
     assert [cell.name for cell in merged.legacy] == ["3a_forrelation_L50_seed2025"]
     salvaged = merged.runs[Cell("2a", "adding_problem", 500, 2026)]
     assert {key: salvaged.record[key] for key in ("test_mse", "test_mae", "test_r2", "training_time")} == {
@@ -84,9 +85,7 @@ def test_a_file_cut_at_any_byte_is_never_ok_and_never_crashes(tmp_path, cell):
     for end in range(len(content)):
         reading = parse(content[:end])
         assert not reading.whole or reading.problem == "empty", end
-        path.write_bytes(content[:end])
-        os.utime(path, ns=(end, end))
-        verdict = judge.result(Found("dgx", path))
+        verdict = judge.content(Found("dgx", path), reading)
         assert (verdict.status, verdict.reason) in {("partial", "truncated"), ("rejected", "truncated"),
                                                     ("rejected", "empty")}, end
         assert verdict.finishes == (end > metric), end
@@ -206,7 +205,7 @@ def test_odd_curves_are_warnings(tmp_path):
     study = study_with(tmp_path)
     history = record_of(study, ADDING)["history"]
     history = {**history, "epochs": [9, *history["epochs"][1:]], "lr": [1.0, *history["lr"][1:]]}
-    put(tmp_path / "dgx", ADDING, text_of(study, ADDING, {"history": history, "best_val_metric": 1.0}))
+    put(tmp_path / "dgx", ADDING, text_of(study, ADDING, {"history": history, "best_val_metric": 1.0, "n_params": 1}))
     verdict = only(study)
     assert verdict.status == "ok"
     for word in ("count from 1", "cosine", "best of its curve", "n_params"):
@@ -271,7 +270,7 @@ def test_own_files_with_another_dataset_or_code_do_not_count(tmp_path):
     record = record_of(study, ADDING)
     for section, key, value, verdict in (("dataset", "dataset_sha256", "0" * 64, ("quarantined", "dataset_mismatch")),
                                          ("model_config", "model_code_version", 7, ("rejected", "code_version")),
-                                         ("training", "patience", 3, ("rejected", "hyperparameters"))):
+                                         ("training", "clip_norm", 3.0, ("rejected", "hyperparameters"))):
         put(tmp_path / "dgx", ADDING, json.dumps({**record, section: {**record[section], key: value}}))
         assert (only(study).status, only(study).reason) == verdict
     text = json.dumps(record, indent=2)
@@ -310,8 +309,8 @@ def test_a_log_alone_is_a_partial_result_and_an_unfinished_one_is_not(tmp_path):
     assert (only(study).status, only(study).reason) == ("unfinished", "log_without_result")
     put_log(tmp_path / "nersc/logs", ADDING, name="again.out")
     merged = merge(study)
-    (verdict,) = merged.verdicts
-    assert (verdict.status, verdict.reason, verdict.file.path.name) == ("partial", "from_log", "again.out")
+    assert {(v.file.path.name, v.status, v.reason) for v in merged.verdicts} == {
+        ("again.out", "partial", "from_log"), (log.name, "duplicate", "second_log")}
     run = merged.runs[ADDING]
     assert run.finished and run.enters_means and not run.enters_claims
     assert (run.record["test_mse"], run.record["n_params"]) == (0.0012, 35836)
@@ -321,7 +320,7 @@ def test_a_log_alone_is_a_partial_result_and_an_unfinished_one_is_not(tmp_path):
     put_log(tmp_path / "nersc/logs", ADDING, name="again.out")
     again = tmp_path / "nersc/logs/again.out"
     again.write_text(again.read_text().replace("/100 ", "/50 "))
-    assert only(study).reason == "hyperparameters"
+    assert [v.reason for v in merge(study).verdicts] == ["hyperparameters", "second_log"]
 
 
 def test_a_log_completes_a_cut_file_only_if_they_agree(tmp_path):

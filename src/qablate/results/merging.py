@@ -14,10 +14,10 @@ from typing import Any
 
 from qablate.errors import QablateError
 from qablate.files import read_regular
-from qablate.importing.judging import Judge
-from qablate.importing.sources import Listing, list_sources
-from qablate.importing.states import CellState, State
-from qablate.importing.verdicts import FINISHED, LOCAL, Found, Pair, Run, Verdict, same_run
+from qablate.results.judging import Judge
+from qablate.results.sources import Listing, list_sources
+from qablate.results.states import CellState, State
+from qablate.results.verdicts import FINISHED, LOCAL, Found, Pair, Run, Verdict, same_run
 from qablate.study import Cell, Study
 
 LOST_IN_WRITING = ("empty", "truncated", "not_json", "encoding", "unreadable", "not_a_file", "too_large", "compressed")

@@ -1,0 +1,324 @@
+"""What a result says is held against what is known, and nothing that lies around stops the reader."""
+
+import csv
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+from factories import published_study, record_of, schema1_of, small_study, write_results
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from import_builders import put, put_log, study_with, text_of, variance
+
+from qablate.analysis.runs import collect
+from qablate.costs import CostTable
+from qablate.files import read_regular
+from qablate.plan import Plan
+from qablate.records import write_record
+from qablate.results import State, merge, state_of
+from qablate.results.merging import adopted_from, adoption_note
+from qablate.results.outputs import defused, index_row, summary, write_tables
+from qablate.status import survey
+from qablate.study import Cell, DatasetSpec, known_dataset
+
+ADDING = Cell("1b", "adding_problem", 100, 2024)
+FORRELATION = Cell("3a", "forrelation", 50, 2024)
+SHORT = {"adding_problem": {"lengths": [16], "placement": "extremes"}}
+
+
+def verdict_of(folder: Path, cell: Cell, **changes):
+    """The verdict of a record that was written with these changes, so that its checksum fits."""
+    study = published_study(folder)
+    write_record(study.result_path(cell), record_of(study, cell, **changes))
+    (verdict,) = merge(study).verdicts
+    own = state_of(study, cell)
+    assert own.state.finished == verdict.finishes == merge(study).state_of(cell).state.finished
+    return verdict
+
+
+CONTRADICTING = [
+    (ADDING, {"test_mse": 0.04, "test_mae": 0.1, "test_r2": 0.9}, "inconsistent", "variance of the test targets"),
+    (ADDING, {"n_params": 439_586, "model_config": {"n_params_trainable": 1}}, "hyperparameters",
+     "model.n_params is 439586, the study has 421730"),
+    (ADDING, {"model_config": {"chunk": 8}}, "hyperparameters", "model.chunk is 8, the study has 32"),
+    (ADDING, {"split": {"split_sha256": "0" * 64}}, "dataset_mismatch", "split 000000000000 is not the study's"),
+    (ADDING, {"training": {"optimizer": "SGD"}}, "hyperparameters", "training.optimizer is 'SGD'"),
+    (ADDING, {"training": {"scheduler": "none"}}, "hyperparameters", "training.scheduler is 'none'"),
+    (ADDING, {"training": {"monitor": "test MSE"}}, "hyperparameters", "training.monitor is 'test MSE'"),
+    (ADDING, {"data_info": {"output_dim": 3}}, "dataset_mismatch", "data.n_outputs is 3, the study has 1"),
+    (FORRELATION, {"test_acc": 0.998}, "inconsistent", "more than the solver that knows the rule can do"),
+]
+
+
+@pytest.mark.parametrize(("cell", "changes", "reason", "words"), CONTRADICTING, ids=lambda value: str(value)[:40])
+def test_what_contradicts_the_shipped_facts_does_not_count(tmp_path, cell, changes, reason, words):
+    verdict = verdict_of(tmp_path, cell, **changes)
+    assert (verdict.finishes, verdict.reason) == (False, reason)
+    assert words in verdict.detail
+    assert words in index_row(verdict)["detail"]
+
+
+def test_a_score_at_the_reference_solver_is_believed(tmp_path):
+    assert verdict_of(tmp_path, FORRELATION, test_acc=0.942).status == "ok"
+
+
+def test_every_result_that_ships_with_the_project_is_sound():
+    folder = Path(__file__).parents[2] / "results/systems/cpu"
+    merged = merge(published_study(Path("nowhere"), systems={"cpu": {"results": str(folder)}}))
+    assert len(merged.verdicts) > 100
+    assert {(v.status, v.reason) for v in merged.verdicts} <= {("ok", ""), ("diverged", "non_finite")}
+    assert {flag for v in merged.verdicts for flag in v.flags} <= {"unchecked", "dataset_verified"}
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "epochs", "length", "status"),
+    [(1.0, 21, 100, "quarantined"), (1.0, 22, 100, "quarantined"), (0.999, 40, 50, "quarantined"),
+     (1.0, 35, 200, "quarantined"), (0.95, 40, 50, "quarantined"), (0.541, 40, 50, "ok")],
+)
+def test_published_forrelation_that_only_leaky_data_allow(tmp_path, accuracy, epochs, length, status):
+    study, cell = study_with(tmp_path), Cell("3a", "forrelation", length, 2024)
+    curve = [0.5] * (epochs - 21) + [accuracy] + [0.5] * 20
+    history = {**{key: [0.5] * epochs for key in ("train_loss", "train_metric", "val_loss", "lr")},
+               "val_metric": curve, "epochs": list(range(1, epochs + 1))}
+    put(tmp_path / "dgx", cell, text_of(study, cell, {
+        "test_acc": accuracy, "test_auc": accuracy, "best_val_metric": accuracy, "epochs_trained": epochs,
+        "history": history}))
+    (verdict,) = merge(study).verdicts
+    assert (verdict.status, verdict.reason) == (status, "forrelation_v1" if status != "ok" else "selected_on_test")
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "words"),
+    [({"test_r2": 1.09, "test_mse": 0.01}, "rejected", "above 1"), ({"training_time": -5.0}, "rejected", "negative"),
+     ({"test_mse": 0.01, "test_mae": 0.2}, "rejected", "squared is above"),
+     ({"test_mse": 0.04, "test_r2": 0.5}, "ok", "variance of the test targets")],
+    ids=str,
+)
+def test_published_numbers_that_cannot_be_are_refused_or_marked(tmp_path, changes, status, words):
+    study = study_with(tmp_path)
+    put(tmp_path / "dgx", ADDING, text_of(study, ADDING, changes))
+    (verdict,) = merge(study).verdicts
+    assert verdict.status == status
+    assert words in verdict.detail or any(words in warning for warning in verdict.warnings)
+
+
+def test_a_patience_that_shows_in_a_published_curve_is_refused(tmp_path):
+    study = study_with(tmp_path)
+    other = study_with(tmp_path)
+    other.config["training"] = {**study.config["training"], "patience": 5}
+    put(tmp_path / "dgx", ADDING, json.dumps(schema1_of(record_of(other, ADDING))))
+    (verdict,) = merge(study).verdicts
+    assert (verdict.status, verdict.reason) == ("rejected", "hyperparameters")
+    assert "not by a patience of 20" in verdict.detail
+
+
+def test_an_imported_run_of_nan_counts_as_diverged_in_the_comparisons(tmp_path):
+    study = study_with(tmp_path)
+    put(tmp_path / "dgx", ADDING, text_of(study, ADDING, {"test_mse": math.nan, "test_r2": math.nan}))
+    run = merge(study).runs[ADDING]
+    assert (run.status, run.enters_means, run.enters_claims) == ("diverged", False, True)
+
+
+def test_predictions_of_another_run_are_marked(tmp_path):
+    study = published_study(tmp_path)
+    path = study.result_path(ADDING)
+    predictions = {"file": "elsewhere.npz", "sha256": "0" * 64, "n": 500}
+    write_record(path, record_of(study, ADDING, predictions=predictions))
+    assert merge(study).runs[ADDING].enters_claims
+    beside = path.with_name(path.name.replace("results.json", "predictions.npz"))
+    beside.write_bytes(b"others")
+    run = merge(study).runs[ADDING]
+    assert "other_predictions" in run.flags and not run.enters_claims and run.enters_means
+    assert run.verdict.warnings == (f"{beside.name} is of another run",)
+
+
+def test_records_without_a_checksum_stay_valid_and_are_called_unchecked(tmp_path):
+    study = published_study(tmp_path)
+    record = write_record(study.result_path(ADDING), record_of(study, ADDING))
+    assert "unchecked" not in merge(study).runs[ADDING].flags
+    text = json.dumps({key: value for key, value in record.items() if key != "content_sha256"})
+    study.result_path(ADDING).write_text(text)
+    assert "unchecked" in merge(study).runs[ADDING].flags
+    study.result_path(ADDING).write_text(json.dumps({**record, "timestamp": "20260801_120001"}))
+    state = state_of(study, ADDING)
+    assert state.state is State.UNREADABLE and "changed since it was written" in state.reason
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(
+    [3.0, -1, 10**30, 2**63, 1e308, "ok", "0.1", "=1+1", "a\nb"])
+VALUES = LEAVES | st.lists(LEAVES, max_size=3) | st.dictionaries(st.text(max_size=4), LEAVES, max_size=3)
+
+
+def places_in(value, prefix=()):
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield (*prefix, key)
+        yield from places_in(item, (*prefix, key))
+
+
+@pytest.mark.parametrize("version", [2, 1])
+@pytest.mark.parametrize("task", ["adding_problem", "forrelation"])
+def test_any_json_value_anywhere_gives_a_state_from_every_reader(tmp_path, version, task):
+    """A text where a number belongs, 3.0 for 3, NaN, a huge number: what one command takes, all take."""
+    study = published_study(tmp_path, models=["3a"], seeds=[2024], tasks={task: {
+        **published_study(tmp_path).config["tasks"][task], "lengths": [100]}})
+    (cell,) = study.cells
+    sound = record_of(study, cell) if version == 2 else schema1_of(record_of(study, cell))
+    path = study.result_path(cell)
+    path.parent.mkdir(parents=True)
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(place=st.sampled_from(list(places_in(sound))), value=VALUES)
+    def damage(place, value):
+        record = json.loads(json.dumps(sound))
+        target = record
+        for key in place[:-1]:
+            target = target[key]
+        target[place[-1]] = value
+        path.write_text(json.dumps(record))
+        own, merged = state_of(study, cell), merge(study)
+        taken = own.state.finished
+        assert merged.finished(cell) == merged.state_of(cell).state.finished == taken
+        assert own.state.in_plan == Plan(study).state(cell).state
+        assert (survey(study, CostTable([]), ask_slurm=False).cells[0].state == "done") == taken
+        assert len(collect(study).runs) == taken
+        assert "\n" not in own.reason
+        summary(merged)
+        [index_row(verdict) for verdict in merged.verdicts]
+
+    damage()
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "forbidden", "loop", "text", "no object", "deep"])
+def test_what_lies_under_the_name_of_a_sidecar_or_a_note_stops_nothing(tmp_path, kind):
+    study = small_study(tmp_path, models=["1b"], seeds=[1], tasks=SHORT)
+    (cell,) = study.cells
+    write_results(study)
+    for path in (study.dataset_path(cell).with_suffix(".json"), adoption_note(study, cell)):
+        path.parent.mkdir(parents=True)
+        if kind == "folder":
+            path.mkdir()
+        elif kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "loop":
+            path.symlink_to(path.name)
+        else:
+            path.write_text({"text": '{"dataset_sha256": 5, "sha256": [], "system": {}}', "no object": "[1]",
+                             "deep": "[" * 50_000, "forbidden": "{}"}[kind])
+            path.chmod(0 if kind == "forbidden" else 0o644)
+    assert known_dataset(study.datasets[0], study.results) is None
+    assert set(adopted_from(study)) <= {"[]"}
+    assert Plan(study).state(cell).state == state_of(study, cell).state == State.DONE
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "loop", "broken link"])
+def test_what_lies_under_the_name_of_a_result_is_the_state_of_its_cell_alone(tmp_path, kind):
+    study = small_study(tmp_path, models=["1b"], seeds=[1, 2], tasks=SHORT)
+    write_results(study, study.cells[:1])
+    path = study.result_path(study.cells[1])
+    {"folder": path.mkdir, "pipe": lambda: os.mkfifo(path), "loop": lambda: path.symlink_to(path.name),
+     "broken link": lambda: path.symlink_to("nowhere")}[kind]()
+    plan = Plan(study)
+    assert [plan.state(cell).state for cell in study.cells] == ["done", "unreadable"]
+    assert [state_of(study, cell).state for cell in study.cells] == ["done", "unreadable"]
+    assert path.name in plan.state(study.cells[1]).reason
+
+
+def test_only_regular_files_of_a_size_are_read(tmp_path):
+    (tmp_path / "file").write_bytes(b"12345")
+    assert read_regular(tmp_path / "file", 5) == b"12345"
+    os.mkfifo(tmp_path / "pipe")
+    for path, limit, words in (("file", 4, "over 4 bytes"), ("pipe", 9, "not a regular file"),
+                               (".", 9, "not a regular file"), ("none", 9, "No such file")):
+        with pytest.raises(OSError, match=words):
+            read_regular(tmp_path / path, limit)
+
+
+def test_a_source_of_which_nothing_was_read_says_so_and_where_results_lie(tmp_path):
+    study = study_with(tmp_path)
+    below = tmp_path / "dgx/run/synthetic_benchmarks"
+    below.mkdir(parents=True)
+    put(below, ADDING, text_of(study, ADDING))
+    merged = merge(study)
+    assert not merged.finished(ADDING)
+    assert merged.remarks == (
+        f"systems.nersc.results: {tmp_path / 'nersc'}: holds no result",
+        f"systems.dgx.results: {tmp_path / 'dgx'}: holds no result; results lie in {below}?",
+        f"systems.nersc.logs: {tmp_path / 'nersc/logs'}: holds no training log")
+    assert summary(merged)[-3:] == list(merged.remarks)
+    (verdict,) = merged.verdicts
+    assert (verdict.status, verdict.reason, verdict.cell) == ("rejected", "in_subfolder", ADDING)
+
+
+def test_a_subfolder_that_is_a_source_itself_is_read_once(tmp_path):
+    study = study_with(tmp_path)
+    (tmp_path / "nersc/more").mkdir()
+    put(tmp_path / "nersc/more", ADDING, text_of(study, ADDING))
+    systems = {"nersc": {"results": [str(tmp_path / "nersc"), str(tmp_path / "nersc/more")]}}
+    merged = merge(study_with(tmp_path, systems=systems))
+    assert [v.status for v in merged.verdicts] == ["ok"]
+
+
+def test_a_compressed_result_is_said(tmp_path):
+    study = study_with(tmp_path)
+    (tmp_path / "dgx" / f"{ADDING.result_name}.gz").write_bytes(b"\x1f\x8b")
+    merged = merge(study)
+    (verdict,) = merged.verdicts
+    assert (verdict.reason, verdict.cell) == ("compressed", ADDING)
+    assert f"unpack it to {ADDING.result_name}" in merged.state_of(ADDING).reason
+
+
+def test_a_partial_result_says_whether_it_counts(tmp_path):
+    study = study_with(tmp_path)
+    text = text_of(study, ADDING)
+    other = Cell("1c", "adding_problem", 100, 2024)
+    put(tmp_path / "dgx", ADDING, text[: text.index('"test_mae"') + 14])
+    text = text_of(study, other)
+    put(tmp_path / "dgx", other, text[: text.index('"test_mse"')])
+    merged = merge(study)
+    assert {(v.cell, v.detail.split(", ")[-1], index_row(v)["counts"]) for v in merged.verdicts} == {
+        (ADDING, "counts", True), (other, "does not count", False)}
+    assert [line.split("  ")[-1] for line in summary(merged)[:2]] == [
+        "partial: truncated (counts: its score is known)", "partial: truncated (does not count: no score)"]
+    assert merged.state_of(ADDING).state is State.PARTIAL and merged.state_of(other).state is State.NO_SCORE
+
+
+def test_every_log_of_a_cell_has_a_row(tmp_path):
+    study = study_with(tmp_path)
+    for name in ("one.out", "two.out", "three.out"):
+        put_log(tmp_path / "nersc/logs", ADDING, name=name)
+    assert sorted(v.reason for v in merge(study).verdicts) == ["from_log", "second_log", "second_log"]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1"])
+def test_text_that_a_spreadsheet_would_run_is_defused(tmp_path, text):
+    assert defused(text) == f"'{text}"
+    study = study_with(tmp_path, systems={})
+    study.result_folder.mkdir(parents=True)
+    put(study.result_folder, ADDING, json.dumps(record_of(study, ADDING, provenance={"source": text})))
+    with write_tables(merge(study))[0].open(newline="") as file:
+        assert [row["system"] for row in csv.DictReader(file)] == [f"'{text}"]
+
+
+def test_a_carriage_return_ends_no_line():
+    assert defused("\r=1\r\n2") == "\\r=1\\r\n2"
+
+
+@pytest.mark.parametrize("value", [-1.5, "-1.5", "+3", "-1e-05", "plain", "", None, True])
+def test_numbers_and_plain_text_are_left_alone(value):
+    assert defused(value) == value and type(defused(value)) is type(value)
+
+
+def test_the_facts_are_those_of_the_data(tmp_path):
+    """Variance and split of a made dataset are taken from its sidecar, those of the published ones are shipped."""
+    facts = known_dataset(DatasetSpec("adding_problem", 100, 2024), tmp_path)
+    assert facts.test_target_var == variance(ADDING) and len(facts.split_sha256) == 64
+    spec = DatasetSpec("adding_problem", 16, 7, 100)
+    path = spec.path(tmp_path).with_suffix(".json")
+    path.parent.mkdir(parents=True)
+    told = {"dataset_sha256": "1" * 64, "split_sha256": "2" * 64, "statistics": {"test_target_var": 0.17}}
+    path.write_text(json.dumps(told))
+    assert vars(known_dataset(spec, tmp_path)) == {
+        "sha256": "1" * 64, "split_sha256": "2" * 64, "test_target_var": 0.17, "reference_accuracy": None}
