@@ -7,13 +7,13 @@ has finished, or is to train, is no target here.
 
 import functools
 import os
-import shutil
 import textwrap
 import time
 from collections import Counter
 from pathlib import Path
 
 from qablate.errors import QablateError
+from qablate.files import keep_copy, kept_path
 from qablate.importing import Merged, merge, require_readable
 from qablate.study import Cell, CellState, Study
 
@@ -133,11 +133,10 @@ class Plan:
     def _keep(self, result: Path) -> Path:
         """Copy a result under a name of its own, with a time after the result's; return the copy."""
         try:
-            copy = self.study.superseded_path(result)
+            copy = kept_path(result, self.study.superseded)
             if not copy.exists():
-                copy.parent.mkdir(parents=True, exist_ok=True)
                 self.copies.append(copy)
-                shutil.copyfile(result, copy)
+            keep_copy(result, self.study.superseded)
             fresh = max(time.time(), result.stat().st_mtime + 1)
             os.utime(copy, (fresh, fresh))
         except OSError as error:

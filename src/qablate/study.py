@@ -9,14 +9,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from qablate.catalog import Parameter, TaskInfo, model_info, task_info
 from qablate.config import Config, load_config
 from qablate.errors import QablateError
-from qablate.files import packaged_text
+from qablate.files import packaged_text, read_regular
 from qablate.records import RecordError, read_record, settings_of_record
 
 PUBLISHED_SAMPLES = 5000
@@ -172,11 +171,6 @@ class Study:
         )
 
     @functools.cached_property
-    def _known(self) -> frozenset[Cell]:
-        """`cells`, to look one up in a study of any size."""
-        return frozenset(self.cells)
-
-    @functools.cached_property
     def datasets(self) -> tuple[DatasetSpec, ...]:
         """All datasets that the cells need, each once."""
         return tuple(dict.fromkeys(self.dataset(cell.task, cell.length, cell.seed) for cell in self.cells))
@@ -184,11 +178,24 @@ class Study:
     def cell(self, model: str, task: str, length: int, seed: int) -> Cell:
         """Return one cell of this study; a QablateError names what the study does not hold."""
         model_info(model)
+        if model not in self.config["models"]:
+            self._refuse("model", model, self.config["models"])
+        self.require_dataset(task, length, seed)
+        return Cell(model, task, length, seed)
+
+    def require_dataset(self, task: str, length: int, seed: int) -> DatasetSpec:
+        """Return the dataset of one task, length and seed; a QablateError names the ones that the study has."""
         task_info(task)
-        cell = Cell(model, task, length, seed)
-        if cell not in self._known:
-            raise QablateError(f"{cell.name}: not a cell of study '{self.name}' (models, seeds, tasks in its config)")
-        return cell
+        if task not in self.config["tasks"]:
+            self._refuse("task", task, self.config["tasks"])
+        lengths = self.config["tasks"][task]["lengths"]
+        for name, value, known in (("length", length, lengths), ("seed", seed, self.config["seeds"])):
+            if value not in known:
+                self._refuse(name, value, known)
+        return self.dataset(task, length, seed)
+
+    def _refuse(self, name: str, value: object, known: Iterable[object]) -> None:
+        raise QablateError(f"{name} {value}: not in study '{self.name}', which has {', '.join(map(str, known))}")
 
     def dataset(self, task: str, length: int, seed: int) -> DatasetSpec:
         """Return the dataset of one task, length and seed."""
@@ -211,10 +218,10 @@ class Study:
         """Result file of one cell."""
         return self.result_folder / cell.result_name
 
-    def superseded_path(self, result: Path) -> Path:
-        """Where a result that no longer stands is kept: under its name and time, so that none replaces another."""
-        stamp = datetime.fromtimestamp(result.stat().st_mtime, UTC).strftime("%Y%m%dT%H%M%S_%f")
-        return self.results / "superseded" / f"{result.stem}.{stamp}.json"
+    @property
+    def superseded(self) -> Path:
+        """Folder of what was a cell's result file and is no more; `qablate.files.keep_copy` and `supersede` fill it."""
+        return self.results / "superseded"
 
     def dataset_path(self, cell: Cell) -> Path:
         """Dataset file of one cell."""
@@ -337,7 +344,6 @@ def known_dataset_sha256(spec: DatasetSpec, results: Path) -> str | None:
 @functools.cache
 def _sidecar_sha256(sidecar: Path) -> str | None:
     try:
-        with sidecar.open("rb") as file:
-            return str(json.loads(file.read(MAX_SIDECAR_BYTES))["dataset_sha256"])
+        return str(json.loads(read_regular(sidecar, MAX_SIDECAR_BYTES))["dataset_sha256"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qablate.errors import QablateError
-from qablate.files import write_atomic, write_json
+from qablate.files import supersede, write_atomic, write_json
 from qablate.importing.merging import Merged, adoption_note
 from qablate.importing.verdicts import FINISHED, Run, Verdict
 from qablate.provenance import utc_time
@@ -100,10 +100,7 @@ def _adopt_one(study: Study, run: Run) -> Path:
     file, target = run.verdict.file, study.result_path(run.cell)
     try:
         content = file.path.read_bytes()
-        if target.exists():
-            kept = study.superseded_path(target)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            target.rename(kept)
+        supersede(target, study.superseded)
     except OSError as error:
         raise QablateError(f"{file.path}: cannot be adopted: {error.strerror or error}") from error
     note = {"system": run.system, "source": file.source, "path": str(file.path), "sha256": run.verdict.sha256,
