@@ -51,7 +51,9 @@ def test_bad_settings_name_the_key(capsys, tmp_path, changes, expected):
     [
         (["--model", "9z", *CELL[2:]], "unknown model '9z'"),
         ([*CELL[:2], "--task", "copying", *CELL[4:]], "unknown task 'copying'"),
-        ([*CELL[:4], "--length", "7", *CELL[6:]], "not a cell of study 'published'"),
+        ([*CELL[:4], "--length", "7", *CELL[6:]],
+         "length 7: not in study 'published', which has 100, 200, 500, 1000"),
+        ([*CELL[:-1], "7"], "seed 7: not in study 'published', which has 2024, 2025, 2026"),
         ([*CELL, "--output", "x.json"], "is named synthetic_1b_adding_problem_L100_seed2024_results.json"),
         ([*CELL, "--config", "nowhere.yaml"], "nowhere.yaml: cannot read"),
     ],
@@ -89,3 +91,33 @@ def test_heavy_imports_wait_until_they_are_needed(arguments):
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert run.stdout.strip().endswith("[]")
+
+
+def test_error_lines_have_a_length_limit_and_no_control_characters(capsys, tmp_path):
+    long = "x\x1b[31m\n" * 5000
+    for arguments in (["--config", long], ["--config", str(CONFIG), config_with(tmp_path, models=[long])],
+                      ["--config", str(CONFIG), config_with(tmp_path, **{long: 1})]):
+        code, error = run(capsys, "train", *CELL, *arguments)
+        assert code == 2
+        assert error.count("\n") == 1
+        assert len(error) <= 520
+        assert error.strip().isprintable()
+    with pytest.raises(SystemExit):
+        main(["train", *CELL, "--device", long])
+    assert len(capsys.readouterr().err.splitlines()[-1]) <= 540
+
+
+def test_config_files_lie_over_config_yaml_unless_it_is_one_of_them(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text(CONFIG.read_text())
+    Path("overlay.yaml").write_text("name: overlay\nseeds: [7]\n")
+    Path("other.yaml").write_text("name: other\n")
+    for files in (["overlay.yaml"], ["config.yaml", "overlay.yaml"], ["./config.yaml", "overlay.yaml"],
+                  ["other.yaml", "overlay.yaml"]):
+        code, error = run(capsys, "dataset", *CELL[2:], "--config", *files)
+        assert code == 2
+        assert "seed 2024: not in study 'overlay', which has 7" in error
+    Path("config.yaml").unlink()
+    code, error = run(capsys, "dataset", *CELL[2:], "--config", "overlay.yaml")
+    assert code == 2
+    assert "not in study" not in error

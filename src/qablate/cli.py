@@ -4,16 +4,20 @@ Imports of a command happen when it runs, so that `qablate train --help` answers
 """
 
 import argparse
+import contextlib
+import errno
+import io
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from qablate import __version__
 from qablate.costs import COSTS_PATH, CostTable
-from qablate.errors import QablateError
+from qablate.errors import MachineError, QablateError, one_line
 from qablate.jobs import STOPPED_FOR_TIME, allowed_seconds
 from qablate.study import Cell, Study
 
@@ -22,22 +26,68 @@ INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + the signal, as shells count
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (0 done, 1 failed, 2 bad input, 85 stopped for time)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal's encoding fails no command
     options = _parser().parse_args(arguments)
+    options.config = _laid_over(options.config)
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        if options.run is not _train:
+            print(end="", flush=True)  # what cannot be written is an error of this command
+        elif arguments is None:  # a process of its own: its outcome stands, whatever comes on the way out
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+                signal.signal(number, signal.SIG_IGN)
+        return code
     except QablateError as error:
-        print(f"qablate: {error}", file=sys.stderr)
-        return error.exit_code
+        return _end(str(error), error.exit_code)
     except KeyboardInterrupt:
-        print("qablate: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return _end("interrupted", INTERRUPTED)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its exit
         return BROKEN_PIPE
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        return _end(f"output cannot be written: {error.strerror}", MachineError.exit_code)
+    finally:
+        _give_up_unwritten()
+
+
+def _end(reason: str, code: int) -> int:
+    """Say why a command ended; return its exit code, whether or not the line could be written."""
+    with contextlib.suppress(OSError, ValueError):
+        print(f"qablate: {reason}", file=sys.stderr, flush=True)
+    return code
+
+
+def _give_up_unwritten() -> None:
+    """Drop what can no longer be printed, or Python would complain at its exit and change the exit code."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _laid_over(files: list[str]) -> list[str]:
+    """The files of --config over ./config.yaml, as Snakemake lays those of --configfile, unless it is one of them."""
+    base = Path("config.yaml")
+    if not base.exists() or any(os.path.exists(file) and base.samefile(file) for file in files):
+        return files
+    return [str(base), *files]
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors of arguments keep the rules of all error lines."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and the error, exit with 2."""
+        super().error(one_line(message))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="qablate", description="The Quantum Hydra/Mamba ablation study.")
+    parser = _Parser(prog="qablate", description="The Quantum Hydra/Mamba ablation study.")
     parser.add_argument("--version", action="version", version=f"qablate {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_dataset(commands)
@@ -55,7 +105,8 @@ def _command(commands: Any, name: str, run: Any, text: str) -> argparse.Argument
     parser = commands.add_parser(name, help=text, description=text)
     parser.set_defaults(run=run)
     parser.add_argument(
-        "--config", nargs="+", default=["config.yaml"], metavar="FILE", help="settings, each file over those before it"
+        "--config", nargs="+", default=["config.yaml"], metavar="FILE",
+        help="settings, each file over those before it and all over ./config.yaml, if there is one"
     )
     parser.add_argument("--set", type=_json_object, default={}, metavar="JSON", help="settings laid over the files")
     return parser

@@ -1,5 +1,15 @@
 """Errors meant for people: one line that names the file, key or value and what is allowed."""
 
+LONGEST_LINE = 500
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line of at most LONGEST_LINE characters that any terminal can show."""
+    if len(text) > LONGEST_LINE:
+        text = text[: LONGEST_LINE - 4] + " ..."
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return line if len(line) <= LONGEST_LINE else line[: LONGEST_LINE - 4] + " ..."
+
 
 class QablateError(Exception):
     """Bad input or a state that a person has to settle; the command line prints it and exits with `exit_code`."""
@@ -7,8 +17,8 @@ class QablateError(Exception):
     exit_code = 2
 
     def __str__(self) -> str:
-        """The message in one line that any terminal can show, whatever a file put into it."""
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in super().__str__())
+        """The message in one line, whatever a file put into it."""
+        return one_line(super().__str__())
 
 
 class MachineError(QablateError):

@@ -13,10 +13,11 @@ import json
 import os
 import platform
 import re
+import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import BinaryIO
@@ -27,12 +28,45 @@ LEFTOVER_AGE_S = 86_400
 """After a day nobody is still writing a temporary file, whatever host it came from."""
 
 
-def write_atomic(path: Path, write: bytes | Callable[[BinaryIO], None], keep: Path | None = None) -> None:
+Content = bytes | Callable[[BinaryIO], None]
+"""Bytes, or what writes them into a file."""
+
+
+def write_atomic(path: Path, write: Content, keep: Path | None = None) -> None:
     """Put bytes, or what `write(file)` writes, at `path`, whole or not at all.
 
     The file that stood there goes on to exist as `keep`, if that is given. Raises MachineError with the path and the
     system's reason (no space, read-only folder) and leaves an existing file as it was.
     """
+    with _finished(path, write) as temporary:
+        if keep is not None:
+            with contextlib.suppress(FileNotFoundError):  # none yet, or another process of this cell was faster
+                path.replace(keep)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+
+
+def put_in_place(path: Path, content: bytes, folder: Path, is_valid: Callable[[], bool]) -> Path:
+    """Put bytes at `path` unless what is there `is_valid()`: then they go into `folder`; return where they are.
+
+    What is there and not valid is moved into `folder` first (`supersede`). Nothing is ever replaced: what comes
+    between the look and the naming keeps the name and is looked at in turn. Raises MachineError as `write_atomic` does.
+    """
+    with _finished(path, content) as temporary:
+        while True:
+            if os.path.lexists(path):
+                if is_valid():
+                    return supersede(temporary, folder, path)
+                supersede(path, folder)
+            with contextlib.suppress(FileExistsError):
+                _name_new(temporary, path)
+                _sync_folder(path.parent)
+                return path
+
+
+@contextlib.contextmanager
+def _finished(path: Path, write: Content) -> Iterator[Path]:
+    """A temporary file for `path`, written and forced to the disk; what is left of it at the end is removed."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,18 +80,91 @@ def write_atomic(path: Path, write: bytes | Callable[[BinaryIO], None], keep: Pa
                 file.write(write)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        if keep is not None:
-            with contextlib.suppress(FileNotFoundError):  # none yet, or another process of this cell was faster
-                path.replace(keep)
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        with contextlib.suppress(OSError):  # CIFS, exFAT and some FUSE refuse it, and know no private files
+            temporary.chmod(0o666 & ~_umask())
+        yield temporary
     except OSError as error:
         raise MachineError(f"{path}: cannot write: {error.strerror or error}") from error
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def _name_new(temporary: Path, path: Path) -> None:
+    """Rename without replacing; FileExistsError if the name is taken."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # no hard links on exFAT and some FUSE: a look, then a rename
+        if os.path.lexists(path):
+            raise FileExistsError(path) from None
+        temporary.rename(path)
+
+
+def keep_copy(path: Path, folder: Path) -> Path:
+    """Copy a file into `folder`, whole or not at all, under its stem and 16 hex digits of its content's sha256.
+
+    A part of a copy, or another content under that name, is replaced; an equal copy stays as it is. Raises MachineError
+    for what is no regular file or cannot be read, and if the copy differs from it.
+    """
+    try:
+        if not path.is_file():
+            raise OSError(errno.EINVAL, "not a regular file")
+        kept = kept_path(path, folder)
+        if _content_sha256(kept) != _content_sha256(path):
+            with path.open("rb") as file:
+                write_atomic(kept, lambda copy: shutil.copyfileobj(file, copy))
+            if kept_path(kept, folder, path) != kept:
+                raise OSError(errno.EAGAIN, "changed while it was copied")
+    except OSError as error:
+        raise MachineError(f"{path}: cannot be kept in {folder}: {error.strerror or error}") from error
+    return kept
+
+
+def supersede(path: Path, folder: Path, name: Path | None = None) -> Path:
+    """Move whatever is at `path` into `folder`, named as `keep_copy` names it (by the stem of `name`); return it.
+
+    By one rename: a kill leaves it whole in one of both places. Only a symbolic link to a file, and a folder on another
+    disk, get a copy first. Nothing at `path` is no error. Raises MachineError for what cannot be moved.
+    """
+    try:
+        kept = kept_path(path, folder, name)
+        if not os.path.lexists(path):
+            return kept
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            if path.is_symlink() and path.is_file():
+                raise OSError(errno.EXDEV, "a link")
+            path.rename(kept)
+        except FileNotFoundError:
+            return kept
+        except OSError as error:
+            if error.errno != errno.EXDEV or not path.is_file():
+                raise
+            keep_copy(path, folder).replace(kept)
+            path.unlink()
+        right = kept_path(kept, folder, name or path)  # it may have changed in between
+        return kept if right == kept else kept.rename(right)
+    except OSError as error:
+        raise MachineError(f"{path}: cannot be moved to {folder}: {error.strerror or error}") from error
+
+
+def kept_path(path: Path, folder: Path, name: Path | None = None) -> Path:
+    """Where `keep_copy` keeps what is at `path` now: `folder/STEM.0123456789abcdef.json`."""
+    return folder / f"{(name or path).stem}.{_content_sha256(path)[:16]}.json"
+
+
+def _content_sha256(path: Path) -> str:
+    """Hash of a file's bytes, of the names in a folder, of the kind of anything else; empty if there is nothing."""
+    if path.is_file():
+        return sha256_of(path)
+    if not os.path.lexists(path):
+        return ""
+    inside = sorted(str(file.relative_to(path)) for file in path.rglob("*")) if path.is_dir() else []
+    kind = os.readlink(path) if path.is_symlink() else str(stat.S_IFMT(path.stat().st_mode))
+    return hashlib.sha256("\0".join([kind, *inside]).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def write_json(path: Path, content: object) -> None:

@@ -1,6 +1,7 @@
 """Where, when and by what a result was made: recorded, never a reason to refuse a result."""
 
 import functools
+import logging
 import os
 import platform
 import resource
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from qablate import __version__
+from qablate.errors import one_line
+
+log = logging.getLogger(__name__)
 
 
 def provenance_of_process() -> dict[str, Any]:
@@ -36,7 +40,8 @@ def provenance_of_process() -> dict[str, Any]:
 
 def command_line() -> str:
     """The line that repeats this run, without the folder of the program."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])[:4000]
+    line = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])[:4000]
+    return line.encode("utf-8", "backslashreplace").decode("utf-8")  # a file name may be no text
 
 
 def utc_time(seconds: float) -> str:
@@ -57,20 +62,24 @@ def peak_memory_mb() -> float:
 
 @functools.cache
 def _git_state() -> tuple[str | None, bool | None]:
-    """Commit and dirty flag of the checkout this package runs from; None for an installed copy."""
-    root = Path(__file__).resolve().parents[2]
+    """Commit and dirty flag of the checkout this package runs from; None for an installed copy, or with a line why."""
+    root, commit, dirty = Path(__file__).resolve().parents[2], None, None
     if not (root / ".git").exists():
         return None, None
     try:
         commit = _git(root, "rev-parse", "HEAD")
-        return commit, bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
-    except (OSError, subprocess.SubprocessError):
-        return None, None
+        dirty = bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = (getattr(error, "stderr", "") or str(error)).strip()
+        log.warning("%s is not recorded: %s", "git state" if commit is None else "git_dirty", one_line(reason))
+    return commit, dirty
 
 
 def _git(root: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(root), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    """Ask git, also in a checkout of another user: what is asked runs no more of it than this package does."""
+    command = ["git", "-c", f"safe.directory={root}", "-C", str(root), *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10, check=True)
+    return run.stdout.strip()
 
 
 def _cpu_name() -> str:

@@ -46,13 +46,15 @@ class RecordError(QablateError):
     """A result that is not one: unreadable, incomplete, or at odds with itself."""
 
 
-def write_record(path: Path, record: Mapping[str, Any]) -> Record:
-    """Check a result, then write it whole or not at all; return it as it was written, with its checksum."""
+def write_record(
+    path: Path, record: Mapping[str, Any], write: Callable[[Path, bytes], object] = write_atomic
+) -> Record:
+    """Check a result, then write it whole or not at all; return it as it was written with its checksum."""
     plain = plain_types(record)
     plain[CHECKSUM] = content_sha256(plain)
     check_record(plain, path)
     text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomic(path, text.encode("utf-8"))
+    write(path, text.encode("utf-8"))
     return plain
 
 

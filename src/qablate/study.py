@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +172,6 @@ class Study:
             for seed in self.config["seeds"]
         )
 
-
     @functools.cached_property
     def datasets(self) -> tuple[DatasetSpec, ...]:
         """All datasets that the cells need, each once."""
@@ -219,10 +217,10 @@ class Study:
         """Result file of one cell."""
         return self.result_folder / cell.result_name
 
-    def superseded_path(self, result: Path) -> Path:
-        """Where a result that no longer stands is kept: under its name and time, so that none replaces another."""
-        stamp = datetime.fromtimestamp(result.stat().st_mtime, UTC).strftime("%Y%m%dT%H%M%S_%f")
-        return self.results / "superseded" / f"{result.stem}.{stamp}.json"
+    @property
+    def superseded(self) -> Path:
+        """Folder of what was a cell's result file and is no more; `qablate.files.keep_copy` and `supersede` fill it."""
+        return self.results / "superseded"
 
     def dataset_path(self, cell: Cell) -> Path:
         """Dataset file of one cell."""

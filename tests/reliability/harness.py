@@ -146,7 +146,7 @@ class KillAtStep:
         self.n, self.done = n, 0
 
     def __call__(self) -> None:
-        for name in ("replace", "fsync", "unlink", "chmod"):
+        for name in ("replace", "rename", "link", "fsync", "unlink", "chmod"):
             setattr(os, name, self.counted(getattr(os, name)))
         os.fdopen = lambda handle, mode: HalfWriter(io.FileIO(handle, mode), self)
 

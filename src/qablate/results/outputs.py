@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qablate.errors import QablateError
-from qablate.files import write_atomic, write_json
+from qablate.files import supersede, write_atomic, write_json
 from qablate.provenance import utc_time
 from qablate.records import METRICS
 from qablate.results.merging import Merged, adoption_note
@@ -119,7 +119,7 @@ def adopt(merged: Merged) -> list[Path]:
 
     A cell with a whole result of its own is left alone. Results that were cut off stay where they are, since only
     whole files may stand in the results folder; so do those selected on their test items. A file of the results folder
-    that does not stand is kept in `superseded/` first.
+    that is not valid is kept in `superseded/` first.
     """
     own = {verdict.cell for verdict in merged.verdicts
            if merged.is_own(verdict) and {verdict.status, verdict.judged} & set(FINISHED)}
@@ -131,10 +131,7 @@ def _adopt_one(study: Study, run: Run) -> Path:
     file, target = run.verdict.file, study.result_path(run.cell)
     try:
         content = file.path.read_bytes()
-        if target.exists():
-            kept = study.superseded_path(target)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            target.rename(kept)
+        supersede(target, study.superseded)
     except OSError as error:
         raise QablateError(f"{file.path}: cannot be adopted: {error.strerror or error}") from error
     note = {"system": run.system, "source": file.source, "path": str(file.path), "sha256": run.verdict.sha256,

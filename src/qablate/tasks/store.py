@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from qablate import __version__
 from qablate.errors import QablateError
-from qablate.files import write_atomic, write_json
+from qablate.files import read_regular, write_atomic, write_json
 from qablate.study import MAX_SIDECAR_BYTES, DatasetSpec, published_sha256
 from qablate.tasks.baselines import dataset_statistics
 from qablate.tasks.dataset import Array, Dataset, Layout, layout_of
@@ -98,11 +98,7 @@ def _sidecar(dataset: Dataset) -> dict[str, Any]:
 
 def _read_sidecar(path: Path) -> Mapping[str, Any]:
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_SIDECAR_BYTES + 1)
-        if len(text) > MAX_SIDECAR_BYTES:
-            raise DatasetError(f"{path}: over {MAX_SIDECAR_BYTES} bytes, no sidecar is that long")
-        content = json.loads(text)
+        content = json.loads(read_regular(path, MAX_SIDECAR_BYTES))
     except OSError as error:
         raise DatasetError(f"{path}: cannot read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

@@ -13,16 +13,16 @@ from typing import Any
 import torch
 
 from qablate.catalog import task_info
-from qablate.errors import MachineError, QablateError
-from qablate.files import check_writable
+from qablate.errors import MachineError, QablateError, one_line
+from qablate.files import check_writable, keep_copy, put_in_place, remove_leftovers
 from qablate.jobs import STOPPED_FOR_TIME
 from qablate.models import ModelSettings, build_model, kernels_of, parameter_counts
 from qablate.provenance import command_line, provenance_of_process, utc_now
 from qablate.records import write_record
-from qablate.results import State, state_of
+from qablate.results import state_of
 from qablate.study import Cell, DatasetSpec, Study
-from qablate.tasks import split_of
-from qablate.tasks.store import load_dataset
+from qablate.tasks import Dataset, split_of
+from qablate.tasks.store import load_dataset, make_dataset
 from qablate.training import log
 from qablate.training.checkpoint import (
     CheckpointIdentity,
@@ -47,11 +47,12 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4    # of glibc's malloc.h
 def train_cell(study: Study, cell: Cell, output: Path, max_seconds: float | None = None) -> int:
     """Train `cell` and write its result to `output`; return 0, or 85 when stopped for time with a checkpoint.
 
-    A result that stands is left alone. Whatever fails is the log's last event, with the reason; no result is written
-    then. Bad input raises QablateError, a full disk, a read-only folder and too little memory MachineError. The order
-    of writes (weights, predictions, result, then the checkpoint goes) means that a kill between any two leaves a state
-    from which the next run ends right. Two processes on one cell compute the same and need no lock: the first result
-    stays.
+    A valid result is left alone; anything else at `output` goes to `study.superseded`, never lost. A missing dataset is
+    made. Whatever fails is the log's last event, with the reason; no result is written then. Bad input raises
+    QablateError, a full disk, a read-only folder and too little memory MachineError; lines that cannot be printed fail
+    nothing. The order of writes (weights, predictions, result, then the checkpoint goes) means that a kill between any
+    two leaves a state from which the next run ends right. Two processes on one cell compute the same and need no lock:
+    the first result stays, the other goes to `study.superseded`.
     """
     try:
         return _train(study, cell, output, max_seconds)
@@ -65,21 +66,22 @@ def train_cell(study: Study, cell: Cell, output: Path, max_seconds: float | None
         if _is_out_of_memory(error):
             log.event("fail", reason=OUT_OF_MEMORY)
             raise MachineError(f"{cell.name}: {OUT_OF_MEMORY}; what is in its checkpoint stays") from error
-        log.event("fail", reason=f"{type(error).__name__}: {error}"[:500])
+        log.event("fail", reason=one_line(f"{type(error).__name__}: {error}"))
         raise
 
 
 def _train(study: Study, cell: Cell, output: Path, max_seconds: float | None) -> int:
     started, started_utc = time.monotonic(), utc_now()
     checkpoint = checkpoint_path(output)
-    if _already_done(study, cell, output):
+    if _is_done(study, cell, output):
         delete_checkpoints(checkpoint)  # a kill after the result was written left them
+        remove_leftovers(output)
         return FINISHED
     check_writable(output.parent)
     check_writable(checkpoint.parent)
     device = prepare_torch(study)
     spec = study.dataset(cell.task, cell.length, cell.seed)
-    dataset = load_dataset(study.dataset_path(cell), spec)
+    dataset = _dataset(study.dataset_path(cell), spec)
     data = cut(dataset, split_of(spec), device)
     identity = CheckpointIdentity(study.cell_key(cell), study.settings_sha256(cell), dataset.sha256)
     interval, budget = (study.config["run"][key] for key in ("checkpoint_interval_s", "max_seconds"))
@@ -109,7 +111,7 @@ def _attempted(attempt: Callable[[], None], checkpoint: Path) -> bool:
         if known or _is_out_of_memory(error) or not set_aside(checkpoint, newest):
             raise
         reason = str(error) if isinstance(error, QablateError) else f"{type(error).__name__}: {error}"
-        log.event("unfit", reason=reason[:500])
+        log.event("unfit", reason=one_line(reason))
         return False
     return True
 
@@ -127,15 +129,15 @@ def checkpoint_path(output: Path) -> Path:
     return output.parent / "checkpoints" / f"checkpoint_{stem}.pt"
 
 
-def _already_done(study: Study, cell: Cell, output: Path) -> bool:
-    """Whether a result that stands is there; one that does not is an error, so that it is never overwritten."""
+def _is_done(study: Study, cell: Cell, output: Path) -> bool:
+    """Whether a valid result is there; anything else under its name is kept now and moved away for the new result."""
     found = state_of(study, cell, output)
-    if found.state is State.MISSING:
-        return False
-    if not found.state.finished:
-        raise QablateError(f"{output}: {found.state.label} ({found.reason}); move it away to train this cell")
-    print(f"{output}: already there, nothing to do", flush=True)
-    return True
+    if found.state.finished:
+        log.say(f"{output}: already there, nothing to do")
+    elif os.path.lexists(output):
+        kept = f"kept as {keep_copy(output, study.superseded)}" if output.is_file() else f"goes to {study.superseded}"
+        log.say(one_line(f"{output}: {found.state.label} ({found.reason}); {kept}"))
+    return found.state.finished
 
 
 def prepare_torch(study: Study) -> torch.device:
@@ -217,15 +219,32 @@ def _save(path: Path, identity: CheckpointIdentity, training: Training, made_by:
 
 
 def _finish(run: Run, output: Path, checkpoint: Path, interrupts: Interrupts) -> None:
-    """Test the best weights once and write everything, the result last; a result that came meanwhile stays."""
+    """Test the best weights once and write everything, the result last; a valid result that came meanwhile stays."""
     run.training.restore_best()
     outputs = test_outputs(run, interrupts.stop_if_due)
-    if _already_done(run.study, run.cell, output):
-        delete_checkpoints(checkpoint)
-        return
-    write_weights(beside(output, "model.pt"), run)
-    predictions = write_predictions(beside(output, "predictions.npz"), run, outputs)
-    record = write_record(output, build_record(run, outputs, predictions))
+    study, places = run.study, []
+
+    def is_valid() -> bool:
+        return state_of(study, run.cell, output).state.finished
+
+    def place(path: Path, content: bytes) -> None:
+        places.append(put_in_place(path, content, study.superseded, is_valid))
+
+    came_meanwhile = is_valid()
+    if not came_meanwhile:
+        write_weights(beside(output, "model.pt"), run)
+    predictions = write_predictions(beside(output, "predictions.npz"), run, outputs, only_describe=came_meanwhile)
+    record = write_record(output, build_record(run, outputs, predictions), place)
     delete_checkpoints(checkpoint)
-    log.summary(record, str(output))
+    log.summary(record, str(places[0]))
+    if places[0] != output:
+        log.say(f"{output}: a valid result came while this one was trained and stays; this one is in {places[0]}")
     log.event("result", status=record["status"], file=output.name)
+
+
+def _dataset(path: Path, spec: DatasetSpec) -> Dataset:
+    """The cell's dataset, made here if it is not there; several cells that make it at once write equal bytes."""
+    if not (path.exists() and path.with_suffix(".json").exists()):
+        log.say(f"{path}: missing, made now")
+        make_dataset(spec, path)
+    return load_dataset(path, spec)

@@ -3,6 +3,7 @@
 The published form is kept because the users' scripts and the importer parse it.
 """
 
+import contextlib
 import json
 import math
 from typing import Any
@@ -12,19 +13,25 @@ from qablate.logtail import EVENT, duration
 from qablate.study import Cell, DatasetSpec
 
 
+def say(text: str) -> None:
+    """Print lines, if they can be: a full disk, a closed pipe or a terminal that is gone ends no training."""
+    with contextlib.suppress(OSError, ValueError):  # ValueError: the stream was closed
+        print(text, flush=True)
+
+
 def event(name: str, **facts: Any) -> None:
     """Print one machine-readable line: `@qablate {"event": "checkpoint", ...}`."""
-    print(EVENT + json.dumps({"event": name, **facts}), flush=True)
+    say(EVENT + json.dumps({"event": name, **facts}))
 
 
 def header(cell: Cell, spec: DatasetSpec, n_params: int, command: str) -> None:
     """Print what is trained, beginning with the line that repeats it."""
-    print(f"$ {command}")
-    print(f"Model ID: {cell.model} ({model_info(cell.model).name})")
-    print(f"Task: {cell.task} ({spec.info.kind})")
-    print(f"Sequence Length: {cell.length}")
-    print(f"Seed: {cell.seed}")
-    print(f"Model parameters: {n_params:,}", flush=True)
+    say(f"$ {command}")
+    say(f"Model ID: {cell.model} ({model_info(cell.model).name})")
+    say(f"Task: {cell.task} ({spec.info.kind})")
+    say(f"Sequence Length: {cell.length}")
+    say(f"Seed: {cell.seed}")
+    say(f"Model parameters: {n_params:,}")
 
 
 def other_numbers(before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -37,7 +44,7 @@ def other_numbers(before: dict[str, Any], now: dict[str, Any]) -> None:
     changes = [f"{part} {right[part]}, was {left[part]}" for part in parts
                if part in left and part in right and left[part] != right[part]]
     if changes:
-        print(f"Other numbers from here on, by rounding: {'; '.join(changes)}", flush=True)
+        say(f"Other numbers from here on, by rounding: {'; '.join(changes)}")
 
 
 def epoch_line(kind: str, epoch: int, max_epochs: int, seconds: float, improved: bool, row: dict[str, Any],
@@ -54,27 +61,27 @@ def epoch_line(kind: str, epoch: int, max_epochs: int, seconds: float, improved:
             f"Train: {_fixed(row['train_loss'], 4)}/{_fixed(row['train_metric'], 4)} | "
             f"Val: {_fixed(row['val_loss'], 4)}/{_fixed(row['val_metric'], 4)}"
         )
-    print(head + text + ("" if seconds_left is None else f" | at most {duration(seconds_left)} left"), flush=True)
+    say(head + text + ("" if seconds_left is None else f" | at most {duration(seconds_left)} left"))
 
 
 def early_stop(epoch: int, patience: int) -> None:
     """Print the published line of early stopping."""
-    print(f"Early stopping at epoch {epoch} (no improvement for {patience} epochs)", flush=True)
+    say(f"Early stopping at epoch {epoch} (no improvement for {patience} epochs)")
 
 
 def summary(record: dict[str, Any], path: str) -> None:
     """Print total time, best validation value and test results of a finished cell."""
     seconds, best = record["training_time"], record["best_val_metric"]
-    print(f"Total Time: {seconds:.2f}s ({seconds / 60:.2f} min)")
+    say(f"Total Time: {seconds:.2f}s ({seconds / 60:.2f} min)")
     if record["task_type"] == "regression":
-        print(f"Best Val MSE: {_fixed(best, 6)}\nTest Results:")
+        say(f"Best Val MSE: {_fixed(best, 6)}\nTest Results:")
         rows = (("MSE", "test_mse", 6), ("MAE", "test_mae", 6), ("R²", "test_r2", 4))
     else:
-        print(f"Best Val Acc: {_fixed(best, 4)}\nTest Results:")
+        say(f"Best Val Acc: {_fixed(best, 4)}\nTest Results:")
         rows = (("Accuracy", "test_acc", 4), ("AUC", "test_auc", 4), ("F1", "test_f1", 4))
     for label, key, digits in rows:
-        print(f"  {label}: {_fixed(record[key], digits)}")
-    print(f"Results saved to: {path}", flush=True)
+        say(f"  {label}: {_fixed(record[key], digits)}")
+    say(f"Results saved to: {path}")
 
 
 def _fixed(value: float | None, digits: int) -> str:

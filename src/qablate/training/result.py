@@ -55,12 +55,13 @@ def beside(result: Path, ending: str) -> Path:
     return result.with_name(result.name.removesuffix("results.json") + ending)
 
 
-def write_predictions(path: Path, run: Run, outputs: np.ndarray) -> dict[str, Any]:
+def write_predictions(path: Path, run: Run, outputs: np.ndarray, only_describe: bool = False) -> dict[str, Any]:
     """Store indices (n,), outputs (n, o) and targets of the test items; return name, hash and count for the record."""
     indices = run.training.data.split.test
     buffer = io.BytesIO()
     np.savez(buffer, test_indices=indices, outputs=outputs, targets=run.dataset.targets[indices])
-    write_atomic(path, buffer.getvalue())
+    if not only_describe:
+        write_atomic(path, buffer.getvalue())
     return {"file": path.name, "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(), "n": len(indices)}
 
 

@@ -1,0 +1,198 @@
+"""Whatever has a result's name is a valid result and stays, or is kept before another takes the name."""
+
+import hashlib
+import json
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+from harness import KillAtStep, Workplace, copy_of
+
+from qablate.errors import MachineError
+from qablate.files import keep_copy, put_in_place, supersede
+
+
+def stale(place: Workplace) -> bytes:
+    """The cell's result, made with another learning rate."""
+    record = json.loads(place.output.read_text())
+    record["hyperparameters"]["learning_rate"] = 0.5
+    return json.dumps(record).encode()
+
+
+def name_of(place: Workplace, content: bytes) -> str:
+    return f"{place.output.stem}.{hashlib.sha256(content).hexdigest()[:16]}.json"
+
+
+def kept(place: Workplace) -> dict[str, bytes]:
+    folder = place.study.superseded
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())} if folder.exists() else {}
+
+
+@pytest.fixture
+def place(fresh, tmp_path) -> Workplace:
+    place = copy_of(fresh, tmp_path / "cell")
+    place.output.parent.mkdir(exist_ok=True)
+    return place
+
+
+@pytest.mark.parametrize("touched", [0, 4e9])
+def test_a_valid_result_is_left_alone(whole, tmp_path, touched):
+    place = copy_of(whole, tmp_path / "cell")
+    os.utime(place.output, (touched, touched))
+    before = place.output.stat()
+    assert place.run() == 0
+    after = place.output.stat()
+    assert (after.st_ino, after.st_mtime_ns, after.st_ctime_ns) == (
+        before.st_ino, before.st_mtime_ns, before.st_ctime_ns)
+    assert "already there, nothing to do" in place.log.read_text()
+    assert not kept(place)
+
+
+@pytest.mark.parametrize("content", ["stale", b"", b"{", b"\xff" * 50, b"[]"], ids=str)
+def test_what_is_no_valid_result_is_kept_by_its_content(place, whole, content):
+    content = stale(whole) if content == "stale" else content
+    place.output.write_bytes(content)
+    assert place.run() == 0
+    assert place.files() == whole.files()
+    assert kept(place) == {name_of(place, content): content}
+    assert place.leftovers() == []
+
+
+def a_socket(path: Path) -> None:
+    here = os.getcwd()
+    os.chdir(path.parent)
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind(path.name)
+    os.chdir(here)
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir()
+    (path / "inside").write_text("precious")
+
+
+@pytest.mark.parametrize("make", [a_folder, os.mkfifo, a_socket, lambda path: path.symlink_to("nowhere")])
+def test_what_is_no_file_is_moved_away(place, whole, make):
+    make(place.output)
+    assert place.run() == 0
+    assert place.files() == whole.files()
+    (moved,) = place.study.superseded.iterdir()
+    assert make is not a_folder or (moved / "inside").read_text() == "precious"
+
+
+def test_a_link_to_a_stale_result_is_kept_as_a_file(place, whole, tmp_path):
+    original = tmp_path / "elsewhere.json"
+    original.write_bytes(stale(whole))
+    place.output.symlink_to(original)
+    assert place.run() == 0
+    assert original.read_bytes() == stale(whole)
+    assert kept(place) == {name_of(place, stale(whole)): stale(whole)}
+    assert not place.output.is_symlink()
+
+
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_a_part_of_a_copy_never_passes_for_the_copy(place, whole, share):
+    content = stale(whole)
+    place.output.write_bytes(content)
+    place.study.superseded.mkdir()
+    (place.study.superseded / name_of(place, content)).write_bytes(content[: int(share * len(content))])
+    assert place.run() == 0
+    assert kept(place) == {name_of(place, content): content}
+
+
+@pytest.mark.parametrize("part", [4, pytest.param(1, marks=pytest.mark.full)])
+def test_killed_at_any_change_of_a_file_nothing_is_lost(place, whole, tmp_path, part):
+    place.output.write_bytes(stale(whole))
+    counted = copy_of(place, tmp_path / "counted")
+    assert counted.run(KillAtStep(0)) == 0
+    for step in range(int((counted.folder / "steps").read_text()), 0, -part):
+        killed = copy_of(place, tmp_path / str(step))
+        assert killed.run(KillAtStep(step)) == -signal.SIGKILL
+        there = [*kept(killed).values(), *([killed.output.read_bytes()] if killed.output.exists() else [])]
+        assert stale(whole) in there, step
+        assert killed.run() == 0
+        assert killed.files() == whole.files()
+        assert kept(killed) == {name_of(place, stale(whole)): stale(whole)}, step
+        assert killed.leftovers() == [], step
+
+
+class Comes:
+    """Puts a file at the result's name at a moment: before the test pass, or between its look and its naming."""
+
+    def __init__(self, content: bytes, moment: str) -> None:
+        self.content, self.moment = content, moment
+
+    def __call__(self) -> None:
+        from qablate import files
+        from qablate.training import cell
+
+        owner = cell if self.moment == "test_outputs" else files
+        function, came = getattr(owner, self.moment), []
+
+        def late(*arguments):
+            if not came:
+                came.append(True)
+                (Path("results/synthetic_benchmarks") / RESULT).write_bytes(self.content)
+            return function(*arguments)
+
+        setattr(owner, self.moment, late)
+
+
+RESULT = "synthetic_1b_adding_problem_L16_seed2024_results.json"
+
+
+@pytest.mark.parametrize("moment", ["test_outputs", "_name_new"])
+def test_a_valid_result_that_comes_meanwhile_stays_and_the_own_one_is_kept(place, whole, moment):
+    content = whole.output.read_bytes() + b"\n"
+    assert place.run(Comes(content, moment)) == 0
+    assert place.output.read_bytes() == content
+    ((name, own),) = kept(place).items()
+    assert name == name_of(place, own)
+    assert json.loads(own)["test_mse"] == json.loads(content)["test_mse"]
+    assert "a valid result came while this one was trained" in place.log.read_text()
+    assert place.leftovers() == []
+
+
+@pytest.mark.parametrize("moment", ["test_outputs", "_name_new"])
+def test_an_invalid_one_that_comes_meanwhile_is_kept_and_replaced(place, whole, moment):
+    assert place.run(Comes(stale(whole), moment)) == 0
+    assert place.files() == whole.files()
+    assert kept(place) == {name_of(place, stale(whole)): stale(whole)}
+
+
+def test_the_copy_that_cannot_be_made_is_one_line_before_training(place, whole):
+    place.output.write_bytes(stale(whole))
+    place.study.superseded.write_text("a file where a folder belongs")
+    assert place.run() == 1
+    (line,) = place.messages()
+    assert "cannot be kept in" in line or "cannot write" in line
+    assert place.output.read_bytes() == stale(whole)
+    assert "Epoch" not in place.log.read_text()
+
+
+def test_two_contents_of_one_name_are_both_kept(tmp_path):
+    path, folder = tmp_path / "a.json", tmp_path / "superseded"
+    for content in (b"one", b"two", b"one"):
+        path.write_bytes(content)
+        assert keep_copy(path, folder).read_bytes() == content
+        assert supersede(path, folder).read_bytes() == content
+        assert not path.exists()
+    assert len(list(folder.iterdir())) == 2
+    with pytest.raises(MachineError, match="a.json"):
+        keep_copy(path, folder)
+
+
+def test_without_hard_links_the_name_is_taken_all_the_same(tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    monkeypatch.setattr(os, "chmod", refused)
+    path, folder = tmp_path / "a.json", tmp_path / "superseded"
+    assert put_in_place(path, b"new", folder, lambda: False) == path
+    assert put_in_place(path, b"newer", folder, lambda: True).parent == folder
+    assert put_in_place(path, b"newest", folder, lambda: False) == path
+    assert path.read_bytes() == b"newest"
+    assert sorted(file.read_bytes() for file in folder.iterdir()) == [b"new", b"newer"]
