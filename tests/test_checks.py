@@ -294,3 +294,11 @@ def test_checks_of_a_variant_without_states():
 def test_a_dataset_of_another_shape_is_an_error():
     with pytest.raises(QablateError, match=r"model 1b: \(channels, length, outputs\) are \(2, 40, 8\), the"):
         checks.check_model(small_model("1b"), FORRELATION)
+
+
+def test_a_diverged_model_is_an_error():
+    model = small_model("2d")
+    with torch.no_grad():
+        model.head.output.bias.fill_(math.nan)
+    with pytest.raises(QablateError, match="model 2d: its outputs are not finite"):
+        checks.check_model(model, COPY)

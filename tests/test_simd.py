@@ -102,7 +102,7 @@ print(sum(sum(kernel("float32").stats.cache_hits.values()) for kernel in
 GRADIENTS = """
 import hashlib, torch
 from qablate.models.dropout import Dropout
-from qablate.quantum import Circuit, ansatz, embedding, expectations
+from qablate.quantum import Circuit, ansatz, circuit_kind, embedding, expectations
 from qablate.ssm import selective_scan
 
 torch.manual_seed(1)
@@ -112,6 +112,7 @@ size = [(3, 40, 20), (3, 40, 20), (20, 5), (3, 40, 5), (3, 40, 5)]
 parts = [torch.linspace(0.1, 1, torch.Size(shape).numel()).view(shape).requires_grad_() for shape in size]
 y, last = selective_scan(*parts[:2], -parts[2], *parts[3:], backend="numba")
 found = [expectations(circuit, Dropout(0.1)(angles), "numba"), y, last]
+found.append(circuit_kind("mean_field", "numba").expectations(circuit, angles))
 found += torch.autograd.grad(sum(value.sin().sum() for value in found), [angles, *parts])
 print(*(hashlib.sha256(value.detach().numpy().tobytes()).hexdigest()[:12] for value in found))
 """

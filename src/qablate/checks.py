@@ -35,7 +35,7 @@ def check_model(model: SequenceModel, dataset: Dataset, seed: int = 0) -> Number
     """Run all checks of one model; a minute at most at 200 steps. What does not apply to the model is None.
 
     `seed` draws shuffles, the untrained weights of the probe, shots and errors. Raises QablateError if the dataset has
-    other channels, length or outputs than the model.
+    other channels, length or outputs than the model, and for a model whose outputs are not finite.
 
     Example:
         >>> model = build_model("1b", 2, 100, 8); _ = model.load_state_dict(torch.load("..._model.pt"))
@@ -43,8 +43,11 @@ def check_model(model: SequenceModel, dataset: Dataset, seed: int = 0) -> Number
         {'exact': 0.391, 'unentangled': 0.388, 'mean_field': 0.389}
     """
     has_circuit, has_states = bool(_kinds(model)), _has_states(model)
+    outputs = _test_outputs(model, dataset)
+    if not np.isfinite(outputs).all():
+        raise QablateError(f"model {model.model_id}: its outputs are not finite, nothing can be checked")
     return {
-        "score": score(dataset, _test_outputs(model, dataset)),
+        "score": score(dataset, outputs),
         "n_test": len(split_of(dataset.spec).test),
         "seed": seed,
         "swap": swap(model, dataset) if has_circuit else None,
