@@ -23,6 +23,8 @@ from qablate.plan import Plan
 from qablate.study import Cell
 
 NAMED_CELLS = 3
+NOT_SHOWN = "Missing metadata for file"
+"""What --report says of every job, whose results Snakemake knows nothing of."""
 REASON_COLUMNS = 80 - len("Reason: ")
 
 
@@ -51,7 +53,9 @@ class Guide:
                 self._end_dry_run(record, planned)
         else:
             _shorten(record)
-        return event != LogEvent.WORKFLOW_STARTED or not self.workflow.output_settings.dryrun
+        if event == LogEvent.WORKFLOW_STARTED and self.workflow.output_settings.dryrun:
+            return False
+        return not str(record.msg).startswith(NOT_SHOWN)
 
     def aim(self) -> None:
         """Replace the targets that the user typed by those of Snakemake's rules (`Plan.aim`)."""
