@@ -135,7 +135,7 @@ def test_no_option_trains_a_valid_result(tiny: Workspace) -> None:
     write_results(tiny.study)
     before, result = contents(tiny), f"results/synthetic_benchmarks/{tiny.cell('1b', 1).result_name}"
     for options in (["-F"], ["-R", "train"], ["-f", result], ["--workflow-profile", "profiles/local"], [result]):
-        run = tiny.snakemake("--rerun-triggers", "code", "params", "input", "mtime", *options)
+        run = tiny.snakemake(*options, "--rerun-triggers", "code", "params", "input", "mtime")
         assert run.code == 0, run.text
         assert not run.cells and contents(tiny) == before
     assert tiny.report.exists()
