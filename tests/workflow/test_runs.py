@@ -159,7 +159,9 @@ def test_file_times_decide_nothing(tiny: Workspace) -> None:
 
 
 def test_another_plan_than_announced_is_refused(tiny: Workspace) -> None:
-    cell = tiny.cell("1b", 1)
+    cell, dataset = tiny.cell("1b", 1), tiny.study.dataset_path(tiny.cell("1b", 1))
+    dataset.parent.mkdir(parents=True)
+    dataset.touch()
     (tiny.folder / "results/.trained" / cell.name / "not empty").mkdir(parents=True)    # a flag that cannot be removed
     run = tiny.snakemake()
     assert run.code != 0 and "Traceback" not in run.text
