@@ -20,8 +20,11 @@ help:
 	@sed -n '2,6s/^# *//p' Makefile
 
 demo: $(STAMP)
-	$(BIN)/snakemake --profile profiles/local --configfile workflow/studies/demo.yaml --quiet host reason
+	@echo "Training 72 small cells and a report: about 4 minutes on two idle cores. What is there already is not made again."
+	@$(BIN)/snakemake --profile profiles/local --configfile workflow/studies/demo.yaml --quiet host reason
 	@echo "The report: results/demo/combined_report.md (also .html)"
+	@echo "To go on by hand, activate the environment first:  . .venv/bin/activate"
+	@echo "then for example:  snakemake -n"
 
 # The same random inputs every time, so that a change fails for what it changed; `test-full` looks for new ones.
 test: lint
@@ -43,6 +46,7 @@ setup: $(STAMP)
 # The stamp is written last, so an installation that broke off is taken up again.
 $(STAMP): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
-	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --disable-pip-version-check -e '.[test$(addprefix $(comma),$(EXTRAS))]' -c requirements.lock
+	@echo "Installing into .venv, once: about 2 GB, most of it PyTorch with its GPU libraries. Silent for some minutes."
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	@$(BIN)/pip install -q --disable-pip-version-check -e '.[test$(addprefix $(comma),$(EXTRAS))]' -c requirements.lock
 	@touch $@

@@ -30,7 +30,7 @@ from qablate.study import Cell, Study
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("command", choices=["dataset", "train", "report"])
-    parser.add_argument("--config", nargs="+", required=True)
+    parser.add_argument("--config", nargs="+", default=["config.yaml"])
     parser.add_argument("--set", type=json.loads, default={})
     parser.add_argument("--partial", action="store_true")
     kinds = {"model": str, "task": str, "length": int, "seed": int, "output": Path, "max-seconds": float}
@@ -49,6 +49,7 @@ def make_dataset(study: Study, options: argparse.Namespace) -> int:
 
 def train(study: Study, options: argparse.Namespace) -> int:
     cell = study.cell(options.model, options.task, options.length, options.seed)
+    options.output = options.output or study.result_path(cell)
     print(f"training {cell.name} on system {study.system}")
     if cell.name == os.environ.get("QABLATE_FAKE_FAIL"):
         print("out of memory, says the stand-in", file=sys.stderr)

@@ -8,13 +8,13 @@ Beyond that interface only these attributes of `workflow` are used: `dag_setting
 
 import csv
 import re
+import sys
 from collections.abc import Mapping
 from logging import LogRecord
 from pathlib import Path
 from typing import Any
 
 from snakemake.common import NOTHING_TO_BE_DONE_MSG
-from snakemake.exceptions import WorkflowError
 from snakemake.settings.enums import Quietness, RerunTrigger
 from snakemake.utils import available_cpu_count
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -23,6 +23,8 @@ from qablate.plan import Plan
 from qablate.study import Cell
 
 NAMED_CELLS = 3
+NOT_SHOWN = "Missing metadata for file"
+"""What --report says of every job, whose results Snakemake knows nothing of."""
 REASON_COLUMNS = 80 - len("Reason: ")
 
 
@@ -51,7 +53,9 @@ class Guide:
                 self._end_dry_run(record, planned)
         else:
             _shorten(record)
-        return event != LogEvent.WORKFLOW_STARTED or not self.workflow.output_settings.dryrun
+        if event == LogEvent.WORKFLOW_STARTED and self.workflow.output_settings.dryrun:
+            return False
+        return not str(record.msg).startswith(NOT_SHOWN)
 
     def aim(self) -> None:
         """Replace the targets that the user typed by those of Snakemake's rules (`Plan.aim`)."""
@@ -71,8 +75,8 @@ class Guide:
     def check(self) -> list[Cell]:
         """Return the cells that Snakemake's plan trains, in the study's order.
 
-        Raises WorkflowError unless they are those that were announced: no more, and without --until and its like no
-        fewer.
+        Ends the program with one line unless they are those that were announced: no more, and without --until and its
+        like no fewer.
         """
         asked, self.asked = self.asked or set(), None
         settings = self.workflow.dag_settings
@@ -83,9 +87,9 @@ class Guide:
         wrong = sorted(planned - asked if limited else planned ^ asked)
         if wrong:
             more = f" and {len(wrong) - NAMED_CELLS} more" if len(wrong) > NAMED_CELLS else ""
-            raise WorkflowError(f"Snakemake's plan trains {len(planned)} cells, {len(asked)} are to be trained; it "
-                                f"differs in {', '.join(cell.name for cell in wrong[:NAMED_CELLS])}{more}; "
-                                f"nothing was started (is {self.plan.flags} writable?)")
+            sys.exit(f"Snakemake's plan trains {len(planned)} cells, {len(asked)} are to be trained; it "
+                     f"differs in {', '.join(cell.name for cell in wrong[:NAMED_CELLS])}{more}; "
+                     f"nothing was started (is {self.plan.flags} writable?)")
         return [cell for cell in self.plan.to_train if cell in planned]
 
     def _end_dry_run(self, record: LogRecord, planned: list[Cell]) -> None:

@@ -1,10 +1,6 @@
 """The results that this repository ships: whole, of the published study, counted by the import like anyone's."""
 
-import re
 import runpy
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -50,17 +46,6 @@ def test_shipped_files_name_their_system_and_nothing_of_the_machine():
         assert record["provenance"]["source"] == path.parent.name
         assert not record["provenance"]["git_dirty"], path.name
         assert "/home" not in path.read_text() and "/tmp" not in path.read_text(), path.name
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/results.md", "workflow/studies/first_results.yaml"])
-def test_commands_of_the_pages_are_taken_as_written(page):
-    text = (ROOT / page).read_text()
-    commands = re.findall(r"^[# ]*(snakemake .*first_results\.yaml[^#\n]*?)(?: {2,}.*)?$", text, re.M)
-    assert commands
-    for command in commands:
-        words = [*shlex.split(command)[1:], "--dry-run", "--quiet", "--nolock"]
-        run = subprocess.run([sys.executable, "-m", "snakemake", *words], cwd=ROOT, capture_output=True, text=True)
-        assert run.returncode == 0, f"{command}: {run.stderr[-300:]}"
 
 
 def test_without_the_overlay_no_cell_is_done(monkeypatch):

@@ -127,3 +127,54 @@ def test_progress_trains_nothing(tiny: Workspace) -> None:
     assert not tiny.report.exists()
     assert sorted(study.result_folder.iterdir()) == files
     assert not (tiny.folder / "results/superseded").exists()
+
+
+def contents(space: Workspace) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in space.study.result_folder.glob("*.json")}
+
+
+def test_no_option_trains_a_valid_result(tiny: Workspace) -> None:
+    write_results(tiny.study)
+    before, result = contents(tiny), f"results/synthetic_benchmarks/{tiny.cell('1b', 1).result_name}"
+    for options in (["-F"], ["-R", "train"], ["-f", result], ["--workflow-profile", "profiles/local"], [result]):
+        run = tiny.snakemake(*options, "--rerun-triggers", "code", "params", "input", "mtime")
+        assert run.code == 0, run.text
+        assert not run.cells and contents(tiny) == before
+    assert tiny.report.exists()
+
+
+def test_file_times_decide_nothing(tiny: Workspace) -> None:
+    stale, sound = tiny.cell("1b", 1), tiny.cell("3a", 1)
+    write_results(tiny.study)
+    write_results(tiny.study, [stale], hyperparameters={"batch_size": 16})
+    old = contents(tiny)
+    os.utime(tiny.study.result_path(sound), (time.time() + 1e5,) * 2)
+    for _ in range(2):
+        tiny.study.result_path(stale).write_bytes(old[stale.result_name])    # a backup comes back, with its time
+        os.utime(tiny.study.result_path(stale), (0, 0))
+        run = tiny.snakemake()
+        assert run.code == 0 and run.cells == {stale: "stale"}, run.text
+        assert tiny.study.state_of(stale).state == "done"
+        assert len(list((tiny.folder / "results/superseded").iterdir())) == 1
+    assert contents(tiny)[sound.result_name] == old[sound.result_name]
+    assert DONE in tiny.snakemake("-n").text
+
+
+def test_another_plan_than_announced_is_refused(tiny: Workspace) -> None:
+    cell, dataset = tiny.cell("1b", 1), tiny.study.dataset_path(tiny.cell("1b", 1))
+    dataset.parent.mkdir(parents=True)
+    dataset.touch()
+    (tiny.folder / "results/.trained" / cell.name / "not empty").mkdir(parents=True)    # a flag that cannot be removed
+    run = tiny.snakemake()
+    assert run.code != 0 and "Traceback" not in run.text
+    assert f"trains 3 cells, 4 are to be trained; it differs in {cell.name}" in run.text
+    assert not contents(tiny)
+
+
+def test_jobs_run_this_environment(tiny: Workspace) -> None:
+    other = tiny.folder / "other/qablate"
+    other.parent.mkdir()
+    other.write_text("#!/bin/sh\nexit 3\n")
+    other.chmod(0o755)
+    run = tiny.snakemake(PATH=f"{other.parent}:/usr/bin:/bin")
+    assert run.code == 0, run.text

@@ -1,0 +1,88 @@
+"""Every command that README and docs print runs exactly as printed, in a shell with nothing but the environment."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from factories import write_results
+from working_folder import ROOT, WorkingFolder
+
+from qablate.config import read_yaml
+
+TINY = {
+    "models": ["1b", "2d"], "seeds": [2024], "data": {"n_samples": 100},
+    "tasks": {"forrelation": {"lengths": [16], "n_bits": 6},
+              "adding_problem": {"lengths": [100, 500], "placement": "extremes"}},
+}
+PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))]
+ELSEWHERE = {
+    r"make demo|make test": "installs an environment; `make test` is what runs this",
+    r"^snakemake --profile profiles/nersc|^sbatch |^sacctmgr |^module ": "needs NERSC's Slurm (tests/slurm)",
+    r"--profile profiles/dgx": "shares a GPU's slots among cells (tests/slurm/test_one_machine.py)",
+    r"^(python3? -m venv|pip install|git clone|cd \$PSCRATCH)": "sets up an environment, from a network",
+    r"torch\.cuda|^tmux |^rsync ": "needs a GPU, a terminal or another machine",
+    r"^pytest ": "tests of the project, which run by themselves",
+    r"^tail -f|--watch": "goes on until it is interrupted",
+    r"--logger rich|\| jq ": "needs a program that is not installed with the package",
+    r"length 100 --seed 2026|qablate power|--costs|qablate bench": "takes minutes",
+}
+
+
+def commands_of(page: str) -> list[str]:
+    """The lines of the page's code blocks that begin with a program of ours or of the shell."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
+    inline = re.findall(r"`((?:snakemake|qablate) [^`]*)`", (ROOT / page).read_text()) if page == "README.md" else []
+    lines = [line.strip() for block in blocks for line in block.splitlines()]
+    programs = (r"(snakemake|qablate|make|sbatch|pip|python3?|ls|tail|git|rsync|pytest|tmux|module|sacctmgr|cd|export"
+                r"|\.) ")
+    return [line for line in [*lines, *inline] if re.match(programs, line + " ")]
+
+
+def reason_not_to_run(command: str) -> str | None:
+    return next((reason for pattern, reason in ELSEWHERE.items() if re.search(pattern, command)), None)
+
+
+TO_RUN = [(page, command) for page in PAGES for command in commands_of(page) if not reason_not_to_run(command)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> WorkingFolder:
+    """A checkout with a tiny study, all but one cell of it done."""
+    space = WorkingFolder.make(tmp_path_factory.mktemp("printed"), {**read_yaml(ROOT / "config.yaml"), **TINY})
+    space.stand_in()
+    write_results(space.study, space.study.cells[1:])
+    (space.folder / ".venv").symlink_to(sys.prefix)
+    shutil.copytree(ROOT / "results/systems", space.folder / "results/systems")
+    stand_in = f'"{sys.executable}" "{ROOT}/tests/stand_in.py" "$@"'
+    real = f'"{sys.executable}" -m qablate.cli "$@"'
+    space.program("qablate", f"#!/bin/sh\ncase $1 in dataset|train|report) exec {stand_in};; *) exec {real};; esac\n")
+    return space
+
+
+@pytest.mark.parametrize(("page", "command"), TO_RUN)
+def test_printed_command_runs(page: str, command: str, folder: WorkingFolder) -> None:
+    kept = {key: os.environ[key] for key in ("HOME", "LANG", "USER") if key in os.environ}
+    path = os.pathsep.join([str(folder.folder / "bin"), str(Path(sys.executable).parent), "/usr/bin", "/bin"])
+    done = subprocess.run(["bash", "-c", command], cwd=folder.folder, text=True, capture_output=True, timeout=200,
+                          env={**kept, "PATH": path, "PYTHONPATH": f"{ROOT}/tests"})
+    assert done.returncode == 0, f"{page}: {command}\n{done.stdout[-500:]}{done.stderr[-1000:]}"
+    assert "Traceback" not in done.stderr
+
+
+def test_each_reason_not_to_run_is_needed() -> None:
+    printed = [command for page in PAGES for command in commands_of(page)]
+    assert len(printed) > 25
+    first = [next((pattern for pattern in ELSEWHERE if re.search(pattern, command)), None) for command in printed]
+    assert set(ELSEWHERE) <= set(first)
+
+
+@pytest.mark.parametrize("overlay", ["demo.yaml", "first_results.yaml"])
+def test_overlays_say_how_they_are_used(overlay: str) -> None:
+    text = (ROOT / "workflow/studies" / overlay).read_text()
+    assert yaml.safe_load(text)
+    assert f"--configfile workflow/studies/{overlay}" in text
