@@ -76,11 +76,9 @@ def test_a_killed_owner_that_nobody_waited_for_is_dead(folder: Path, alive: subp
     assert locks.take_over_lock(folder)
 
 
-def test_a_number_that_another_program_has_now_is_dead(folder: Path) -> None:
-    with subprocess.Popen(["sleep", "60"]) as other:
-        note(folder, other.pid)
-        assert locks.take_over_lock(folder)
-        other.kill()
+def test_a_number_that_another_program_has_now_is_dead(folder: Path, alive: subprocess.Popen) -> None:
+    note(folder, alive.pid, command=["snakemake", "--profile", "profiles/local"])
+    assert locks.take_over_lock(folder)
 
 
 @pytest.mark.parametrize("changes", [{"host": "another"}, {"space": "pid:[1]"}])

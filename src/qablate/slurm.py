@@ -9,6 +9,7 @@ Layer 0. A run with the executor `slurm` puts programs of the same names first i
   looks for its result); while Slurm does not answer, none has (the executor would forget them all).
 """
 
+import atexit
 import contextlib
 import fcntl
 import itertools
@@ -39,12 +40,17 @@ NO_ANSWER = re.compile(
 """What Slurm's programs say when the controller or the database is busy, restarts or cannot be reached."""
 REFUSAL = re.compile("invalid|not permitted|denied|violates", re.IGNORECASE)
 TIMEOUT_S = 60.0
+PATIENCE_S = 40.0
+"""The executor gives its question for states up after 60 s."""
 
 
 def stand_before(running: Mapping[str, str], folder: Path = FOLDER) -> None:
     """Put the programs first in PATH; `running` are the numbers of jobs still in the queue, by their comment."""
-    folder = folder.resolve()
-    shutil.rmtree(folder, ignore_errors=True)
+    for old in folder.glob("[0-9]*"):
+        if command_of(int(old.name)) is None:
+            shutil.rmtree(old, ignore_errors=True)
+    folder = folder.resolve() / str(os.getpid())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for name in ("bin", "running", "jobs"):
         (folder / name).mkdir(parents=True)
     for program in (*PATIENT, *STATES):
@@ -138,15 +144,19 @@ def main(words: Sequence[str]) -> int:
 
 def _submit(arguments: Sequence[str], folder: Path) -> int:
     name, comment = _option(arguments, "--job-name"), _option(arguments, "--comment")
+    if (folder / "stop").exists():
+        sys.stderr.write("not submitted: Snakemake was interrupted\n")
+        return 1
     try:
         earlier = folder / "running" / (comment or "none")
         job = earlier.read_text()
         earlier.unlink()    # a further attempt is a job of its own
     except OSError:
         done = _ask(["sbatch", *arguments], folder)
-        job = done.stdout.strip().partition(";")[0]
-        if done.returncode:
-            return _passed_on(done)
+        number = re.search(r"^[0-9]+(?=;|\s*$)", done.stdout, re.MULTILINE) or re.search("[0-9]+", done.stdout)
+        if done.returncode or number is None:
+            return _passed_on(done) or 1
+        job = number[0]
     with (folder / "jobs" / (name or "none")).open("a") as jobs:
         jobs.write(f"{job}\n")
     print(job)
@@ -183,22 +193,26 @@ def _accepted(command: Sequence[str]) -> str:
 def _print_states(folder: Path, name: str) -> int:
     """Print `number|state` for every job of the run of this name."""
     noted = folder / "jobs" / name
-    done = _run(["squeue", "--me", "--noheader", "--states=all", "--format=%i|%T"])
+    jobs = noted.read_text().split() if noted.exists() else []
+    done = _run(["squeue", "--me", "--noheader", "--states=all", "--format=%i|%T"], timeout=PATIENCE_S)
     known = dict(line.split("|", 1) for line in done.stdout.splitlines() if "|" in line)
     if done.returncode:
         _say_once(folder / "silent", f"{_in_one_line(done.stderr)}; asking again until Slurm answers")
     else:
         (folder / "silent").unlink(missing_ok=True)
-    for job in noted.read_text().split() if noted.exists() else ():
+    for job in jobs:
         print(f"{job}|{'NO_ANSWER' if done.returncode else known.get(job, 'UNKNOWN')}")
     return 0
 
 
-def _run(command: Sequence[str], script: str = "") -> "subprocess.CompletedProcess[str]":
+def _run(command: Sequence[str], script: str = "", timeout: float | None = None) -> "subprocess.CompletedProcess[str]":
     try:
-        return subprocess.run(command, capture_output=True, text=True, errors="replace", input=script, check=False)
+        return subprocess.run(command, capture_output=True, text=True, errors="replace", input=script, timeout=timeout,
+                              check=False)
     except OSError as error:
         return subprocess.CompletedProcess(command, 127, "", f"{command[0]}: {error.strerror}\n")
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 1, "", f"{command[0]} timed out\n")
 
 
 def _passed_on(done: "subprocess.CompletedProcess[str]") -> int:

@@ -126,3 +126,22 @@ def test_dgx_driver_notes_its_system(new_place: Callable[..., Place]) -> None:
     assert '"gpu_memory_fraction":0.25' in run.stdout
     assert '"system":"dgx"' in run.stdout
     assert '"threads":4' in run.stdout
+
+
+def test_a_second_snakemake_is_refused_while_the_first_lives(
+    new_place: Callable[..., Place], end: Callable[..., None],
+) -> None:
+    place = new_place(models=["3a"], seeds=[1])
+    place.stand_in()
+    first = place.start("--profile", "profiles/local", QABLATE_FAKE_SECONDS="600")
+    end(first)
+    wait_for(lambda: "training" in place.log(place.study.cells[0]), "a cell at work", 100)
+    second = place.run("--profile", "profiles/local")
+    assert second.returncode == 1, second.stdout
+    assert "Directory cannot be locked" in second.stdout
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    third = place.run("--profile", "profiles/local")
+    assert third.returncode == 0, third.stdout
+    assert f"removed the lock of a Snakemake that was killed (process {first.pid} on " in third.stdout
+    assert place.done() == set(place.study.cells)

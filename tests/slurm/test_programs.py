@@ -62,10 +62,11 @@ class Desk:
 
     def start(self, running: dict[str, str] | None = None) -> None:
         slurm.stand_before(running or {}, self.folder)
+        self.own = self.folder / str(os.getpid())
         os.environ[slurm.SNAKEMAKE] = str(self.snakemake.pid)
 
     def call(self, name: str, *words: str) -> int:
-        return slurm.main([str(self.folder / "bin" / name), *words])
+        return slurm.main([str(self.own / "bin" / name), *words])
 
     @property
     def screen(self) -> str:
@@ -130,6 +131,42 @@ def test_a_job_taken_without_an_answer_is_not_submitted_again(desk: Desk, capfd:
     assert (capfd.readouterr().out, desk.calls("sbatch")) == ("17\n", 1)
 
 
+@pytest.mark.parametrize("text", ["17", "17;cluster", "  welcome\n17\n", "Submitted batch job 17"])
+def test_the_number_of_a_job_is_found(desk: Desk, capfd: pytest.CaptureFixture[str], text: str) -> None:
+    desk.program("sbatch", f"echo '{text}'; echo 'sbatch: lua: submission failed to amuse' >&2")
+    desk.start()
+    assert desk.call("sbatch", *JOB) == 0
+    assert capfd.readouterr() == ("17\n", "")
+
+
+def test_after_an_interrupt_nothing_is_submitted(desk: Desk) -> None:
+    desk.program("sbatch", "echo 17")
+    desk.start()
+    (desk.own / "stop").touch()
+    assert desk.call("sbatch", *JOB) == 1
+    assert desk.calls("sbatch") == 0
+
+
+def test_a_squeue_that_hangs_is_no_answer(desk: Desk, capfd: pytest.CaptureFixture[str],
+                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm, "PATIENCE_S", 0.3)
+    desk.program("sbatch", "echo 17")
+    desk.program("squeue", "exec tail -f /dev/null")
+    desk.start()
+    desk.call("sbatch", *JOB)
+    assert desk.call("squeue", "--name", "syn_run") == 0
+    assert capfd.readouterr().out == "17\n17|NO_ANSWER\n"
+
+
+def test_folders_of_the_dead_go_and_those_of_the_living_stay(desk: Desk) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        pass
+    for pid in (dead.pid, desk.snakemake.pid):
+        (desk.folder / str(pid)).mkdir(parents=True)
+    desk.start()
+    assert {path.name for path in desk.folder.iterdir()} == {str(os.getpid()), str(desk.snakemake.pid)}
+
+
 @pytest.mark.parametrize("ends", ["interrupted", "killed"])
 def test_without_snakemake_nothing_is_submitted(desk: Desk, ends: str) -> None:
     desk.fails("sbatch", 1, OUTAGES[0], "echo 17")
@@ -138,7 +175,7 @@ def test_without_snakemake_nothing_is_submitted(desk: Desk, ends: str) -> None:
         desk.snakemake.kill()
         desk.snakemake.wait()
     else:
-        (desk.folder / "stop").touch()
+        desk.program("sbatch", f": > {desk.own}/stop; echo 'Socket timed out' >&2; exit 1")
     assert desk.call("sbatch", *JOB) == 1
     assert desk.calls("sbatch") == 1
 
@@ -181,7 +218,7 @@ def test_the_programs_run_from_path(desk: Desk) -> None:
                             ("squeue --version", "")):
         done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
         assert (done.stdout.strip(), done.stderr) == (answer, "")
-    assert not (desk.folder / "bin/sacct").exists()    # the executor asks whether there is one
+    assert not (desk.own / "bin/sacct").exists()    # the executor asks whether there is one
 
 
 @pytest.mark.parametrize(("job", "answer", "words"), [

@@ -267,6 +267,13 @@ def test_a_queue_that_cannot_be_asked_is_one_line(study, squeue, last, note):
     assert len(note) <= 80
 
 
+def test_settings_for_slurm_where_there_is_none(study, squeue):
+    squeue.program.unlink(missing_ok=True)
+    assert look(study).queue.note == ""
+    study.config["jobs"]["max_minutes"] = 60
+    assert look(study).queue.note == "queue unknown: there is no squeue here"
+
+
 def test_a_queue_that_prints_anything(study, squeue):
     squeue.program.write_bytes(b"#!/bin/sh\nprintf '\\377\\000|||||||||\\nsyn|RUNNING\\n\\n1|RUNNING|syn_x|r|/|\\n'\n")
     squeue.program.chmod(0o755)

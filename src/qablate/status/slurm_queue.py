@@ -3,7 +3,6 @@
 The jobs of the workflow have names that begin with `syn`; their comment names rule and cell.
 """
 
-import itertools
 import os
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from typing import Literal
 
 from qablate.errors import QablateError
 from qablate.jobs import Jobs, sbatch_options
-from qablate.slurm import NO_ANSWER, PAUSES_S, refusal, stand_before
+from qablate.slurm import NO_ANSWER, refusal, stand_before
 from qablate.study import Cell, Study
 
 JOB_PREFIX = "syn"
@@ -23,6 +22,7 @@ COMMENT = "rule_train_wildcards_{model}_{task}_{length}_{seed}"
 FORMAT = "%i|%T|%j|%r|%Z|%k"
 FIELDS = FORMAT.count("|") + 1
 TIMEOUT_S = 10.0
+PAUSE_S = 5.0
 NOT_SET_UP = "Could not establish a configuration source"
 """What squeue says on a machine that has Slurm's programs but belongs to no cluster."""
 
@@ -59,11 +59,10 @@ def start_on_slurm(study: Study, resources: Mapping[str, object]) -> str:
     profile sets for rule train, unevaluated.
     """
     queue = ask_queue(study.cells)
-    for pause in itertools.chain(PAUSES_S, itertools.repeat(PAUSES_S[-1])):
-        if queue.reachable or not NO_ANSWER.search(queue.note):
-            break
+    if NO_ANSWER.search(queue.note):
         print(f"{queue.note}; asking again until Slurm answers", file=sys.stderr)
-        time.sleep(pause)
+    while NO_ANSWER.search(queue.note):
+        time.sleep(PAUSE_S)
         queue = ask_queue(study.cells)
     account = os.path.expandvars(str(resources.get("slurm_account", "")))
     options = sbatch_options(resources, Jobs(study).longest)

@@ -86,6 +86,8 @@ def survey(study: Study, table: CostTable, devices: Mapping[str, str] | None = N
     runs = [(source.system, source.record) for source in sources.values() if source and source.record]
     costs = Costs(study, table, runs, devices)
     queue = ask_queue(study.cells) if ask_slurm else Queue()
+    if ask_slurm and not (queue.reachable or queue.note) and study.config["jobs"]["max_minutes"]:
+        queue = Queue(note="queue unknown: there is no squeue here")    # though the settings are for Slurm
     look = _Look(study, plan, queue, costs, now)
     return Survey(study, tuple(look.at(cell, sources[cell]) for cell in study.cells), queue, costs, now)
 
