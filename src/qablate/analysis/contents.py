@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from qablate.analysis.figure import Figure
-from qablate.analysis.table import Table, write_frame
+from qablate.analysis.old_figure import Figure
+from qablate.analysis.old_table import Table, write_frame
 from qablate.files import sha256_of
 
 NAME = "contents.csv"

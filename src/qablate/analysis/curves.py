@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from qablate.analysis import style
 from qablate.analysis.basis import Basis
 from qablate.analysis.claims import Scale
-from qablate.analysis.figure import Drawing
+from qablate.analysis.old_figure import Drawing
 from qablate.analysis.parts import (
     banner,
     canvas,

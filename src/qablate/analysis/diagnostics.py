@@ -9,7 +9,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from qablate.analysis import style
 from qablate.analysis.basis import Basis
 from qablate.analysis.ceilings import solvers_of_study
-from qablate.analysis.figure import Drawing
+from qablate.analysis.old_figure import Drawing
 from qablate.analysis.parts import banner, canvas, entry, model_legend, model_look, nothing
 
 TASK = "forrelation"

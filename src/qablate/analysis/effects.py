@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from qablate.analysis import style
 from qablate.analysis.basis import SHORT, Basis
-from qablate.analysis.figure import Drawing
+from qablate.analysis.old_figure import Drawing
 from qablate.analysis.parts import (
     DIFFERENCE_NAMES,
     banner,

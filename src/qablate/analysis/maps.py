@@ -15,7 +15,7 @@ from matplotlib.patches import Patch, Rectangle
 from qablate.analysis import style
 from qablate.analysis.basis import Basis
 from qablate.analysis.contrasts import benefit
-from qablate.analysis.figure import Drawing
+from qablate.analysis.old_figure import Drawing
 from qablate.analysis.parts import banner, canvas, legend
 from qablate.analysis.runs import Collection
 from qablate.analysis.summary import by_length

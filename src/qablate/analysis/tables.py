@@ -22,7 +22,7 @@ from qablate.analysis import (
 )
 from qablate.analysis.formats import METRIC_NAMES
 from qablate.analysis.runs import Collection
-from qablate.analysis.table import Content, Table
+from qablate.analysis.old_table import Content, Table
 from qablate.catalog import task_info
 
 Make = Callable[[Collection], Content]

@@ -10,7 +10,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 from qablate.analysis import style
 from qablate.analysis.basis import Basis
-from qablate.analysis.figure import Drawing
+from qablate.analysis.old_figure import Drawing
 from qablate.analysis.parts import banner, canvas, in_metric, model_legend, model_look, score_axis, score_name
 from qablate.catalog import task_info
 
