@@ -7,8 +7,8 @@ from scipy import special
 from qablate.analysis import style
 from qablate.analysis.basis import Basis
 from qablate.analysis.contrasts import benefit
-from qablate.analysis.old_figure import Drawing
 from qablate.analysis.formats import METRIC_NAMES
+from qablate.analysis.old_figure import Drawing
 from qablate.analysis.parts import DIFFERENCE_NAMES, banner, canvas, model_legend, model_look, named
 from qablate.analysis.runs import CELL
 from qablate.analysis.statistics import mean_estimate

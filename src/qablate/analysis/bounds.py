@@ -4,8 +4,8 @@ import pandas as pd
 
 from qablate.analysis.ceilings import references, selection_floors, shares
 from qablate.analysis.formats import METRIC_NAMES, fixed, percent, significant
-from qablate.analysis.runs import Collection
 from qablate.analysis.old_table import MODEL, TASK, Column, Content, number, text
+from qablate.analysis.runs import Collection
 from qablate.catalog import task_info
 
 SOLVERS = {"linear": "ridge on the tables", "table ridge": "ridge on products of table entries",

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from qablate.analysis.formats import METRIC_FORMATS, METRIC_NAMES, fixed, percent, signed, significant, whole
+from qablate.analysis.old_table import MODEL, TASK, Column, Content, number, text
 from qablate.analysis.runs import ARCHITECTURES, Collection
 from qablate.analysis.summary import common_blocks
-from qablate.analysis.old_table import MODEL, TASK, Column, Content, number, text
 from qablate.catalog import model_info, task_info
 
 LEAST_COVERAGE = 0.5

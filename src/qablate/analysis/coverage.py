@@ -4,9 +4,9 @@ import pandas as pd
 
 from qablate.analysis.formats import percent, significant, whole
 from qablate.analysis.hours import expected_hours, planning_device
+from qablate.analysis.old_table import LENGTH, MODEL, SEED, TASK, Content, number, text
 from qablate.analysis.runs import CELL, Collection
 from qablate.analysis.systems import TOTAL, valid_cells
-from qablate.analysis.old_table import LENGTH, MODEL, SEED, TASK, Content, number, text
 from qablate.catalog import model_info, task_info
 from qablate.study import Cell
 

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from qablate.analysis.formats import significant
-from qablate.analysis.runs import Collection
 from qablate.analysis.old_table import LENGTH, SEED, TASK, Content, number, text
+from qablate.analysis.runs import Collection
 from qablate.catalog import task_info
 from qablate.study import MAX_SIDECAR_BYTES, DatasetSpec, known_dataset_sha256
 

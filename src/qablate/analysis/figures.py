@@ -13,9 +13,9 @@ from qablate.analysis.basis import Basis, lay_basis
 from qablate.analysis.curves import learning_curves, length_curves
 from qablate.analysis.diagnostics import forrelation_diagnostics
 from qablate.analysis.effects import controls_ladder, equivalence_strip, factor_forest, placement
-from qablate.analysis.old_figure import Drawing, Figure, write_figure
 from qablate.analysis.findings import NO_FILE, Findings
 from qablate.analysis.maps import score_map, state_map
+from qablate.analysis.old_figure import Drawing, Figure, write_figure
 from qablate.analysis.ranking import performance_profiles, rank_diagram
 from qablate.analysis.runs import Collection
 from qablate.analysis.style import look

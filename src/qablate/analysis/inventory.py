@@ -7,9 +7,9 @@ import pandas as pd
 
 from qablate.analysis.formats import fixed, integer, significant, whole
 from qablate.analysis.hours import HOUR
+from qablate.analysis.old_table import LENGTH, MODEL, Column, Content, number, text
 from qablate.analysis.runs import CELL, Collection
 from qablate.analysis.summary import WORDS, distinct, models_frame
-from qablate.analysis.old_table import LENGTH, MODEL, Column, Content, number, text
 from qablate.catalog import task_info
 
 SHORT = {"forrelation": "F", "adding_problem": "A", "selective_copy": "S"}

@@ -7,9 +7,9 @@ import pandas as pd
 
 from qablate.analysis.ceilings import EPOCH_CORRELATIONS, selection_floors
 from qablate.analysis.formats import fixed
+from qablate.analysis.old_table import MODEL, Content, number, text
 from qablate.analysis.runs import Collection
 from qablate.analysis.summary import distinct
-from qablate.analysis.old_table import MODEL, Content, number, text
 from qablate.catalog import model_info
 
 SCORE = "legacy_acc_selected_on_holdout"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
-from qablate.analysis.style import look
 from qablate.analysis.old_table import write_frame
+from qablate.analysis.style import look
 from qablate.files import write_atomic
 
 MAX_EMBEDDED_SVG = 400_000

@@ -15,8 +15,8 @@ from scipy import stats
 
 from qablate.analysis import style
 from qablate.analysis.basis import Basis
-from qablate.analysis.old_figure import Drawing
 from qablate.analysis.formats import fixed, significant
+from qablate.analysis.old_figure import Drawing
 from qablate.analysis.parts import (
     banner,
     canvas,

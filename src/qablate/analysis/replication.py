@@ -10,10 +10,10 @@ import pandas as pd
 
 from qablate.analysis.formats import METRIC_NAMES, significant
 from qablate.analysis.legacy import legacy_scores
+from qablate.analysis.old_table import MODEL, Column, Content, number, text
 from qablate.analysis.reproduction import MEAN_METRICS, Row, reported_rows
 from qablate.analysis.runs import CELL, Collection
 from qablate.analysis.summary import distinct
-from qablate.analysis.old_table import MODEL, Column, Content, number, text
 from qablate.catalog import task_info
 
 R2_MARGIN = 0.05

@@ -16,14 +16,14 @@ from qablate.analysis import contents
 from qablate.analysis.ceilings import shares
 from qablate.analysis.contrasts import cell_of
 from qablate.analysis.evaluation import write_claims
-from qablate.analysis.old_figure import Figure
 from qablate.analysis.figures import write_figures
 from qablate.analysis.findings import Findings, find
 from qablate.analysis.formats import DASH, integer
+from qablate.analysis.old_figure import Figure
+from qablate.analysis.old_table import Table, write_frame
 from qablate.analysis.runs import Collection, collect
 from qablate.analysis.sentences import require_wording
 from qablate.analysis.summary import distinct
-from qablate.analysis.old_table import Table, write_frame
 from qablate.analysis.tables import make_tables
 from qablate.errors import QablateError
 from qablate.files import write_atomic

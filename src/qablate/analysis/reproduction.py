@@ -16,9 +16,9 @@ from typing import NamedTuple
 import pandas as pd
 
 from qablate.analysis.formats import METRIC_NAMES, change, significant
+from qablate.analysis.old_table import MODEL, Content, number, text
 from qablate.analysis.runs import Collection
 from qablate.analysis.systems import by_itself
-from qablate.analysis.old_table import MODEL, Content, number, text
 from qablate.catalog import MODELS, model_info, task_info
 from qablate.files import packaged_text
 from qablate.importing import Verdict

@@ -3,10 +3,10 @@
 import pandas as pd
 
 from qablate.analysis.formats import METRIC_FORMATS, Format, fixed, integer, percent, signed, whole
+from qablate.analysis.old_table import LENGTH, MODEL, Column, Content, number, score, text
 from qablate.analysis.references import NAMES, baseline_by_length, model_ceiling
 from qablate.analysis.runs import CELL, Collection
 from qablate.analysis.summary import WORDS, by_length, common_blocks, common_mean, models_frame, wide
-from qablate.analysis.old_table import LENGTH, MODEL, Column, Content, number, score, text
 from qablate.catalog import task_info
 
 NAMED = (MODEL, text("name"))

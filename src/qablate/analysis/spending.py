@@ -7,9 +7,9 @@ import pandas as pd
 
 from qablate.analysis.formats import significant
 from qablate.analysis.hours import HOUR, cost_table
+from qablate.analysis.old_table import MODEL, Column, Content, number, text
 from qablate.analysis.runs import Collection
 from qablate.analysis.summary import distinct
-from qablate.analysis.old_table import MODEL, Column, Content, number, text
 from qablate.costs import MEASURED_ITEMS
 from qablate.files import packaged_text
 

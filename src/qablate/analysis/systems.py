@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from qablate.analysis.formats import METRIC_NAMES, change, percent, significant
-from qablate.analysis.runs import CELL, Collection
 from qablate.analysis.old_table import LENGTH, MODEL, SEED, TASK, Content, number, text
+from qablate.analysis.runs import CELL, Collection
 from qablate.catalog import task_info
 from qablate.importing import Merged, Verdict
 from qablate.study import Cell

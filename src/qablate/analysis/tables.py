@@ -21,8 +21,8 @@ from qablate.analysis import (
     systems,
 )
 from qablate.analysis.formats import METRIC_NAMES
-from qablate.analysis.runs import Collection
 from qablate.analysis.old_table import Content, Table
+from qablate.analysis.runs import Collection
 from qablate.catalog import task_info
 
 Make = Callable[[Collection], Content]
