@@ -18,8 +18,8 @@ import pytest
 from factories import published_study, record_of, schema1_of, small_study, write_results
 
 from qablate.analysis import make_report
-from qablate.analysis.claims import load_claims
 from qablate.analysis.findings import NO_FILE, OTHER_STUDY, Findings, belong, find, stated_totals
+from qablate.analysis.old_claims import load_claims
 from qablate.analysis.runs import collect
 from qablate.analysis.sentences import QUESTIONS
 from qablate.errors import QablateError

@@ -16,11 +16,11 @@ from statsmodels.stats.multitest import multipletests
 from qablate.analysis import style
 from qablate.analysis.basis import Basis, basis_of, lay_basis
 from qablate.analysis.ceilings import scores_by_training_size
-from qablate.analysis.claims import load_claims
 from qablate.analysis.effects import controls_ladder
 from qablate.analysis.evaluation import claims_table
 from qablate.analysis.figures import entries, write_figures
 from qablate.analysis.findings import Findings, find
+from qablate.analysis.old_claims import load_claims
 from qablate.analysis.ranking import band_half_width, critical_difference, rank_models
 from qablate.analysis.runs import collect
 from qablate.study import DatasetSpec, published_sha256

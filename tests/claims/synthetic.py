@@ -10,8 +10,8 @@ import pandas as pd
 import yaml
 from factories import published_study
 
-from qablate.analysis.claims import Claims, load_claims, parse_claims
 from qablate.analysis.contrasts import Plan
+from qablate.analysis.old_claims import Claims, load_claims, parse_claims
 from qablate.study import Cell, Study
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from synthetic import ROOT
 
-from qablate.analysis.claims import ClaimsError, load_claims, parse_claims
+from qablate.analysis.old_claims import ClaimsError, load_claims, parse_claims
 
 PATH = ROOT / "workflow" / "claims.yaml"
 

@@ -9,7 +9,6 @@ import pytest
 from synthetic import GRID, MODELS, SEEDS, TWINS, claims, give_up, grid, one_claim, row, study, without
 
 from qablate.analysis.ceilings import known_datasets
-from qablate.analysis.claims import ClaimsError
 from qablate.analysis.contrasts import Evidence, Plan
 from qablate.analysis.evaluation import (
     STATED_COLUMNS,
@@ -19,6 +18,7 @@ from qablate.analysis.evaluation import (
     load_plan,
     write_claims,
 )
+from qablate.analysis.old_claims import ClaimsError
 from qablate.errors import QablateError
 from qablate.study import Cell, published_sha256
 

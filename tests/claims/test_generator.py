@@ -20,10 +20,10 @@ from synthetic import (
     without,
 )
 
-from qablate.analysis.claims import Defaults
 from qablate.analysis.evaluation import Adjusted, decide, evaluate_claims
+from qablate.analysis.old_claims import Defaults
+from qablate.analysis.old_statistics import mean_estimate, sign_flip_p
 from qablate.analysis.outcomes import directed
-from qablate.analysis.statistics import mean_estimate, sign_flip_p
 
 SHARE = pytest.mark.parametrize("share", [0.1, pytest.param(1.0, marks=[pytest.mark.full, pytest.mark.timeout(3000)])],
                                 ids=["tenth", "all"])

@@ -12,7 +12,7 @@ from factories import published_study, write_results
 from scipy.stats import binom, binomtest
 from synthetic import GRID, MODELS, ROOT, SEEDS, claims, give_up, grid, one_claim, study, without
 
-from qablate.analysis import statistics as st
+from qablate.analysis import old_statistics as st
 from qablate.analysis.contrasts import Plan
 from qablate.analysis.evaluation import evaluate_claims
 from qablate.analysis.findings import report_power

@@ -9,9 +9,9 @@ from qablate.analysis.basis import Basis
 from qablate.analysis.contrasts import benefit
 from qablate.analysis.formats import METRIC_NAMES
 from qablate.analysis.old_figure import Drawing
+from qablate.analysis.old_statistics import mean_estimate
 from qablate.analysis.parts import DIFFERENCE_NAMES, banner, canvas, model_legend, model_look, named
 from qablate.analysis.runs import CELL
-from qablate.analysis.statistics import mean_estimate
 from qablate.analysis.systems import cross_system
 from qablate.catalog import task_info
 

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from qablate.analysis.ceilings import known_datasets, references, share_of_way
-from qablate.analysis.claims import CLAIMS_PATH, Claim, Claims, Scale, TaskGrid, load_claims
 from qablate.analysis.contrasts import BRIDGE_TASKS, Blocks, Evidence, benefit
 from qablate.analysis.evaluation import STATED_COLUMNS, ClaimResult, load_plan
+from qablate.analysis.old_claims import CLAIMS_PATH, Claim, Claims, Scale, TaskGrid, load_claims
 from qablate.analysis.outcomes import Material, Outcome, measure
 from qablate.analysis.runs import CELL, Collection
 from qablate.analysis.sentences import REASON_WORDS

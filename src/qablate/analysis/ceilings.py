@@ -12,9 +12,9 @@ from typing import Any
 
 import pandas as pd
 
+from qablate.analysis.old_statistics import selection_floor
 from qablate.analysis.references import model_ceiling
 from qablate.analysis.runs import CELL
-from qablate.analysis.statistics import selection_floor
 from qablate.files import packaged_text
 from qablate.study import DatasetSpec, Study, published_sha256
 from qablate.tasks.solvers import position_readout_limit

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from qablate.analysis.claims import Claim, Claims, Pair, Scale, Weights
-from qablate.analysis.statistics import Floats, mean_estimate
+from qablate.analysis.old_claims import Claim, Claims, Pair, Scale, Weights
+from qablate.analysis.old_statistics import Floats, mean_estimate
 from qablate.catalog import model_info
 from qablate.errors import QablateError
 from qablate.importing.goldens import published_parameters

@@ -13,8 +13,9 @@ from matplotlib.lines import Line2D
 
 from qablate.analysis import style
 from qablate.analysis.basis import Basis
-from qablate.analysis.claims import Scale
+from qablate.analysis.old_claims import Scale
 from qablate.analysis.old_figure import Drawing
+from qablate.analysis.old_statistics import Floats, mean_estimate
 from qablate.analysis.parts import (
     banner,
     canvas,
@@ -32,7 +33,6 @@ from qablate.analysis.parts import (
 )
 from qablate.analysis.references import baseline_by_length, model_ceiling
 from qablate.analysis.runs import ARCHITECTURES
-from qablate.analysis.statistics import Floats, mean_estimate
 from qablate.catalog import model_info, task_info
 
 Shades = dict[int, Any]

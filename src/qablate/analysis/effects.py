@@ -16,6 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from qablate.analysis import style
 from qablate.analysis.basis import SHORT, Basis
 from qablate.analysis.old_figure import Drawing
+from qablate.analysis.old_statistics import mean_estimate
 from qablate.analysis.parts import (
     DIFFERENCE_NAMES,
     banner,
@@ -31,7 +32,6 @@ from qablate.analysis.parts import (
     panels_by_architecture,
     x_label,
 )
-from qablate.analysis.statistics import mean_estimate
 from qablate.catalog import MODELS, model_info, task_info
 
 FACTORS = (("P1", "features, these models"), ("G1", "features, in general"), ("P2", "mixing, these models"),

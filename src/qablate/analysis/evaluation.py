@@ -15,12 +15,12 @@ import pandas as pd
 
 from qablate import __version__
 from qablate.analysis.ceilings import known_datasets
-from qablate.analysis.claims import Claim, Claims, ClaimsError, Defaults
 from qablate.analysis.contrasts import Evidence, Plan, confounded
+from qablate.analysis.old_claims import Claim, Claims, ClaimsError, Defaults
+from qablate.analysis.old_statistics import blocks_for_power, blocks_needed, holm, interval_fields
 from qablate.analysis.old_table import write_frame
 from qablate.analysis.outcomes import DIRECTION, Material, Outcome, joint, measure
 from qablate.analysis.sentences import sentence
-from qablate.analysis.statistics import blocks_for_power, blocks_needed, holm, interval_fields
 from qablate.config import read_yaml
 from qablate.files import write_atomic
 from qablate.study import Cell, Study

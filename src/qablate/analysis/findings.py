@@ -13,10 +13,10 @@ from typing import Any
 
 import pandas as pd
 
-from qablate.analysis.claims import CLAIMS_PATH, Claims, load_claims
 from qablate.analysis.contrasts import Evidence
 from qablate.analysis.evaluation import STATED_COLUMNS, ClaimResult, evaluate_claims, load_plan
 from qablate.analysis.hours import hours_by_device
+from qablate.analysis.old_claims import CLAIMS_PATH, Claims, load_claims
 from qablate.analysis.power import Prices, Settlement, settlements
 from qablate.analysis.reproduction import Published, reported_rows
 from qablate.analysis.runs import CELL, Collection, collect

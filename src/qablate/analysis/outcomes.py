@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qablate.analysis.claims import Claim, Claims, Weights
 from qablate.analysis.contrasts import (
     Blocks,
     Evidence,
@@ -28,8 +27,8 @@ from qablate.analysis.contrasts import (
     replicate_means,
     slope_data,
 )
-from qablate.analysis.references import model_ceiling
-from qablate.analysis.statistics import (
+from qablate.analysis.old_claims import Claim, Claims, Weights
+from qablate.analysis.old_statistics import (
     Estimate,
     Floats,
     Interval,
@@ -43,6 +42,7 @@ from qablate.analysis.statistics import (
     slope_estimate,
     slope_p,
 )
+from qablate.analysis.references import model_ceiling
 from qablate.catalog import MODELS
 from qablate.study import Cell, Study
 

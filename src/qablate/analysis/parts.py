@@ -17,8 +17,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from numpy.typing import ArrayLike, NDArray
 
 from qablate.analysis import style
-from qablate.analysis.claims import Scale
 from qablate.analysis.formats import METRIC_NAMES
+from qablate.analysis.old_claims import Scale
 from qablate.analysis.runs import ARCHITECTURES
 from qablate.catalog import model_info
 

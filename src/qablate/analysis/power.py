@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 import pandas as pd
 from scipy import special
 
-from qablate.analysis import statistics
-from qablate.analysis.claims import Claims
+from qablate.analysis import old_statistics as statistics
 from qablate.analysis.evaluation import ClaimResult
+from qablate.analysis.old_claims import Claims
+from qablate.analysis.old_statistics import POWER, Estimate
 from qablate.analysis.outcomes import Outcome
-from qablate.analysis.statistics import POWER, Estimate
 from qablate.catalog import MODELS
 from qablate.errors import QablateError
 from qablate.study import Cell

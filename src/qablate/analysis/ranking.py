@@ -17,6 +17,7 @@ from qablate.analysis import style
 from qablate.analysis.basis import Basis
 from qablate.analysis.formats import fixed, significant
 from qablate.analysis.old_figure import Drawing
+from qablate.analysis.old_statistics import ALPHA, Floats, holm
 from qablate.analysis.parts import (
     banner,
     canvas,
@@ -27,7 +28,6 @@ from qablate.analysis.parts import (
     panels_by_architecture,
     x_label,
 )
-from qablate.analysis.statistics import ALPHA, Floats, holm
 from qablate.catalog import model_info, task_info
 
 WIDEST_BAND = 0.5

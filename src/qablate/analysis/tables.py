@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from qablate.analysis import (
-    bounds,
     comparisons,
     coverage,
     datasets,
@@ -19,6 +18,9 @@ from qablate.analysis import (
     scores,
     spending,
     systems,
+)
+from qablate.analysis import (
+    old_bounds as bounds,
 )
 from qablate.analysis.formats import METRIC_NAMES
 from qablate.analysis.old_table import Content, Table

@@ -16,7 +16,7 @@ from typing import Any
 import jsonschema
 import yaml
 
-from qablate.analysis.statistics import blocks_needed, smallest_sign_flip_p, smallest_slope_p
+from qablate.analysis.old_statistics import blocks_needed, smallest_sign_flip_p, smallest_slope_p
 from qablate.config import ConfigError, explain, read_yaml
 from qablate.files import packaged_text
 

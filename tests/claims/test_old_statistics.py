@@ -10,9 +10,9 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import DescrStatsW
 
-from qablate.analysis import statistics as st
+from qablate.analysis import old_statistics as st
 from qablate.analysis.contrasts import benefit
-from qablate.analysis.statistics import selection_floor
+from qablate.analysis.old_statistics import selection_floor
 
 SAMPLES = {
     "plain": [0.3, -0.1, 0.25, 0.4, -0.05, 0.2, 0.1],
