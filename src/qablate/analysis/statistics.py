@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from qablate.analysis.bounds import baseline
 from qablate.catalog import TASKS
@@ -62,7 +61,7 @@ def benefits(table: pd.DataFrame, task: str) -> pd.DataFrame:
     A diverged run has the baseline's benefit; a missing one is never filled in.
     """
     scale = scale_of(task)
-    rows = table[(table["task"] == task) & table["counts"]]
+    rows = table.loc[(table["task"] == task) & table["counts"], ["model", "length", "seed", "status", scale.metric]]
     benefit = scale.benefit(rows[scale.metric]).where(rows["status"] != "diverged", scale.baseline)
     return rows.assign(y=benefit).dropna(subset="y").pivot(index=["length", "seed"], columns="model", values="y")
 
@@ -78,8 +77,11 @@ def weights(plus: Sequence[str], minus: Sequence[str] = ()) -> dict[str, float]:
 
 def contrast(y: pd.DataFrame, weight: Mapping[str, float]) -> pd.Series:
     """Weighted sum of benefits in each block that has every model named, ordered by length, then seed."""
-    matched = y.reindex(columns=list(weight)).dropna().sort_index()
-    return (matched * pd.Series(weight)).sum(axis=1)
+    if not set(weight) <= set(y.columns):
+        return pd.Series(index=y.index[:0], dtype="float64")
+    values = y[list(weight)].to_numpy()
+    matched = ~np.isnan(values).any(axis=1)
+    return pd.Series(values[matched] @ np.array(list(weight.values())), index=y.index[matched])
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,8 @@ def slope(d: pd.Series) -> Estimate:
     if y.size < 3 or len(x) < 2:
         return Estimate(math.nan, math.nan, 0, 1.0, y.size)
     fit = stats.linregress(np.tile(x, len(y)), y.ravel())
-    return Estimate(float(fit.slope), float(fit.stderr), y.size - 2, slope_p(y, x), y.size)
+    error = 0.0 if np.ptp(y) == 0 else float(fit.stderr)
+    return Estimate(float(fit.slope), error, y.size - 2, slope_p(y, x), y.size)
 
 
 def rectangle(d: pd.Series) -> pd.DataFrame:
@@ -200,6 +203,11 @@ def smallest_p(kind: str, n: int, n_seeds: int) -> float:
 
 
 def holm(p: ArrayLike) -> Floats:
-    """Holm-adjusted p of a family; a missing one counts as 1, so that arriving cells change nobody else's."""
+    """Holm-adjusted p of a family; a missing one counts as 1, so that arriving cells change nobody else's.
+
+    Equal to statsmodels' `multipletests(method="holm")`, which collects garbage in every call (0.1 to 0.2 s here).
+    """
     values = np.nan_to_num(np.asarray(p, dtype=np.float64), nan=1.0)
-    return np.asarray(multipletests(values, method="holm")[1]) if len(values) else values
+    order, adjusted = np.argsort(values, kind="stable"), np.empty(len(values))
+    adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)), 1.0)
+    return adjusted
