@@ -61,13 +61,20 @@ def verdict(row: dict[str, Any]) -> str:
     value, margin = row["estimate"], row["margin"]
     if math.isnan(value):
         return "open"
-    clear, direction = row["low95"] > 0 or row["high95"] < 0, "higher" if value > 0 else "lower"
+    tendency = leaning(value, row["low95"], row["high95"], margin)
     few = {"slope": len(row["lengths"]) < MIN_LENGTHS, "chance": row["blocks"] < MIN_SEEDS}
     if few.get(row["kind"], False) or (row["kind"] != "chance" and row["blocks"] < MIN_BLOCKS):
-        return f"provisional: {direction if clear else 'no difference seen' if abs(value) < margin else 'unclear'}"
-    if clear and row["p_holm"] <= ALPHA and abs(value) >= margin:
-        return direction
+        return f"provisional: {tendency}"
+    if tendency in ("higher", "lower") and row["p_holm"] <= ALPHA and abs(value) >= margin:
+        return tendency
     return "equivalent" if row["p_tost_holm"] <= ALPHA else "undecided"
+
+
+def leaning(value: float, low95: float, high95: float, margin: float) -> str:
+    """What an estimate says before any test: a side if its interval is clear of 0, else whether it is small."""
+    if low95 > 0 or high95 < 0:
+        return "higher" if value > 0 else "lower"
+    return "no difference seen" if abs(value) < margin else "unclear"
 
 
 def _rows(runs: Runs, task: str, contrasts: list[Contrast]) -> Iterator[dict[str, Any]]:
