@@ -11,12 +11,14 @@ from typing import Any
 
 from qablate.catalog import MODELS, TASKS
 from qablate.config import ConfigError, read_yaml
+from qablate.records import METRICS
 from qablate.study import Study
 
 CLAIMS_PATH = Path("workflow/comparisons.yaml")
 KINDS = ("difference", "slope", "chance")
 VERDICTS = ("higher", "lower", "equivalent")
 EACH = ("each",)
+SCORES = tuple(dict.fromkeys(name for names in METRICS.values() for name in names))
 PARTS = ("questions", "contrasts", "statements")
 ALLOWED: Mapping[Any, tuple[Any, str]] = {
     str: (str, "text"), bool: (bool, "true or false"), float | None: ((int, float), "a number"),
@@ -87,6 +89,8 @@ def load_claims(study: Study, path: Path = CLAIMS_PATH) -> Claims:
     content = read_yaml(path) if path.exists() else {}
     _require(set(content) <= set(PARTS), f"{path}", "keys", set(content), PARTS)
     questions = content.get("questions") or {}
+    if not isinstance(questions, Mapping) or not all(isinstance(text, str) for text in questions.values()):
+        raise ConfigError(f"{path}: questions: must map ids to text")
     declared = [_contrast(*record, questions) for record in _records(content, "contrasts", path)]
     ids = [contrast.id for one in declared for contrast in one.over(MODELS)]
     if len(ids) > len(set(ids)):
@@ -104,6 +108,8 @@ def load_claims(study: Study, path: Path = CLAIMS_PATH) -> Claims:
 
 def _records(content: Mapping[str, Any], key: str, path: Path) -> Iterator[tuple[str, Any]]:
     """Yield each record of a list with the words that name it in an error."""
+    if not isinstance(content.get(key) or [], list):
+        raise ConfigError(f"{path}: {key}: must be a list of records")
     for number, record in enumerate(content.get(key) or []):
         name = record.get("id", number) if isinstance(record, Mapping) else number
         yield f"{path}: {key}.{name}", record
@@ -132,6 +138,8 @@ def _statement(where: str, record: Any, contrasts: Collection[str]) -> Statement
         _require(one.verdict in VERDICTS, where, "verdict", one.verdict, VERDICTS)
     elif not (one.models and one.metric and (one.above is None) != (one.below is None)):
         raise ConfigError(f"{where}: needs contrasts and verdict, or models, metric and one of above and below")
+    else:
+        _require(one.metric in SCORES, where, "metric", one.metric, SCORES)
     return one
 
 
