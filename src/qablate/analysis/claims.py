@@ -14,7 +14,7 @@ from qablate.config import ConfigError, read_yaml
 from qablate.records import METRICS
 from qablate.study import Study
 
-CLAIMS_PATH = Path("workflow/comparisons.yaml")
+CLAIMS_PATH = Path("workflow/claims.yaml")
 KINDS = ("difference", "slope", "chance")
 VERDICTS = ("higher", "lower", "equivalent")
 EACH = ("each",)

@@ -51,7 +51,8 @@ def compare(runs: Runs) -> pd.DataFrame:
     for _, family in table.groupby(["task", "table", "alone"], sort=False):
         single = family["alone"].iloc[0]
         for raw, adjusted in (("p", "p_holm"), ("p_tost", "p_tost_holm")):
-            table.loc[family.index, adjusted] = family[raw] if single or family[raw].isna().all() else holm(family[raw])
+            found = family[raw] if single else pd.Series(holm(family[raw]), family.index)
+            table.loc[family.index, adjusted] = found.where(family[raw].notna())
     table["verdict"] = [verdict(row) for row in table.to_dict("records")]
     return table
 
