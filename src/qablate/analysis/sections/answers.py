@@ -134,7 +134,7 @@ def _missing(runs: Runs, rows: pd.DataFrame) -> str:
     n, hours, _ = hours_left(needed)
     if not n:
         return ""
-    words = f"{n} cells missing ({significant(hours, 2)} h)"
+    words = f"{n} cells missing ({significant(hours)} h)"
     wanted = main[(main["verdict"] == "open") & (main["kind"] != "slope")]
     if wanted.empty:
         return words
@@ -142,7 +142,7 @@ def _missing(runs: Runs, rows: pd.DataFrame) -> str:
     first = first[first["length"] == first["task"].map({task: min(runs.lengths(task)) for task in runs.tasks})]
     n_first, hours, _ = hours_left(first)
     lengths = ", ".join(map(str, sorted(set(first["length"]))))
-    return f"{n_first} cells at L = {lengths} ({significant(hours, 2)} h) open it; {words}" if n_first else words
+    return f"{n_first} cells at L = {lengths} ({significant(hours)} h) open it; {words}" if n_first else words
 
 
 def _cells(runs: Runs, rows: pd.DataFrame) -> pd.DataFrame:
