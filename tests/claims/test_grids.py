@@ -9,7 +9,7 @@ from factories import published_study
 from grids import GRID, grid, runs_of
 
 from qablate.analysis import verdicts
-from qablate.analysis.claims import load_claims
+from qablate.analysis.claims import Contrast, load_claims
 from qablate.config import read_yaml
 
 QUANTUM_FEATURES = ("1a", "1b", "1c", "4a", "4d", "4e")
@@ -20,11 +20,13 @@ SIZES = [pytest.param(QUICK, id="quick"), pytest.param(WHOLE, id="full", marks=[
 
 
 def evaluated(monkeypatch, task: str, n: int, **planted) -> list[pd.DataFrame]:
-    """The rows of `compare` on `n` grids of one task."""
+    """The rows of `compare` on `n` grids of one task, without the caveats and pairs, which no verdict rests on."""
     config = read_yaml(Path("config.yaml"))
     study = published_study(Path("results"), tasks={task: config["tasks"][task]})
     claims = load_claims(study)
     monkeypatch.setattr(verdicts, "load_claims", lambda study: claims)
+    monkeypatch.setattr(verdicts, "_caveats", lambda *arguments: ())
+    monkeypatch.setattr(Contrast, "pairs", [])
     rng = np.random.default_rng(sum(map(ord, task)))
     return [verdicts.compare(runs_of(grid(rng, tasks=(task,), **planted), study)) for _ in range(n)]
 

@@ -119,7 +119,7 @@ def difference(d: ArrayLike) -> Estimate:
     values = np.asarray(d, dtype=np.float64)
     if len(values) < 2:
         return Estimate(float(values.mean()) if len(values) else math.nan, math.nan, 0, 1.0, len(values))
-    error = 0.0 if np.ptp(values) == 0 else float(stats.sem(values))
+    error = 0.0 if np.ptp(values) == 0 else float(values.std(ddof=1)) / math.sqrt(len(values))
     return Estimate(float(values.mean()), error, len(values) - 1, sign_flip_p(values), len(values))
 
 
