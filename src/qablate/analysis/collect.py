@@ -4,8 +4,9 @@ What counts is decided by `qablate.importing`, which nothing else in this packag
 """
 
 import functools
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -144,15 +145,36 @@ def collect(study: Study, jobs: Mapping[Cell, str] | None = None) -> Runs:
     runs = [run for run in map(merged.runs.get, study.cells) if run is not None and run.finished]
     table = pd.DataFrame(map(_run_row, runs))
     extra = sorted(column for column in table if column not in COLUMNS)
-    table = table.reindex(columns=[*COLUMNS, *extra]).astype(COLUMNS)
+    table = table.reindex(columns=[*COLUMNS, *extra]).astype(COLUMNS).copy()
     left = _hours(study)
     cells = [{**_cell_row(merged, cell), "assigned": study.assigned_to(cell) or "", "job": (jobs or {}).get(cell, ""),
               "hours": left.get(cell)} for cell in study.cells]
     return Runs(
         study, table, pd.DataFrame(cells).astype({"finished": "bool", "hours": "float64"}),
-        pd.DataFrame(map(_file_row, merged.verdicts), columns=[*CELL, *OF_FILE]), _selected(merged),
+        pd.DataFrame(map(_file_row, merged.verdicts), columns=[*CELL, *OF_FILE]).astype(
+            dict.fromkeys(("chosen", "finishes", "selected_on_test"), "bool")), _selected(merged),
         pd.DataFrame([row for pair in merged.pairs() for row in pair.rows()]), {run.cell: run.record for run in runs},
         tuple(merged.unreadable), jobs is not None)
+
+
+def study_of(folder: Path, config: str | Path | Sequence[str | Path] | None = None) -> Study:
+    """Return the study whose results lie in a folder: its results folder, or one of result JSONs alone.
+
+    Settings are `config`, else `config.yaml` of the working folder or next to `folder`; a QablateError names what is
+    missing.
+    """
+    if not folder.is_dir():
+        raise QablateError(f"{folder}: no such folder")
+    near = [Path("config.yaml"), folder.resolve().parent / "config.yaml"]
+    named = [config] if isinstance(config, (str, Path)) else config
+    found = named if named is not None else [path for path in near if path.is_file()][:1]
+    if not found:
+        raise QablateError(f"no settings: neither {near[0]} nor {near[1]} is there; name them with config=")
+    study = Study.load(found)
+    if next(folder.glob("synthetic_*_results.json"), None) is not None:
+        study.config["systems"] = {folder.name: {"results": str(folder)}}
+    study.results = folder
+    return study
 
 
 def _hours(study: Study) -> dict[Cell, float]:
@@ -234,10 +256,12 @@ def _state_without_result(study: Study, cell: Cell) -> tuple[str, str]:
 
 
 def _file_row(verdict: Verdict) -> dict[str, Any]:
+    """One row of `Runs.files`; `finishes`: whether it would finish its cell if it were the only file of it."""
     cell = vars(verdict.cell) if verdict.cell is not None else dict.fromkeys(CELL)
+    alone = replace(verdict, status=verdict.judged) if verdict.judged else verdict    # type: ignore[arg-type]
     return {**cell, "system": verdict.system, "source": verdict.file.source, "path": str(verdict.file.path),
             "status": verdict.status, "reason": verdict.reason, "detail": verdict.detail, "judged": verdict.judged,
-            "chosen": verdict.chosen, "finishes": verdict.finishes, "selected_on_test": verdict.selected_on_test,
+            "chosen": verdict.chosen, "finishes": alone.finishes, "selected_on_test": verdict.selected_on_test,
             "flags": " ".join(verdict.flags)}
 
 

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from qablate.analysis.formats import DASH, significant
+from qablate.catalog import TASKS
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
@@ -38,6 +41,19 @@ class Figure:
     caption: str
     draw: "Callable[[], Canvas]"
     data: pd.DataFrame
+
+
+def cell_columns(frame: pd.DataFrame) -> dict[str, list[str]]:
+    """Return the columns of a frame that say which cells a row is of, as printed: model, task, L, seed."""
+    names = {"model": "model", "task": "task", "length": "L", "seed": "seed"}
+    titles = {task: info.title for task, info in TASKS.items()}
+    return {name: [str(titles.get(value, value)) for value in frame[key]] for key, name in names.items()
+            if key in frame}
+
+
+def written(values: pd.Series, write: Callable[[float], str] = significant) -> list[str]:
+    """Return numbers as printed, a dash for each that is not known."""
+    return [DASH if pd.isna(value) else write(value) for value in values]
 
 
 Part = str | Table | Figure
