@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load_results(folder: str | Path = "results", config: str | Path | Sequence[str | Path] | None = None) -> "pd.DataFrame":
+def load_results(folder: str | Path = "results",
+                 config: str | Path | Sequence[str | Path] | None = None) -> "pd.DataFrame":
     """Return one row per run that counts for a cell: the table `tables/runs.csv` of the report.
 
     Args:
@@ -48,7 +49,8 @@ def load_model(path: str | Path) -> "nn.Module":
         QablateError: if one of the two is missing or they do not fit each other.
 
     Example:
-        >>> model = qablate.load_model("results/synthetic_benchmarks/synthetic_1c_selective_copy_L100_seed2024_results.json")
+        >>> folder = "results/synthetic_benchmarks"
+        >>> model = qablate.load_model(f"{folder}/synthetic_1c_selective_copy_L100_seed2024_results.json")
         >>> model(torch.zeros(1, 2, 100)).shape
         torch.Size([1, 8])
     """
