@@ -94,7 +94,6 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_status(commands)
     _add_report(commands)
-    _add_power(commands)
     _add_import(commands)
     _add_bench(commands)
     return parser
@@ -226,20 +225,6 @@ def _jobs(study: Study) -> dict[Cell, str] | None:
 
     queue = ask_queue(study.cells)
     return {cell: job.state for cell, job in queue.jobs.items()} if queue.reachable else None
-
-
-def _add_power(commands: Any) -> None:
-    parser = _command(commands, "power", _power, "Say what would decide the open claims, and what that costs.")
-    parser.add_argument("claim", nargs="?", metavar="CLAIM", help="id of one, in detail (default: a table of all)")
-    parser.add_argument("--json", action="store_true", help="everything, for programs")
-    parser.add_argument("--device", metavar="NAME", help="of the cost table, for the hours (default: the study's)")
-
-
-def _power(options: argparse.Namespace) -> int:
-    from qablate.analysis.findings import report_power
-
-    print(report_power(_study(options), options.claim, options.json, options.device))
-    return 0
 
 
 def _add_import(commands: Any) -> None:
