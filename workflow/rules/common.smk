@@ -95,14 +95,13 @@ class Contents(dict):
     """What the files of the last report are, by id; Snakemake prints a parameter beside every figure and table."""
 
     def __repr__(self):
-        return "tables/contents.csv"
+        return "report/contents.csv"
 
     def category(self, wildcards):
         return self.get(wildcards.id, {}).get("section")
 
     def labels(self, wildcards):
-        known = self.get(wildcards.id, {})
-        return {"number": known.get("number", ""), "title": known.get("title", wildcards.id)}
+        return {"title": self.get(wildcards.id, {}).get("title", wildcards.id)}
 
     def caption(self, wildcards):
         """The caption as reStructuredText."""
@@ -112,8 +111,8 @@ class Contents(dict):
 
 def contents_of_report():
     try:
-        with open(STUDY.results / "tables/contents.csv", newline="", encoding="utf-8") as file:
-            return Contents({row["id"]: row for row in csv.DictReader(file)})
+        with open(STUDY.results / "report/contents.csv", newline="", encoding="utf-8") as file:
+            return Contents({Path(row["file"]).stem: row for row in csv.DictReader(file)})
     except (OSError, ValueError, KeyError, csv.Error):
         return Contents()
 
