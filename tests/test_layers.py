@@ -11,7 +11,6 @@ ROOT = Path(qablate.__file__).parent
 LAYERS = {
     **dict.fromkeys(("errors", "catalog", "files", "goldens", "config", "study", "records", "provenance", "costs",
                      "logtail", "jobs", "locks", "slurm"), 0),
-    "__init__": 0,
     **dict.fromkeys(("simd", "selfcheck"), 0.5),    # what compiled kernels of layer 1 share
     **dict.fromkeys(("tasks", "quantum", "ssm", "results"), 1),
     "plan": 1.5,    # the workflow's questions, answered with what every system has made
@@ -20,6 +19,7 @@ LAYERS = {
     "training": 3,
     **dict.fromkeys(("bench", "checks"), 3.5),
     "cli": 4,
+    "__init__": 4, "__main__": 5,    # the first imports inside its functions; tests/analysis/test_loading.py
 }
 HEAVY = {"torch", "pennylane", "numba", "triton"}
 WITHOUT_TORCH = ("tasks", "analysis", "results", "plan", "status", "workflow")
