@@ -60,8 +60,8 @@ def one_task(results):
     return study
 
 
-def one_model(results):
-    study = small_study(results, models=["2e"], seeds=[5])
+def one_model(results, **changes):
+    study = small_study(results, models=["2e"], seeds=[5], **changes)
     write_results(study)
     return study
 
@@ -92,7 +92,7 @@ def test_report_of_every_size_is_short_and_says_nothing_that_is_no_word(kind, tm
     text = text_of(STUDIES[kind](tmp_path))
     assert len(text.splitlines()) <= 300
     assert len(first_page(text).splitlines()) <= 70
-    assert not re.search(r"\b(?:nan|none|nat|inf)\b", text.replace("none run", ""), re.I)
+    assert not re.search(r"\b(?:nan|None|NaT|NaN|inf)\b", text)
     headings = re.findall(r"^## (.*)", text, re.M)
     assert headings[-4:] == ["Needs attention", "Running and missing", "Cost", "Configuration"]
     for line in (line for line in text.splitlines() if line.startswith("|")):
@@ -230,13 +230,14 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from factories import small_study
 from qablate.analysis import make_report
-make_report(small_study(Path("results"), models=["2e"], seeds=[5]), partial=True)
+tasks = {"forrelation": {"lengths": [16, 32], "n_bits": 6}}
+make_report(small_study(Path("results"), models=["2e"], seeds=[5], tasks=tasks), partial=True)
 print(*sorted({"torch", "pennylane"} & set(sys.modules)))
 """
 
 
 def test_same_results_give_the_same_bytes_in_every_process(tmp_path):
-    study = one_model(tmp_path / "results")
+    study = one_model(tmp_path / "results", tasks={"forrelation": {"lengths": [16, 32], "n_bits": 6}})
     made = []
     for hash_seed in ("1", "2"):
         done = subprocess.run([sys.executable, "-c", MAKE_REPORT, str(ROOT / "tests")], cwd=tmp_path, check=True,
@@ -278,7 +279,7 @@ def test_numbers_are_aligned_and_ids_are_not():
 
 
 def test_a_pdf_if_asked_for_and_maps_print_what_their_csv_holds(tmp_path):
-    study = one_model(tmp_path / "results")
+    study = one_model(tmp_path / "results", **ONE_TASK)
     make_report(study, partial=True, pdf=True)
     names = {path.stem for path in (study.results / "figures").glob("*.png")}
     assert {path.stem for path in (study.results / "figures").glob("*.pdf")} == names

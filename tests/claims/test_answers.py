@@ -137,12 +137,14 @@ def test_a_study_of_one_model_has_answers_without_labelled_rows(tmp_path):
 
 def test_every_comparison_is_shown_or_named_as_open(few):
     runs, table = few
-    parts = comparisons(runs, table).parts
-    for part in (part for part in parts if isinstance(part, Table)):
-        task = part.id.removeprefix("comparisons_")
-        rows = table[table["task"] == task]
-        assert len(part.frame) == len(rows) and len(part.shown) == (rows["verdict"] != "open").sum()
-    assert "1a - 3a" in parts[1].caption and list(parts[1].frame["id"])[0] == "1a-3a"
+    parts = {part.id: part for part in comparisons(runs, table).parts if isinstance(part, Table)}
+    models = parts.pop("comparisons_models")
+    assert list(models.shown["model"]) == runs.models and len(models.frame) == 48
+    for name, part in parts.items():
+        rows = table[table["task"] == name.removeprefix("comparisons_")]
+        main = rows[(rows["table"] != "founding") & ((rows["label"] != "") | (rows["table"] == "quantum_classical"))]
+        assert len(part.frame) == len(rows) and len(part.shown) == (main["verdict"] != "open").sum()
+        assert all(shown in part.caption for shown in ("1a - 3a", "quantum features"))
 
 
 def test_the_forest_draws_every_composed_row_with_its_pairs(whole, few):

@@ -1,4 +1,4 @@
-"""What a score is to be compared with: baselines, upper bounds, the solvers of Forrelation, chance under selection.
+"""What a score is to be compared with: baselines, upper bounds, the solvers of Forrelation, a constant class.
 
 A baseline is what a constant prediction reaches, an upper bound what is possible with what a model can know. Every
 value is computed: closed forms, exact sums over the places of the markers, or solvers run on the datasets.
@@ -28,8 +28,6 @@ ORDER_OF_CHUNKS_LOST = ("2d", "2e")
 """Models that do not see the order of their full chunks either."""
 CHUNKED_IN_BOTH_DIRECTIONS = ("1c",)
 """These pool the reversed sequence too, cut anew, so that a step is known by the cells of both cuttings."""
-EPOCH_CORRELATIONS = (0.0, 0.5, 0.8, 0.9, 0.95)
-PUBLISHED_PATIENCE, PUBLISHED_EPOCHS = 20, 100
 COLUMNS = ("task", "length", "model", "role", "reference", "value", "n")
 
 
@@ -217,38 +215,3 @@ def constant_class() -> pd.DataFrame:
     return pd.DataFrame({"length": known["length"], "seed": known["seed"],
                          "honest": ones.where(2 * known["val_positives"] > known["n_val"], 1 - ones),
                          "published_rule": both.where(both >= 0.5, 1 - both)}).reset_index(drop=True)
-
-
-@functools.cache
-def selected_by_chance(n_items: int, repetitions: int = 20_000) -> pd.DataFrame:
-    """Accuracies that models at exact chance report when the best epoch is chosen on the reported items.
-
-    Simulated: epoch accuracies of mean .5 whose neighbours correlate, training stopped by patience on their maximum.
-    One row per correlation: `reported` (mean), `sd_of_nine` (SD of a mean of nine runs), `best_of_9`, `best_of_108`
-    (expected largest of so many). The same numbers every time.
-    """
-    rows = []
-    for correlation in EPOCH_CORRELATIONS:
-        generator = np.random.default_rng(0)
-        best = _best_accuracies(generator, n_items, correlation, repetitions)
-        nine = best[: repetitions // 9 * 9].reshape(-1, 9)
-        many = generator.choice(best, (max(1, repetitions // 9), 108))
-        rows.append({"correlation": correlation, "reported": best.mean(), "sd_of_nine": nine.mean(axis=1).std(ddof=1),
-                     "best_of_9": nine.max(axis=1).mean(), "best_of_108": many.max(axis=1).mean()})
-    return pd.DataFrame(rows)
-
-
-def _best_accuracies(generator: np.random.Generator, n_items: int, correlation: float,
-                     repetitions: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
-    """Best accuracy of each run: in whole items, and only a strict improvement resets the patience, as in training."""
-    state = generator.standard_normal(repetitions)
-    best, since = np.full(repetitions, -np.inf), np.zeros(repetitions, dtype=int)
-    for epoch in range(PUBLISHED_EPOCHS):
-        if epoch:
-            noise = generator.standard_normal(repetitions)
-            state = correlation * state + math.sqrt(1 - correlation**2) * noise
-        accuracy = np.rint((0.5 + state * 0.5 / math.sqrt(n_items)) * n_items) / n_items
-        better = (accuracy > best) & (since < PUBLISHED_PATIENCE)
-        best = np.where(better, accuracy, best)
-        since = np.where(better, 0, since + 1 * (since < PUBLISHED_PATIENCE))
-    return best

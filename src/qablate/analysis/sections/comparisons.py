@@ -25,10 +25,12 @@ def comparisons(runs: Runs, table: pd.DataFrame) -> Section:
     """The section `Comparisons`, from the rows of `verdicts.compare`."""
     if table.empty:
         return Section("Comparisons", ("No comparison is declared for the models and tasks of this study.",))
-    tables = [_table(task, table[table["task"] == task]) for task in runs.tasks if (table["task"] == task).any()]
-    composed = table[table["table"].isin(IN_FOREST) & (
-        (table["label"] != "") | ~table["kind"].isin(["slope", "chance"]))]
-    return Section("Comparisons", (TEXT, *tables, *([] if composed.empty else [forest(runs, composed)])))
+    single = (table["label"] == "") & table["kind"].isin(["slope", "chance"])
+    composed, models = table[~single & table["table"].isin(IN_FOREST)], table[single]
+    tables = [_table(task, composed[composed["task"] == task], table[table["task"] == task])
+              for task in runs.tasks if (composed["task"] == task).any()]
+    return Section("Comparisons", (TEXT, *tables, *([] if models.empty else [_models(runs, models)]),
+                                   *([] if composed.empty else [forest(runs, composed)])))
 
 
 def name_of(row: Any) -> str:
@@ -48,7 +50,8 @@ def shown_estimate(task: str, value: float, low: float, high: float) -> str:
     return write(value) + (f" [{write(low)}, {write(high)}]" if math.isfinite(low) else "")
 
 
-def _table(task: str, rows: pd.DataFrame) -> Table:
+def _table(task: str, rows: pd.DataFrame, every: pd.DataFrame) -> Table:
+    """The contrasts of one task; the CSV holds every row of the task."""
     known, title = rows[rows["verdict"] != "open"], task_info(task).title
     shown = pd.DataFrame([{
         "comparison": name_of(row),
@@ -57,13 +60,34 @@ def _table(task: str, rows: pd.DataFrame) -> Table:
         "p, Holm": significant(row["p_holm"], 2), "equivalence p, Holm": significant(row["p_tost_holm"], 2),
         "caveats": row["caveats"]} for row in known.to_dict("records")])
     missing = ", ".join(name_of(row) for row in rows[rows["verdict"] == "open"].to_dict("records"))
-    frame = rows.assign(**{side: rows[side].map(" ".join) for side in ("plus", "minus")},
+    frame = _plain(every)
+    open_rows = f" Open, no block yet: {missing}." * bool(missing)
+    return Table(f"comparisons_{task}", f"{title}: comparisons",
+                 f"Slopes are per doubling of the length.{open_rows}", frame, shown)
+
+
+def _plain(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows as a CSV holds them: lists as words."""
+    return rows.assign(**{side: rows[side].map(" ".join) for side in ("plus", "minus")},
                         lengths=[" ".join(map(str, lengths)) for lengths in rows["lengths"]],
                         pairs=[" ".join(f"{name.replace(' ', '')}:{one.value:.6g}" for name, one in pairs)
                                for pairs in rows["pairs"]])
-    open_rows = f" Open, no block yet: {missing}." * bool(missing)
-    return Table(f"comparisons_{task}", f"{title}: comparisons",
-                 f"**{title}**, slopes per doubling of the length.{open_rows}", frame, shown)
+
+
+def _models(runs: Runs, rows: pd.DataFrame) -> Table:
+    """One row per model: its slope on each task and its accuracy against chance."""
+    shown = pd.DataFrame({"model": [model for model in runs.models if (model,) in set(rows["plus"])]})
+    for (kind, task), found in rows.groupby(["kind", "task"], sort=False):
+        cells = {row["plus"][0]: DASH if row["verdict"] == "open" else "{} {} ({} / {})".format(
+            shown_estimate(task, row["estimate"], row["low95"], row["high95"]), row["verdict"], row["blocks"],
+            row["planned"]) for row in found.to_dict("records")}
+        title = task_info(task).title
+        shown[f"slope, {title}" if kind == "slope" else f"{title} - 0.5"] = shown["model"].map(cells)
+    caveats = {model: dict.fromkeys(part for text in rows[rows["plus"] == (model,)]["caveats"]
+                                    for part in text.split("; ") if part) for model in shown["model"]}
+    return Table("comparisons_models", "Slopes per doubling of the length, and accuracy against chance",
+                 "Estimate [95 %], verdict (blocks of planned; seeds for chance).", _plain(rows),
+                 shown.assign(caveats=shown["model"].map(lambda model: "; ".join(caveats[model]))))
 
 
 def forest(runs: Runs, rows: pd.DataFrame) -> Figure:
