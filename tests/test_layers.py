@@ -17,7 +17,6 @@ LAYERS = {
     "plan": 1.5,    # the workflow's questions, answered with what every system has made
     **dict.fromkeys(("models", "analysis", "status"), 2),
     "training": 3,
-    "bench": 3.5,
     "cli": 4,
 }
 HEAVY = {"torch", "pennylane", "numba", "triton"}

@@ -120,7 +120,7 @@ def _notes(survey: Survey) -> list[Text]:
     notes = [f"hours left, one cell at a time: {_hours(left.expected)} expected, {_hours(left.at_most)} at most "
              f"(costs of {device})"] if left.at_most else []
     if unknown:
-        notes.append(f"+?: no cost is known of {unknown} cells (qablate bench --costs)")
+        notes.append(f"+?: no cost is known of {unknown} cells (benchmarks/bench.py costs)")
     outcomes = [status.outcome for status in survey.cells if status.outcome not in ("", "ok")]
     if outcomes:
         found = ", ".join(f"{outcomes.count(word)} {word}" for word in sorted(set(outcomes)))
