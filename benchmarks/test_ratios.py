@@ -7,12 +7,13 @@ not a busy machine; the best of three attempts counts, because a disturbance onl
 from collections.abc import Callable
 from pathlib import Path
 
+import circuits
 import pytest
+import scans
 import torch
+from steps import measure_step
+from timing import time_side_by_side
 
-from qablate.bench import circuits, scans
-from qablate.bench.steps import measure_step
-from qablate.bench.timing import time_side_by_side
 from qablate.catalog import MODELS
 from qablate.models.dropout import Dropout
 from qablate.study import Study

@@ -17,7 +17,7 @@ LAYERS = {
     **dict.fromkeys(("models", "status", "workflow"), 2),
     "analysis": 2.5,    # hours left are those of the status
     "training": 3,
-    **dict.fromkeys(("bench", "checks"), 3.5),
+    "checks": 3.5,
     "cli": 4,
     "__init__": 4, "__main__": 5,    # the first imports inside its functions; tests/analysis/test_loading.py
 }

@@ -3,24 +3,20 @@
 Shapes: B angle sets, n qubits. The circuit is the one of models 1b and 1c: R_Y embedding, two layers, all Paulis.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from timing import Timing, time_side_by_side, usable
 from torch import Tensor
 
-from qablate.bench.memory import added_peak_mb
-from qablate.bench.timing import Timing, time_side_by_side, usable
 from qablate.quantum import BACKEND_NAMES, Circuit, ansatz, embedding, expectations, resolve_backend
 
 N_LAYERS = 2
 LIGHTNING_SAMPLES = 16
 """lightning.qubit simulates sample by sample: this many are run, the time is scaled to the batch."""
 
-FULL = ((6, 128), (6, 512), (6, 3200), (8, 128), (8, 512), (8, 800), (8, 3200), (10, 128), (10, 200), (10, 512),
-        (10, 3200))
-QUICK = ((6, 128), (6, 512))
-MEMORY_CASE = (6, 3200)
+CASES = ((6, 128), (6, 512), (6, 3200), (8, 800), (10, 200))
 MAX_GRAPH_BYTES = 4e9
 """Backends that keep every gate's state are not run where these would take more than this."""
 
@@ -37,15 +33,6 @@ def measure_circuits(cases: Iterable[tuple[int, int]], rounds: int, device: torc
         rows += [_row(n_qubits, n_batch, name, timings) for name in timings]
         rows += [{**_identity(n_qubits, n_batch, name), "skipped": reason} for name, reason in skipped.items()]
     return rows
-
-
-def measure_circuit_memory(backends: Sequence[str]) -> list[dict[str, Any]]:
-    """Added peak memory of one forward and backward pass of MEMORY_CASE, each backend in a fresh process."""
-    n_qubits, n_batch = MEMORY_CASE
-    return [
-        {**_identity(n_qubits, n_batch, name), "added_mb": added_peak_mb("circuit", name, n_qubits, n_batch)}
-        for name in backends
-    ]
 
 
 def published_circuit(n_qubits: int) -> Circuit:

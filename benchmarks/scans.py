@@ -3,20 +3,18 @@
 Shapes: b batch, l length, e inner width, n state size.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from timing import time_side_by_side, usable
 from torch import Tensor
 
-from qablate.bench.memory import added_peak_mb
-from qablate.bench.timing import time_side_by_side, usable
 from qablate.ssm import SCAN_BACKENDS, selective_scan
 
 BATCH, WIDTH, STATE = 32, 256, 16
-FULL, QUICK = (100, 1000), (100,)
+LENGTHS = (100, 1000)
 BASELINE = "reference"
-MEMORY_LENGTH = 1000
 
 
 def measure_scans(
@@ -38,12 +36,6 @@ def measure_scans(
             })
         rows += [{**_identity(length, name), "skipped": reason} for name, reason in skipped.items()]
     return rows
-
-
-def measure_scan_memory(backends: Sequence[str]) -> list[dict[str, Any]]:
-    """Added peak memory of one forward and backward pass of MEMORY_LENGTH, each backend in a fresh process."""
-    return [{**_identity(MEMORY_LENGTH, name), "added_mb": added_peak_mb("scan", name, MEMORY_LENGTH)}
-            for name in backends]
 
 
 def usable_scans(device: torch.device) -> tuple[list[str], dict[str, str]]:

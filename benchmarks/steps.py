@@ -1,7 +1,7 @@
 """Timing of whole training steps: forward, backward, clipping and AdamW of one batch, as training does them.
 
 The opponent is the same model with `backend: pennylane` (one broadcast QNode a circuit), the unbind loop as scan and
-PyTorch's dropout.
+PyTorch's dropout, norm, gate and convolution.
 Shapes: b batch, c channels, l length.
 """
 
@@ -13,19 +13,18 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from timing import Timing, time_side_by_side
 from torch import Tensor
 
-from qablate.bench.device import launches_and_busy_fraction
-from qablate.bench.timing import Timing, time_side_by_side
 from qablate.catalog import MODELS, TaskKind
-from qablate.models import ModelSettings, build_model, dropout
+from qablate.models import ModelSettings, build_model, dropout, rows
 from qablate.quantum import execution
 from qablate.quantum.backends import Backend
 from qablate.study import DatasetSpec, Study
 from qablate.training.evaluate import EVALUATION_BATCH
 from qablate.training.step import TrainingStep
 
-FULL, QUICK = (100, 200, 500, 1000), (100,)
+LENGTHS = (100, 200, 1000)
 LONGEST_BASELINE = 200
 """The opponent is run up to this length only: beyond, the unbind loop of 3c keeps over 10 GB."""
 
@@ -58,12 +57,9 @@ def measure_step(
         calls[CIRCUITS] = circuits_of(lambda: ours(*batch))
     if compare:
         opponent = trained_model(study, spec, model, device, "pennylane", "reference")
-        calls[BASELINE] = _with_torch_dropout(lambda: opponent(*batch))
+        calls[BASELINE] = _in_plain_torch(lambda: opponent(*batch))
     timings = time_side_by_side(calls, rounds)
-    row = {"part": "step", "task": spec.task, "model": model, "length": spec.length, **_row(timings, spec, study)}
-    if device.type == "cuda":
-        row |= launches_and_busy_fraction(calls[OURS])
-    return row
+    return {"part": "step", "task": spec.task, "model": model, "length": spec.length, **_row(timings, spec, study)}
 
 
 def trained_model(
@@ -105,9 +101,9 @@ def _evaluation(step: TrainingStep, inputs: Tensor) -> Callable[[], object]:
     return call
 
 
-def _with_torch_dropout(step: Callable[[], object]) -> Callable[[], object]:
+def _in_plain_torch(step: Callable[[], object]) -> Callable[[], object]:
     def call() -> object:
-        with patch.object(dropout, "SMALLEST", math.inf):
+        with patch.object(dropout, "SMALLEST", math.inf), patch.object(rows, "_serves", lambda x: False):
             return step()
 
     return call
