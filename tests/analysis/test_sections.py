@@ -169,10 +169,12 @@ def test_state_of_a_cell_without_result(tmp_path, log, checkpoint, state, reason
 
 def test_the_queue_is_only_what_a_scheduler_said(tmp_path):
     study = small_study(tmp_path, models=["1a", "1b"], tasks={"adding_problem": {"lengths": [16]}})
-    assert "No queue was asked" in running.running(collect(study)).parts[0]
+    silent = table_of(running.running(collect(study)), "completion_status")
+    assert "No queue was asked" in silent.caption and "queued" not in silent.shown
     section = running.running(collect(study, {study.cells[1]: "running", study.cells[2]: "queued"}))
-    shown = table_of(section, "completion_status").shown.set_index("model")
-    assert "No queue" not in section.parts[0]
+    table = table_of(section, "completion_status")
+    shown = table.shown.set_index("model")
+    assert "No queue" not in table.caption
     assert shown.loc["all", ["queued", "running"]].tolist() == ["1", "1"]
 
 

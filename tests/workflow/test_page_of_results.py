@@ -36,7 +36,7 @@ def test_figures_and_tables_with_captions_categories_and_labels(tiny: Workspace)
     assert set(shown) == folders and len(folders) > 30
     table = shown["results/tables/scores_adding_problem.csv"]
     assert table["labels"] == {"title": "Mean test MSE"}
-    assert "Mean over seeds" in table["caption"]
+    assert "Smaller is better. Mean over seeds" in table["caption"]
     assert "--check" in shown["results/tables/datasets.csv"]["caption"]
     assert "system-message" not in str([item["caption"] for item in shown.values()])     # of reStructuredText
     figure = shown["results/figures/length_adding_problem.png"]

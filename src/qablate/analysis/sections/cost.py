@@ -23,7 +23,7 @@ COSTS = {"n_params_trainable": "trainable parameters", "training_time": "seconds
 
 def cost(runs: Runs) -> Section:
     """The section `Cost`."""
-    return Section("Cost", ("Hours per model and cell: [Details](report/details.md#cost-by-model).", tradeoff(runs)))
+    return Section("Cost", (tradeoff(runs),))
 
 
 def details(runs: Runs) -> tuple[Part, ...]:
@@ -49,7 +49,8 @@ def tradeoff(runs: Runs) -> Figure:
     note = f" Seconds are from {devices} kinds of devices and compare only within one." if devices > 1 else ""
     return Figure("score_against_cost", "Score against parameters and training time",
                   "Means over seeds at the length that most models have run. The line joins models that no other "
-                  f"beats at lower cost.{note}", lambda: _draw(runs, frame), frame)
+                  f"beats at lower cost.{note} Hours: [Details](report/details.md#cost-by-model).",
+                  lambda: _draw(runs, frame), frame)
 
 
 def _draw(runs: Runs, frame: pd.DataFrame) -> Canvas:

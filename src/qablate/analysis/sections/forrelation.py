@@ -25,9 +25,7 @@ WRITE = fixed(4)
 
 def results(runs: Runs, verdicts: pd.DataFrame) -> Section:
     """The section of Forrelation."""
-    text = ("Score: test accuracy at the epoch chosen on the validation split, larger is better. Test-selected: the "
-            "published rule, which chooses the epoch on the items it reports, so that chance scores above one half.")
-    return Section("Forrelation results", (text, ranking(runs, verdicts), scores.length_figure(runs, TASK),
+    return Section("Forrelation results", (ranking(runs, verdicts), scores.length_figure(runs, TASK),
                                            solver_figure(runs)))
 
 
@@ -62,8 +60,10 @@ def ranking(runs: Runs, verdicts: pd.DataFrame) -> Table:
     })
     foot = _references(runs)
     return Table("scores_forrelation", "Ranking",
-                 "Mean over the runs of all lengths that are there; against majority: the accuracy on the same test "
-                 "items of the better constant prediction; against chance: the verdict on accuracy minus 0.5.",
+                 "Test accuracy, larger is better: mean over the runs of all lengths that are there. Against majority: "
+                 "minus the accuracy on the same test items of the better constant prediction. Against chance: the "
+                 "verdict on accuracy minus 0.5. Test-selected: the published rule, which chooses the epoch on the "
+                 "items it reports, so that chance scores above one half.",
                  frame, pd.concat([shown, foot], ignore_index=True).fillna(""), len(foot))
 
 

@@ -16,7 +16,7 @@ TOTAL = "all"
 
 def running(runs: Runs) -> Section:
     """The section `Running and missing`."""
-    return Section("Running and missing", (_hours_words(runs), completion_status(runs), state_map(runs)))
+    return Section("Running and missing", (completion_status(runs), state_map(runs)))
 
 
 def _hours_words(runs: Runs) -> str:
@@ -46,8 +46,8 @@ def completion_status(runs: Runs) -> Table:
         shown[key] = frame[key].astype(str)
     shown["hours left"] = [DASH if not missing else significant(hours) if hours else "unknown"
                            for missing, hours in zip(frame["missing"], frame["hours_left"], strict=True)]
-    return Table("completion_status", "Completion status", "Done of planned cells; a diverged run is done.", frame,
-                 shown, 1)
+    return Table("completion_status", "Completion status",
+                 f"Done of planned cells; a diverged run is done. {_hours_words(runs)}", frame, shown, 1)
 
 
 def _completion(runs: Runs, model: str, cells: pd.DataFrame) -> dict[str, object]:

@@ -34,10 +34,7 @@ FIGURE_COLUMNS = ("kind", "model", "length", "seed", "score", "low95", "high95",
 
 def results(runs: Runs, task: str) -> Section:
     """The section of one task: its scores by length, as table and figure."""
-    info = task_info(task)
-    better = "larger" if info.larger_is_better else "smaller"
-    text = f"Score: {metric_name(info.metric)} on the test split, {better} is better."
-    return Section(f"{info.title} results", (text, by_length(runs, task), length_figure(runs, task)))
+    return Section(f"{task_info(task).title} results", (by_length(runs, task), length_figure(runs, task)))
 
 
 def details(runs: Runs, task: str) -> tuple[Part, ...]:
@@ -92,7 +89,9 @@ def by_length(runs: Runs, task: str) -> Table:
         for value, over in zip(values, there, strict=True)]
     foot = reference_rows(runs, task)
     shown = pd.concat([shown, foot], ignore_index=True).fillna("")
-    return Table(f"scores_{task}", f"Mean {metric_name(info.metric)}", CAPTION, frame, shown, len(foot))
+    better = "Larger" if info.larger_is_better else "Smaller"
+    return Table(f"scores_{task}", f"Mean {metric_name(info.metric)}", f"{better} is better. {CAPTION}", frame, shown,
+                 len(foot))
 
 
 def lengths_shown(runs: Runs, task: str, rows: pd.DataFrame) -> pd.DataFrame:

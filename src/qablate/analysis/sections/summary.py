@@ -28,8 +28,7 @@ SHADES = "YlGnBu"
 
 def summary(runs: Runs) -> Section:
     """The section `Summary`."""
-    parts = combined_progress(runs), score_map(runs), best_scores(runs), agreement_line(runs)
-    return Section("Summary", tuple(filter(None, parts)))
+    return Section("Summary", (combined_progress(runs), score_map(runs), best_scores(runs)))
 
 
 def headline(runs: Runs) -> str:
@@ -47,7 +46,9 @@ def headline(runs: Runs) -> str:
         day = str(days.max())
         parts.append(f"latest result {day[:4]}-{day[4:6]}-{day[6:8]}")
     lost = "; ".join(runs.unreadable)
-    return ", ".join(parts) + "." + (f" Not read, so that their results are missing here: {lost}." if lost else "")
+    agreeing = f" {line}" if (line := agreement_line(runs)) else ""
+    return ", ".join(parts) + "." + agreeing + (
+        f" Not read, so that their results are missing here: {lost}." if lost else "")
 
 
 def combined_progress(runs: Runs) -> Table:
