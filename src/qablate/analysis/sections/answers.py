@@ -59,15 +59,19 @@ def _answer(runs: Runs, question: str, rows: pd.DataFrame) -> dict[str, str]:
 
 
 def _words(rows: pd.DataFrame) -> str:
-    """Verdicts of one task in words: labelled contrasts, then single models that differ, then pairs of what is open."""
+    """Verdicts of one task in words: labelled contrasts, then what differs among single models and pairs."""
     found = _main(rows)
     main, single = found.to_dict("records"), rows.drop(index=found.index).to_dict("records")
+    differing = [row for row in single if _differs(row)]
     if all(row["verdict"] == "open" for row in main):
-        single = [row for row in single if row["verdict"] != "open"]
-        so_far = _grouped(single) or _grouped([pair for row in main for pair in _pairs_as_rows(row)])
+        pairs = [pair for row in main for pair in _pairs_as_rows(row) if _differs(pair)]
+        so_far = _grouped(differing or pairs)
         return "**open**" + (f", so far {'; '.join(so_far)}" if so_far else "")
-    differing = [row for row in single if row["verdict"].removeprefix("provisional: ") in ("higher", "lower")]
     return "; ".join([*_grouped(main), *_grouped(differing)])
+
+
+def _differs(row: Row) -> bool:
+    return row["verdict"].removeprefix("provisional: ") in ("higher", "lower")
 
 
 def _grouped(rows: Iterable[Row]) -> list[str]:
