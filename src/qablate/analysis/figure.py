@@ -113,13 +113,6 @@ def legend_above(figure: Canvas, entries: Sequence[Line2D | Patch], columns: int
     figure.legend(handles=entries, loc="outside upper center", ncols=columns)
 
 
-def model_legend(figure: Canvas, models: Sequence[str], line: bool = False) -> None:
-    """Put a legend of models above all panels: one column per group."""
-    groups = {model_info(model).group for model in models}
-    legend_above(figure, [legend_entry(labelled(model), model_look(model, line)) for model in models],
-                 max(1, len(groups)))
-
-
 def banner(figure: Canvas, lines: Iterable[str]) -> None:
     """Write what is missing in a strip below a finished figure, which becomes higher by it; nothing if all is there."""
     wrapped = textwrap.wrap("; ".join(lines), 140)
