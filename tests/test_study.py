@@ -23,7 +23,7 @@ def test_the_published_study_has_396_cells_and_33_datasets():
     study = Study.load([CONFIG])
     assert len(study.cells) == len(set(study.cells)) == 396
     assert len(study.datasets) == 33
-    assert {cell.model for cell in study.cells} == set(MODELS)
+    assert len({cell.model for cell in study.cells}) == 12
 
 
 def test_identities_are_the_published_ones():
@@ -132,7 +132,7 @@ def test_published_forrelation_files_have_no_honest_score(tmp_path):
 
 def test_the_schema_lists_the_models_and_tasks_of_the_catalog():
     properties = config_schema()["properties"]
-    assert properties["models"]["items"]["enum"] == list(MODELS)
+    assert config_schema()["$defs"]["model"]["enum"] == list(MODELS)
     assert set(properties["tasks"]["properties"]) == set(TASKS)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import platformdirs
 import yaml
 
-from qablate.catalog import TASKS
+from qablate.catalog import MODELS, TASKS, TaskInfo
 from qablate.errors import QablateError
 from qablate.files import packaged_text
 
@@ -143,8 +143,18 @@ def check_config(config: Mapping[str, Any]) -> Config:
 
 @functools.cache
 def config_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a study's settings."""
-    return yaml.safe_load(packaged_text("schemas/config.schema.yaml"))
+    """Return the JSON Schema of a study's settings, with the ids and the task settings of the catalog."""
+    schema: dict[str, Any] = yaml.safe_load(packaged_text("schemas/config.schema.yaml"))
+    rules, named = schema["properties"], schema["$defs"]
+    named["model"]["enum"], named["task"]["enum"] = list(MODELS), list(TASKS)
+    rules["tasks"]["properties"] = {name: _task_schema(info) for name, info in TASKS.items()}
+    rules["assign"]["properties"] |= {name: {"$ref": "#/$defs/name"} for name in TASKS}
+    return schema
+
+
+def _task_schema(info: TaskInfo) -> dict[str, Any]:
+    settings = {"lengths": {"$ref": "#/$defs/lengths"}, **info.settings}
+    return {"type": "object", "additionalProperties": False, "required": ["lengths"], "properties": settings}
 
 
 @functools.cache
@@ -211,14 +221,9 @@ def _check_tasks(config: Mapping[str, Any]) -> None:
     for name, settings in config["tasks"].items():
         task = TASKS[name]
         parameters = {**task.parameters, **{k: v for k, v in settings.items() if k != "lengths"}}
-        shortest = task.shortest_length(parameters)
         for length in settings["lengths"]:
-            if length < shortest:
-                raise ConfigError(
-                    f"tasks.{name}.lengths: {length} is shorter than its {shortest} markers"
-                    if name != "forrelation"
-                    else f"tasks.{name}.lengths: {length} is below {shortest}"
-                )
+            if least := task.too_short(length, parameters):
+                raise ConfigError(f"tasks.{name}.lengths: {length} is shorter than {least}")
 
 
 def _check_recipe(config: Mapping[str, Any]) -> None:

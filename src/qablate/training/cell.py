@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from qablate.catalog import task_info
 from qablate.errors import MachineError, QablateError, one_line
 from qablate.files import check_writable, keep_copy, put_in_place, remove_leftovers
 from qablate.jobs import STOPPED_FOR_TIME
@@ -177,9 +176,9 @@ def _training(study: Study, cell: Cell, spec: DatasetSpec, data: CellData, devic
     model = build_seeded(
         lambda: build_model(cell.model, spec.n_channels, cell.length, spec.n_outputs, _settings(study)), streams, device
     )
-    legacy = study.config["legacy_metric"] and cell.task == "forrelation"
+    legacy = study.config["legacy_metric"] and spec.info.selected_on_test
     kind = GraphedTraining if device.type == "cuda" and study.config["run"]["cuda_graph"] else Training
-    return kind(model, task_info(cell.task).kind, data, streams, study.config["training"], legacy)
+    return kind(model, spec.info.kind, data, streams, study.config["training"], legacy)
 
 
 def _settings(study: Study) -> ModelSettings:
