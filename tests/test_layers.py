@@ -15,7 +15,8 @@ LAYERS = {
     **dict.fromkeys(("simd", "selfcheck"), 0.5),    # what compiled kernels of layer 1 share
     **dict.fromkeys(("tasks", "quantum", "ssm", "results"), 1),
     "plan": 1.5,    # the workflow's questions, answered with what every system has made
-    **dict.fromkeys(("models", "analysis", "status", "workflow"), 2),
+    **dict.fromkeys(("models", "analysis", "status"), 2),
+    "workflow": 2.5,    # the same questions, as Snakemake asks them
     "training": 3,
     **dict.fromkeys(("bench", "checks"), 3.5),
     "cli": 4,
