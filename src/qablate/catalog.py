@@ -205,7 +205,7 @@ TASKS: Mapping[str, TaskInfo] = MappingProxyType(
                 "adding_problem-g1",
                 0.167,
                 {"n_markers": 2, "placement": "extremes"},
-                {"placement": {"enum": ["extremes", "halves", "uniform"]}},
+                {"placement": {"description": "where the two markers lie", "enum": ["extremes", "halves", "uniform"]}},
                 channels=2,
                 shortest="n_markers",
                 module="adding",
