@@ -7,12 +7,13 @@ stands in `qablate.models`, how a dataset is made in `qablate.tasks`; what both 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, TypeVar
 
 from qablate.errors import QablateError
 
 TaskKind = Literal["classification", "regression"]
 Parameter = int | str
+_Entry = TypeVar("_Entry")
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,36 @@ class ModelInfo:
         return f"{_LETTER[self.features]}→{_LETTER[self.mixing]}"
 
 
+    def ignores(self, setting: str) -> str | None:
+        """Say why a setting of the models has no effect on this one; None if it has one."""
+        if setting in ("circuit", "train_angles") and not (self.quantum_features or self.quantum_mixing):
+            return f"{self.id} has no circuit"
+        if setting == "hand_over" and not (self.quantum_features and self.mixing == "quantum_superposition"):
+            return f"in {self.id} no circuit hands a state to another"
+        if setting == "d_state" and (self.architecture == "transformer" or self.quantum_mixing):
+            return f"{self.id} has no recurrent state"
+        return None
+
+
+AS_PUBLISHED: Mapping[str, Parameter] = MappingProxyType({"circuit": "exact", "train_angles": True, "hand_over": True})
+"""What the published models are, in the words of settings that only variants change."""
+
+
+class _ByToken(dict[str, _Entry]):
+    """Entries by id; the token of a variant (`1b-tanh`) finds its base's, but is no key."""
+
+    def __missing__(self, token: str) -> _Entry:
+        base, *tags = token.split("-")
+        if not tags or base not in self:
+            raise KeyError(token)
+        return self[base]
+
+
 _LETTER = {"classical": "C", "quantum": "Q", "quantum_superposition": "Q(S)"}
 _Q, _C, _S = "quantum", "classical", "quantum_superposition"
 
 MODELS: Mapping[str, ModelInfo] = MappingProxyType(
-    {
+    _ByToken({
         info.id: info
         for info in (
             ModelInfo("1a", "QuantumTransformer", 1, _Q, _C, "transformer", 16),
@@ -70,7 +96,7 @@ MODELS: Mapping[str, ModelInfo] = MappingProxyType(
             ModelInfo("4d", "QuantumMambaE2E_Superposition", 4, _Q, _S, "mamba", 16),
             ModelInfo("4e", "QuantumHydraE2E_Superposition", 4, _Q, _S, "hydra", 16),
         )
-    }
+    })
 )
 
 
@@ -117,7 +143,7 @@ class TaskInfo:
 
 
 TASKS: Mapping[str, TaskInfo] = MappingProxyType(
-    {
+    _ByToken({
         info.id: info
         for info in (
             TaskInfo(
@@ -151,12 +177,12 @@ TASKS: Mapping[str, TaskInfo] = MappingProxyType(
                 {"n_markers": 8, "placement": "uniform"},
             ),
         )
-    }
+    })
 )
 
 
 def model_info(model_id: str) -> ModelInfo:
-    """Return the entry of one model; an unknown id is a QablateError that lists the known ones."""
+    """Return the entry of one model, for a variant's token its base's; an unknown id is a QablateError."""
     try:
         return MODELS[model_id]
     except KeyError:
@@ -164,7 +190,7 @@ def model_info(model_id: str) -> ModelInfo:
 
 
 def task_info(task_id: str) -> TaskInfo:
-    """Return the entry of one task; an unknown id is a QablateError that lists the known ones."""
+    """Return the entry of one task, for a variant's token its base's; an unknown id is a QablateError."""
     try:
         return TASKS[task_id]
     except KeyError:

@@ -3,7 +3,6 @@
 A misspelt key, a wrong type or a forbidden value is one line that names the key and what is allowed.
 """
 
-import difflib
 import functools
 import math
 import re
@@ -16,8 +15,9 @@ import platformdirs
 import yaml
 
 from qablate.catalog import TASKS
-from qablate.errors import QablateError
+from qablate.errors import QablateError, suggestion
 from qablate.files import packaged_text
+from qablate.variants import TAG, check_variants, task_parameters
 
 Config = dict[str, Any]
 MAX_CONFIG_BYTES = 1_000_000
@@ -133,8 +133,11 @@ def with_yaml_types(value: Any) -> Any:
 
 def check_config(config: Mapping[str, Any]) -> Config:
     """Return `config` if it satisfies the schema and the rules that a schema cannot say; else raise ConfigError."""
+    if isinstance(config.get("tasks"), Mapping):    # `forrelation: null` in an overlay takes a task out
+        config = {**config, "tasks": {task: one for task, one in config["tasks"].items() if one is not None}}
     _check_schema(config)
     _check_model(config["model"])
+    check_variants(config)
     _check_tasks(config)
     _check_recipe(config)
     _check_assign(config)
@@ -143,8 +146,11 @@ def check_config(config: Mapping[str, Any]) -> Config:
 
 @functools.cache
 def config_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a study's settings."""
-    return yaml.safe_load(packaged_text("schemas/config.schema.yaml"))
+    """Return the JSON Schema of a study's settings; a variant of a task is allowed what its base is."""
+    schema: dict[str, Any] = yaml.safe_load(packaged_text("schemas/config.schema.yaml"))
+    tasks = schema["properties"]["tasks"]
+    tasks["patternProperties"] = {f"^{name}(-{TAG})+$": one for name, one in tasks["properties"].items()}
+    return schema
 
 
 @functools.cache
@@ -177,7 +183,7 @@ def explain(error: Any) -> str:
     if rule == "additionalProperties":
         known = error.schema.get("properties", {})
         key = next(key for key in error.instance if key not in known)
-        return f"{prefix}{key}: unknown key, {_suggestion(str(key), known)}"
+        return f"{prefix}{key}: unknown key, {suggestion(str(key), known)}"
     if rule == "required":
         key = next(key for key in allowed if key not in error.instance)
         return f"{prefix}{key}: missing key"
@@ -195,11 +201,6 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _suggestion(key: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(key, list(known), n=1)
-    return f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known)}"
-
-
 def _check_model(model: Mapping[str, Any]) -> None:
     if model["d_model"] % 8 or model["d_model"] % model["n_heads"]:
         raise ConfigError(
@@ -210,13 +211,13 @@ def _check_model(model: Mapping[str, Any]) -> None:
 def _check_tasks(config: Mapping[str, Any]) -> None:
     for name, settings in config["tasks"].items():
         task = TASKS[name]
-        parameters = {**task.parameters, **{k: v for k, v in settings.items() if k != "lengths"}}
+        parameters = task_parameters(config, name)
         shortest = task.shortest_length(parameters)
         for length in settings["lengths"]:
             if length < shortest:
                 raise ConfigError(
                     f"tasks.{name}.lengths: {length} is shorter than its {shortest} markers"
-                    if name != "forrelation"
+                    if task.id != "forrelation"
                     else f"tasks.{name}.lengths: {length} is below {shortest}"
                 )
 
@@ -245,4 +246,4 @@ def _check_assign(config: Mapping[str, Any]) -> None:
     named += [(f"assign.overrides.{at}.system", rule["system"]) for at, rule in enumerate(assign.get("overrides", []))]
     for where, system in named:
         if system not in known:
-            raise ConfigError(f"{where}: unknown system '{system}', {_suggestion(system, known)}")
+            raise ConfigError(f"{where}: unknown system '{system}', {suggestion(system, known)}")

@@ -6,11 +6,13 @@ localrules:
 rule dataset:
     """Make the dataset of one task, length and seed."""
     output:
-        STUDY.results / "datasets/{task}/{generator}/{variant}/L{length}_seed{seed}.npz",
+        STUDY.results / "datasets/{base}/{generator}/{variant}/L{length}_seed{seed}.npz",
     log:
-        LOGS / "dataset/{task}_{generator}_{variant}_L{length}_seed{seed}.log",
+        LOGS / "dataset/{base}_{generator}_{variant}_L{length}_seed{seed}.log",
+    params:
+        task=lambda wildcards, output: PLAN.task_of(output[0]),
     message:
-        "dataset of {wildcards.task}, length {wildcards.length}, seed {wildcards.seed}"
+        "dataset of {params.task}, length {wildcards.length}, seed {wildcards.seed}"
     shell:
-        "qablate dataset {SETTINGS} --task {wildcards.task} --length {wildcards.length}"
+        "qablate dataset {SETTINGS} --task {params.task} --length {wildcards.length}"
         " --seed {wildcards.seed} > {log} 2>&1"

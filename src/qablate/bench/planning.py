@@ -12,7 +12,6 @@ from rich.table import Table
 
 from qablate.bench.presentation import COLUMNS
 from qablate.bench.steps import measure_step
-from qablate.catalog import model_info
 from qablate.costs import MEASURED_ITEMS, CostRow, CostTable, Estimate, to_csv, with_rows
 from qablate.errors import QablateError
 from qablate.files import write_atomic
@@ -20,7 +19,7 @@ from qablate.models import ModelSettings
 from qablate.plan import Plan
 from qablate.provenance import provenance_of_process, utc_now
 from qablate.records import Record
-from qablate.status.hours import epochs_used
+from qablate.status.hours import epochs_used, of_cell
 from qablate.study import Cell, Study
 from qablate.training.cell import prepare_torch
 
@@ -63,9 +62,8 @@ def finished_runs(study: Study) -> dict[Cell, tuple[str, Record]]:
 def _estimate(
     study: Study, table: CostTable, device: str, cell: Cell, used: dict[tuple[str, str], float]
 ) -> Estimate | None:
-    limit, n_items = study.config["training"]["max_epochs"], study.config["data"]["n_samples"]
-    epochs = used.get((cell.model, cell.task))
-    return table.estimate(device, cell.model, cell.task, cell.length, limit, n_items, epochs)
+    limit, n_items = study.training_settings(cell.model)["max_epochs"], study.n_items(cell.task)
+    return table.estimate(device, cell.model, cell.task, cell.length, limit, n_items, of_cell(used, cell))
 
 
 def device_name() -> str:
@@ -122,7 +120,7 @@ def measure_costs(study: Study, path: Path, models: Iterable[str]) -> list[CostR
         for task, settings in study.config["tasks"].items():
             for length in settings["lengths"]:
                 spec = study.dataset(task, length, study.config["seeds"][0])
-                row = measure_step(study, spec, model_info(model).id, COST_ROUNDS, device, compare=False, share=False)
+                row = measure_step(study, spec, model, COST_ROUNDS, device, compare=False, share=False)
                 rows.append(CostRow(name, model, task, length, row[clock], used.get((model, task)), source))
                 print(f"{model} {task} L={length}: {row[clock]:.2f} s an epoch", flush=True)
         write_atomic(path, to_csv(with_rows(table, rows)))  # after each model: hours may pass before the last

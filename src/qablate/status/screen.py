@@ -16,6 +16,7 @@ from qablate.catalog import model_info
 from qablate.logtail import duration
 from qablate.provenance import utc_time
 from qablate.status.survey import STATES, CellStatus, Survey, counts, hours
+from qablate.variants import split_token
 
 COLUMNS = 80
 LISTED = 8
@@ -53,7 +54,7 @@ def _table(survey: Survey) -> Table:
     tasks = list(survey.study.config["tasks"])
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("model", no_wrap=True)
-    for header in (*(TASKS[task] for task in tasks), "done", *SHOWN.values(), "miss", "hours"):
+    for header in (*map(_header, tasks), "done", *SHOWN.values(), "miss", "hours"):
         table.add_column(header, justify="right", no_wrap=True)
     for model in survey.study.config["models"]:
         table.add_row(f"{model} {model_info(model).notation}", *_figures(survey.of(model=model), tasks))
@@ -61,6 +62,12 @@ def _table(survey: Survey) -> Table:
         table.add_row(f"on {system}", *_figures(survey.of(system=system), tasks))
     table.add_row("all", *_figures(survey.cells, tasks), style="bold")
     return table
+
+
+def _header(task: str) -> str:
+    """Short name of a task; tags of a variant in lines below it."""
+    base, tags = split_token(task)
+    return "\n".join([TASKS[base], *tags])
 
 
 def _figures(cells: Sequence[CellStatus], tasks: Iterable[str]) -> list[Text]:
@@ -105,7 +112,8 @@ def _listing(survey: Survey, state: str) -> list[Text]:
 
 
 def _facts(survey: Survey, status: CellStatus) -> str:
-    at = f"epoch {status.epoch}/{survey.costs.limit}" if status.epoch else ""
+    limit = survey.study.training_settings(status.cell.model)["max_epochs"]
+    at = f"epoch {status.epoch}/{limit}" if status.epoch else ""
     left = f"at most {duration(3600 * status.left.at_most)} left" if status.left and status.state == "running" else ""
     return ", ".join(part for part in (at, left, status.job and f"job {status.job}", status.reason) if part)
 
