@@ -2,7 +2,7 @@
 #   make demo        12 models x 3 tasks, small: trains 72 cells and writes results/demo/combined_report.md
 #   make test        ruff, mypy and the tests (EXTRAS=gpu also installs what the GPU tests need)
 #   make test-full   the same with the long tests
-#   make bench       gates on speed: ratios, a minute; `qablate bench` measures the machine
+#   make bench       gates on speed: ratios, a minute; `python benchmarks/bench.py` measures the machine
 #   make lint        ruff and mypy
 
 PYTHON ?= python3

@@ -7,12 +7,13 @@ not a busy machine; the best of three attempts counts, because a disturbance onl
 from collections.abc import Callable
 from pathlib import Path
 
+import circuits
 import pytest
+import scans
 import torch
+from steps import measure_step
+from timing import time_side_by_side
 
-from qablate.bench import circuits, scans
-from qablate.bench.steps import measure_step
-from qablate.bench.timing import time_side_by_side
 from qablate.catalog import MODELS
 from qablate.models.dropout import Dropout
 from qablate.study import Study
@@ -40,7 +41,7 @@ def best_ratio(fast: Callable[[], object], slow: Callable[[], object], enough: f
     return best
 
 
-@pytest.mark.parametrize(("backend", "least"), [("numba", 60), ("torch", 6)])
+@pytest.mark.parametrize(("backend", "least"), [("numba", 100), ("torch", 8)])
 def test_circuits_against_default_qubit(backend, least):
     usable, skipped = circuits.usable_backends(CPU)
     if backend not in usable:
@@ -49,7 +50,7 @@ def test_circuits_against_default_qubit(backend, least):
     assert best_ratio(*calls, enough=least) >= least
 
 
-@pytest.mark.parametrize(("backend", "least"), [("numba", 8), ("torch", 1.5)])
+@pytest.mark.parametrize(("backend", "least"), [("numba", 9), ("torch", 1.5)])
 def test_scans_against_the_unbind_loop(backend, least):
     usable, skipped = scans.usable_scans(CPU)
     if backend not in usable:
@@ -67,18 +68,19 @@ def test_what_the_scan_keeps_is_little():
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_no_model_is_slower_than_with_pennylane(model):
+def test_whole_steps_against_pennylane_and_the_loop(model):
+    least = 1.2 if model == "3a" else 4    # 3a has neither circuits nor a scan
     study = Study.load([CONFIG])
     spec = study.dataset("adding_problem", 100, 2024)
     ratios = []
     for _ in range(ATTEMPTS):
         ratios.append(measure_step(study, spec, model, 2, CPU, compare=True, share=False)["ratio"])
-        if ratios[-1] >= 1:
+        if ratios[-1] >= least:
             break
-    assert max(ratios) >= 1
+    assert max(ratios) >= least
 
 
 def test_dropout_against_torch():
     x = torch.rand(1_000_000, requires_grad=True)
     calls = [lambda layer=layer: layer(x).sum().backward() for layer in (Dropout(0.1), torch.nn.Dropout(0.1))]
-    assert best_ratio(*calls, enough=1.5) >= 1.5
+    assert best_ratio(*calls, enough=2) >= 2

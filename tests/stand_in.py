@@ -9,7 +9,6 @@ is killed itself, as soon as its result is written).
 """
 
 import argparse
-import hashlib
 import json
 import os
 import signal
@@ -20,10 +19,10 @@ from pathlib import Path
 import factories
 import psutil
 
-from qablate.files import write_atomic
+from qablate.files import supersede, write_atomic
 from qablate.plan import fingerprint, note_report
 from qablate.records import write_record
-from qablate.results import merge
+from qablate.results import merge, state_of
 from qablate.study import Cell, Study
 
 
@@ -58,28 +57,20 @@ def train(study: Study, options: argparse.Namespace) -> int:
     if cell.name == os.environ.get("QABLATE_FAKE_STOP") and not checkpoint.exists():
         checkpoint.touch()
         return 85
-    if study.state_of(cell).state == "done":
+    if state_of(study, cell).state.finished:
         print(f"{options.output}: valid, nothing to do")
         return 0
     if not study.dataset_path(cell).exists():
         make_dataset(study, options)
     take_time(cell)
-    if study.state_of(cell).state != "done":    # it may have come meanwhile
-        keep(study, options.output)
+    if not state_of(study, cell).state.finished:    # it may have come meanwhile
+        supersede(Path(options.output), study.superseded)
         write_record(options.output, factories.record_of(study, cell))
     if cell.name == os.environ.get("QABLATE_FAKE_DIE"):
         os.kill(os.getpid(), signal.SIGKILL)
     if cell.name == os.environ.get("QABLATE_FAKE_KILL"):
         next(process for process in psutil.Process().parents() if "snakemake" in process.cmdline()).kill()
     return 0
-
-
-def keep(study: Study, result: Path) -> None:
-    """What is about to be replaced goes to the superseded results first, named by its content."""
-    if result.exists():
-        content = result.read_bytes()
-        digest = hashlib.sha256(content).hexdigest()[:16]
-        write_atomic(study.results / "superseded" / f"{result.stem}.{digest}.json", content)
 
 
 def take_time(cell: Cell) -> None:

@@ -11,14 +11,15 @@ ROOT = Path(qablate.__file__).parent
 LAYERS = {
     **dict.fromkeys(("errors", "catalog", "files", "goldens", "config", "study", "records", "provenance", "costs",
                      "logtail", "jobs", "locks", "slurm", "variants"), 0),
-    "__init__": 0,
     **dict.fromkeys(("simd", "selfcheck"), 0.5),    # what compiled kernels of layer 1 share
     **dict.fromkeys(("tasks", "quantum", "ssm", "results"), 1),
     "plan": 1.5,    # the workflow's questions, answered with what every system has made
-    **dict.fromkeys(("models", "analysis", "status", "workflow"), 2),
+    **dict.fromkeys(("models", "status", "workflow"), 2),
+    "analysis": 2.5,    # hours left are those of the status
     "training": 3,
-    **dict.fromkeys(("bench", "checks"), 3.5),
+    "checks": 3.5,
     "cli": 4,
+    "__init__": 4, "__main__": 5,    # the first imports inside its functions; tests/analysis/test_loading.py
 }
 HEAVY = {"torch", "pennylane", "numba", "triton"}
 WITHOUT_TORCH = ("tasks", "analysis", "results", "plan", "status", "workflow")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from qablate import __version__
-from qablate.costs import COSTS_PATH, CostTable
+from qablate.costs import COSTS_PATH
 from qablate.errors import MachineError, QablateError, one_line
 from qablate.jobs import STOPPED_FOR_TIME, allowed_seconds
 from qablate.study import Cell, Study
@@ -94,9 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_status(commands)
     _add_report(commands)
-    _add_power(commands)
     _add_import(commands)
-    _add_bench(commands)
     return parser
 
 
@@ -228,20 +226,6 @@ def _jobs(study: Study) -> dict[Cell, str] | None:
     return {cell: job.state for cell, job in queue.jobs.items()} if queue.reachable else None
 
 
-def _add_power(commands: Any) -> None:
-    parser = _command(commands, "power", _power, "Say what would decide the open claims, and what that costs.")
-    parser.add_argument("claim", nargs="?", metavar="CLAIM", help="id of one, in detail (default: a table of all)")
-    parser.add_argument("--json", action="store_true", help="everything, for programs")
-    parser.add_argument("--device", metavar="NAME", help="of the cost table, for the hours (default: the study's)")
-
-
-def _power(options: argparse.Namespace) -> int:
-    from qablate.analysis.findings import report_power
-
-    print(report_power(_study(options), options.claim, options.json, options.device))
-    return 0
-
-
 def _add_import(commands: Any) -> None:
     parser = _command(commands, "import", _import, "Judge and merge the results of other systems (systems: in config).")
     parser.add_argument("--adopt", action="store_true",
@@ -262,43 +246,6 @@ def _import(options: argparse.Namespace) -> int:
     for line in merged.unreadable:
         print(f"qablate: {line}", file=sys.stderr)
     return QablateError.exit_code if merged.unreadable else 0
-
-
-def _add_bench(commands: Any) -> None:
-    parser = _command(commands, "bench", _bench, "Measure this machine, or say what a study costs on it.")
-    parser.add_argument("parts", nargs="*", metavar="PART", help="circuit, scan, step, roofline (default: all)")
-    parser.add_argument("--models", nargs="+", metavar="ID", help="models of the steps (default: the study's)")
-    parser.add_argument("--lengths", nargs="+", type=int, metavar="L", help="lengths of scans and steps")
-    parser.add_argument("--qubits", nargs="+", type=int, metavar="N", help="qubits of the circuits")
-    parser.add_argument("--batches", nargs="+", type=int, metavar="B", help="batch sizes of the circuits")
-    parser.add_argument("--task", default="adding_problem", help="task that gives the steps their shapes")
-    parser.add_argument("--rounds", type=int, help="interleaved rounds (default 7, with --quick 3)")
-    parser.add_argument("--quick", action="store_true", help="small sizes, a minute or two")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="over the config's run.device")
-    parser.add_argument("--name", default="bench", help="of the files in results/bench/ (default: bench)")
-    parser.add_argument("--plan", action="store_true", help="hours that the missing cells need; measures nothing")
-    parser.add_argument("--costs", action="store_true", help="measure the epochs of all cells into --cost-table")
-    parser.add_argument("--cost-table", type=Path, default=COSTS_PATH, metavar="FILE", help="default %(default)s")
-
-
-def _bench(options: argparse.Namespace) -> int:
-    study = Study.load(options.config, _with_device(options))
-    if options.plan:
-        table = CostTable.read(options.cost_table)
-        from qablate.bench.planning import device_name, plan_hours, print_plan
-
-        device = "cpu" if study.config["run"]["device"] == "cpu" else device_name()
-        print_plan(study, plan_hours(study, table, device), device)
-        return 0
-    from qablate.bench import PARTS, BenchOptions, measure_costs, run_bench
-
-    asked = BenchOptions(options.parts or PARTS, options.models, options.lengths, options.qubits, options.batches,
-                         options.task, options.rounds, options.quick, name=options.name)
-    if options.costs:
-        measure_costs(study, options.cost_table, options.models or study.config["models"])
-    else:
-        print(run_bench(study, asked))
-    return 0
 
 
 def _with_device(options: argparse.Namespace) -> dict[str, Any]:

@@ -8,6 +8,7 @@ that passed elsewhere has proved nothing here.
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Sequence
 
 import torch
@@ -31,7 +32,8 @@ def obstacle(check: Callable[[torch.dtype], None], dtype: torch.dtype) -> str | 
         return f"{dtype} is not supported, only float32 and float64"
     try:
         with torch.inference_mode(False), torch.enable_grad():
-            check(dtype)
+            # traced by torch.compile, every check would fail and plain torch would serve
+            (torch.compiler.disable(check) if "torch._dynamo" in sys.modules else check)(dtype)
     except ImportError as error:
         return f"{error.name or 'a package'} is not installed"
     except Exception as error:  # a compiler can fail in any way, and the plain version always works

@@ -110,28 +110,27 @@ def _shorten(record: LogRecord) -> None:
 
 
 class Contents(dict[str, Mapping[str, str]]):
-    """What the files of the last report are, by id; Snakemake prints a parameter next to every figure and table."""
+    """What the figures and tables of the last report are, by id; Snakemake prints a parameter next to each of them."""
 
     @classmethod
     def read(cls, results: Path) -> "Contents":
         """Read the list that the last report wrote; empty without one."""
         try:
-            with (results / "tables/contents.csv").open(newline="", encoding="utf-8") as file:
-                return cls({row["id"]: row for row in csv.DictReader(file)})
+            with (results / "report/contents.csv").open(newline="", encoding="utf-8") as file:
+                return cls({Path(row["file"]).stem: row for row in csv.DictReader(file)})
         except (OSError, ValueError, KeyError, csv.Error):
             return cls()
 
     def __repr__(self) -> str:
-        return "tables/contents.csv"
+        return "report/contents.csv"
 
     def category(self, wildcards: Any) -> str | None:
         """Heading of the report that a file stands under."""
         return self.get(wildcards.id, {}).get("section")
 
     def labels(self, wildcards: Any) -> dict[str, str]:
-        """Number and title of a file."""
-        known = self.get(wildcards.id, {})
-        return {"number": known.get("number", ""), "title": known.get("title", wildcards.id)}
+        """Title of a file."""
+        return {"title": self.get(wildcards.id, {}).get("title", wildcards.id)}
 
     def caption(self, wildcards: Any) -> str:
         """The caption as reStructuredText."""

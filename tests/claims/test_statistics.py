@@ -1,244 +1,167 @@
-"""Every statistic against a direct call of scipy or statsmodels, or a closed form."""
+"""Blocks, tests, intervals: against scipy and statsmodels, and the properties that hold for any numbers."""
 
 import itertools
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
-from scipy.stats import binomtest, linregress, norm, permutation_test, ttest_1samp
+from grids import SEEDS, grid, row
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import DescrStatsW
 
-from qablate.analysis import statistics as st
-from qablate.analysis.contrasts import benefit
-from qablate.analysis.statistics import selection_floor
+from qablate.analysis.statistics import (
+    benefits,
+    chance,
+    contrast,
+    difference,
+    holm,
+    rectangle,
+    scale_of,
+    sign_flip_p,
+    slope,
+    slope_p,
+    smallest_p,
+    weights,
+)
 
-SAMPLES = {
-    "plain": [0.3, -0.1, 0.25, 0.4, -0.05, 0.2, 0.1],
-    "tied": [0.1, 0.1, -0.1, 0.2, 0.2, -0.2, 0.1],
-    "with_zeros": [0.0, 0.0, 0.5, -0.25, 0.25, 0.0],
-    "two": [0.5, 0.4], "three": [1.0, 2.0, -0.5], "one_sign": [1.0] * 6, "opposite": [1.0, -1.0, 1.0, -1.0],
-    "large": list(np.random.default_rng(1).normal(0.2, 1, 12)),
-}
-
-
-@pytest.mark.parametrize("name", SAMPLES)
-def test_sign_flip_is_the_permutation_test(name):
-    d = np.array(SAMPLES[name])
-    expected = permutation_test((d,), lambda x, axis: x.mean(axis), permutation_type="samples", n_resamples=np.inf,
-                                vectorized=True).pvalue
-    assert st.sign_flip_p(d) == pytest.approx(expected, abs=1e-12)
+VALUES = st.lists(st.floats(-1, 1).map(lambda value: round(value, 6)), min_size=2, max_size=8)
+PS = st.lists(st.floats(0, 1), min_size=1, max_size=13)
 
 
-def test_sign_flip_of_one_value_of_none_and_of_zeros():
-    assert st.sign_flip_p([2.0]) == 1.0
-    assert st.sign_flip_p([]) == 1.0
-    assert st.sign_flip_p([0.0] * 9) == 1.0
+def blocks(values, lengths=(100, 200, 500, 1000), seeds=SEEDS) -> pd.Series:
+    index = pd.MultiIndex.from_product([lengths, seeds], names=["length", "seed"])
+    return pd.Series(np.asarray(values, dtype=float), index=index)
 
 
-@pytest.mark.parametrize(("n", "p"), [(3, 0.25), (4, 0.125), (5, 0.0625), (6, 0.03125), (7, 0.015625), (8, 0.0078125),
-                                      (9, 0.00390625), (10, 0.001953125), (11, 0.0009765625), (12, 0.00048828125)])
-def test_smallest_sign_flip_p(n, p):
-    d = np.arange(1.0, n + 1)
-    assert st.sign_flip_p(d) == p == st.smallest_sign_flip_p(n)
+@settings(max_examples=25)
+@given(VALUES)
+def test_sign_flips_are_those_of_scipy(values):
+    d = np.array(values)
+    known = stats.permutation_test((d,), np.sum, permutation_type="samples", n_resamples=np.inf)
+    everything = [abs(np.dot(signs, d)) >= abs(d.sum()) - 1e-10 * np.abs(d).sum()
+                  for signs in itertools.product((1, -1), repeat=len(d))]
+    assert sign_flip_p(d) == pytest.approx(np.mean(everything) if d.any() else 1.0)
+    if len(set(np.abs(d))) == len(d):       # scipy doubles the smaller tail, which ties make another number
+        assert sign_flip_p(d) == pytest.approx(known.pvalue, abs=1e-12)
 
 
-def test_sign_flip_beyond_enumeration_is_drawn_and_repeatable():
-    d = np.random.default_rng(3).normal(0.25, 1, 24)
-    drawn = st.sign_flip_p(d, seed=5)
-    assert drawn == st.sign_flip_p(d, seed=5)
-    assert drawn == pytest.approx(ttest_1samp(d, 0).pvalue, abs=0.02)
-    assert st.sign_flip_p(np.full(21, 1.0)) == 1 / (st.MONTE_CARLO + 1)
+@settings(max_examples=50)
+@given(VALUES, st.floats(0.01, 1))
+def test_a_difference_is_the_t_test_of_its_blocks(values, margin):
+    found, d = difference(values), np.array(values)
+    if np.ptp(d) < 1e-9:
+        return
+    interval = stats.ttest_1samp(d, 0).confidence_interval()
+    assert (found.value, *found.interval()) == pytest.approx((d.mean(), interval.low, interval.high))
+    assert found.tost(margin) == pytest.approx(DescrStatsW(d).ttost_mean(-margin, margin)[0], abs=1e-12)
 
 
-@pytest.mark.parametrize("shape", [(3, 4), (3, 3), (2, 3), (2, 2)])
-def test_slope_is_the_permutation_test(shape):
-    y = np.random.default_rng(sum(shape)).normal(size=shape)
-    y[0, :2] = y[0, 0]      # a tie
-    x = np.log2([100.0, 200, 500, 1000])[: shape[1]]
-
-    def mean_slope(*columns, axis):
-        stacked = np.stack(columns)      # (k, ..., r)
-        centred = (x - x.mean()).reshape(-1, *[1] * (stacked.ndim - 1))
-        return ((stacked * centred).sum(axis=0) / (centred**2).sum()).mean(axis)
-
-    expected = permutation_test(tuple(y.T), mean_slope, permutation_type="samples", n_resamples=np.inf,
-                                vectorized=True).pvalue
-    assert st.slope_p(y, x) == pytest.approx(expected, abs=1e-12)
+@given(VALUES, st.randoms())
+def test_tests_do_not_depend_on_order_or_direction(values, random):
+    shuffled = random.sample(values, len(values))
+    one, two, three = difference(values), difference(shuffled), difference([-value for value in values])
+    assert (one.value, one.p) == pytest.approx((two.value, two.p))
+    assert (one.value, one.p, one.tost(0.1)) == pytest.approx((-three.value, three.p, three.tost(0.1)))
 
 
-@pytest.mark.parametrize(("lengths", "replicates", "p"), [(4, 3, 1.4468e-4), (3, 3, 0.009259), (3, 5, 2.572e-4)])
-def test_smallest_slope_p(lengths, replicates, p):
-    rising = np.tile(np.arange(float(lengths)), (replicates, 1))
-    assert st.smallest_slope_p(lengths, replicates) == pytest.approx(p, rel=1e-3)
-    assert st.slope_p(rising, np.arange(float(lengths))) == pytest.approx(p, rel=1e-3)
+@settings(max_examples=8)       # the library's collects garbage in every call
+@given(PS)
+def test_holm_is_that_of_statsmodels(p):
+    assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
 
 
-def test_slope_of_one_replicate_by_counting():
-    y, x = np.array([[0.2, 0.5, 0.4]]), np.arange(3.0)
-    null = [st.slope(y[:, list(order)], x) for order in itertools.permutations(range(3))]
-    assert st.slope_p(y, x) == pytest.approx(2 * np.mean(np.array(null) >= st.slope(y, x) - 1e-12))
+@given(PS, st.integers(0, 12))
+def test_a_row_that_arrives_without_effect_changes_no_other(p, place):
+    arrived = [*p[:place], 1.0, *p[place:]]
+    waiting = [*p[:place], math.nan, *p[place:]]
+    assert holm(waiting) == pytest.approx(holm(arrived))
+    assert (holm(waiting) >= np.nan_to_num(waiting, nan=1.0) - 1e-12).all()
 
 
-def test_slope_of_equal_values_and_of_nothing():
-    assert st.slope_p(np.ones((3, 4)), np.arange(4.0)) == 1.0
-    assert st.slope_p(np.empty((0, 4)), np.arange(4.0)) == 1.0
+def test_a_slope_is_that_of_least_squares_with_all_orders_of_the_lengths():
+    rng = np.random.default_rng(3)
+    d = blocks(rng.normal(size=9), lengths=(50, 100, 200))
+    x = np.repeat(np.log2([50, 100, 200]), 3)
+    fit, found = stats.linregress(x, d), slope(d)
+    half = stats.t.ppf(0.975, 7) * fit.stderr
+    assert (found.value, *found.interval()) == pytest.approx((fit.slope, fit.slope - half, fit.slope + half))
+    y, points = d.unstack("length").to_numpy(), np.log2([50, 100, 200])
+    sums = [sum(np.polyfit(points, seed[list(order)], 1)[0] for seed, order in zip(y, orders, strict=True))
+            for orders in itertools.product(itertools.permutations(range(3)), repeat=3)]
+    seen = sum(np.polyfit(points, seed, 1)[0] for seed in y)
+    tails = np.mean(np.array(sums) >= seen - 1e-9), np.mean(np.array(sums) <= seen + 1e-9)
+    assert found.p == pytest.approx(min(1, 2 * min(tails)))
 
 
-def test_slope_with_many_replicates_is_drawn():
-    y = np.random.default_rng(0).normal(size=(8, 4)) + 0.2 * np.arange(4)
-    p = st.slope_p(y, np.arange(4.0), seed=1)
-    assert p == st.slope_p(y, np.arange(4.0), seed=1)
-    assert p == pytest.approx(linregress(np.tile(np.arange(4.0), 8), y.ravel()).pvalue, abs=0.05)
+def test_large_nulls_are_drawn_and_near_the_exact_ones():
+    rng = np.random.default_rng(5)
+    d = rng.normal(0.3, 1, 24)
+    assert sign_flip_p(d) == pytest.approx(stats.ttest_1samp(d, 0).pvalue, abs=0.03)
+    assert sign_flip_p(d) == sign_flip_p(d.copy())
+    y, x = rng.normal(size=(7, 4)), np.arange(4.0)
+    assert 24**7 > 2**20
+    assert slope_p(y, x) == pytest.approx(stats.linregress(np.tile(x, 7), y.ravel()).pvalue, abs=0.06)
+    assert slope_p(rng.normal(size=(2, 9)), np.arange(9.0)) > 0.01        # 9! orders of a seed are never listed
 
 
-def test_slope_estimate_is_least_squares():
-    y, x = np.random.default_rng(2).normal(size=(3, 4)), np.log2([100.0, 200, 500, 1000])
-    found, expected = st.slope_estimate(y, x), linregress(np.tile(x, 3), y.ravel())
-    assert (found.value, found.error, found.df) == pytest.approx((expected.slope, expected.stderr, 10))
-    assert found.p() == pytest.approx(expected.pvalue)
-    assert st.slope(y, x) == pytest.approx(np.mean([linregress(x, row).slope for row in y]))
+@pytest.mark.parametrize(("n", "smallest"), [(1, 1.0), (3, 0.25), (6, 0.03125), (12, 2 / 4096)])
+def test_smallest_p_of_signs(n, smallest):
+    assert smallest_p("difference", n, 3) == smallest == sign_flip_p(np.arange(1.0, n + 1))
 
 
-@pytest.mark.parametrize("name", ["plain", "tied", "with_zeros", "two", "three", "large"])
-def test_t_test_interval_and_tost(name):
-    d = np.array(SAMPLES[name])
-    found = st.mean_estimate(d)
-    assert found.p() == pytest.approx(ttest_1samp(d, 0).pvalue)
-    for level in (0.9, 0.95):
-        expected = ttest_1samp(d, 0).confidence_interval(level)
-        assert (found.interval(level).low, found.interval(level).high) == pytest.approx((expected.low, expected.high))
-    for margin in (0.05, 0.3):
-        assert found.tost(margin) == pytest.approx(DescrStatsW(d).ttost_mean(-margin, margin)[0], abs=1e-12)
-        below, above = ttest_1samp(d, margin, alternative="less"), ttest_1samp(d, -margin, alternative="greater")
-        assert found.tost(margin) == pytest.approx(max(below.pvalue, above.pvalue))
+def test_smallest_p_of_orders():
+    rising = np.tile(np.arange(3.0), (3, 1))
+    assert smallest_p("slope", 9, 3) == slope_p(rising, np.arange(3.0)) == pytest.approx(2 / 216)
 
 
-def test_estimates_of_one_value_none_and_equal_values():
-    one, none, same = st.mean_estimate([0.3]), st.mean_estimate([]), st.mean_estimate([0.1] * 4)
-    assert (one.value, one.p(), one.tost(1.0)) == (0.3, 1.0, 1.0)
-    assert one.interval(0.95) == st.Interval(-math.inf, math.inf)
-    assert math.isnan(none.value)
-    assert (same.p(), same.tost(0.2), same.tost(0.05)) == (0.0, 0.0, 1.0)
-    assert st.mean_estimate([0.0] * 4).p() == 1.0
+def test_benefits_of_each_task():
+    runs = pd.DataFrame([row("1b", "adding_problem", 100, 2024, 5.0), row("3b", "adding_problem", 100, 2024, 40.0),
+                         row("1c", "adding_problem", 100, 2024, 0.1), row("1b", "selective_copy", 100, 2024, -0.3),
+                         row("1b", "forrelation", 50, 2024, 0.51),
+                         row("2a", "selective_copy", 100, 2024, 0.4, status="diverged"),
+                         row("2d", "adding_problem", 100, 2024, np.nan, status="diverged"),
+                         row("2e", "selective_copy", 100, 2024, 0.9, counts=False)])
+    y = benefits(runs, "adding_problem").iloc[0]
+    assert y.to_dict() == pytest.approx({"1b": 5.0, "3b": -math.log(1e-8), "1c": math.log(6), "2d": math.log(6)})
+    assert benefits(runs, "selective_copy").iloc[0].to_dict() == {"1b": 0.0, "2a": 0.0}
+    assert benefits(runs, "forrelation").iloc[0].to_dict() == {"1b": 0.51}
+    assert scale_of("adding_problem").margin == math.log(1.5)
 
 
-def test_holm_is_that_of_statsmodels_with_absent_members_as_one():
-    generator = np.random.default_rng(0)
-    for size, present in itertools.product((1, 2, 6, 12), (0, 1, 2, 5)):
-        p = [*generator.random(present) ** 3, 0.01, 0.01][: min(size, present)]
-        padded = [*p, *[1.0] * (size - len(p))]
-        assert st.holm(p, size) == pytest.approx(list(multipletests(padded, method="holm")[1][: len(p)]))
+@settings(max_examples=20)
+@given(st.sets(st.integers(0, 11)), st.sets(st.integers(0, 11)))
+def test_only_blocks_that_every_model_has_enter(gone, lost):
+    y = benefits(grid(np.random.default_rng(1), tasks=("selective_copy",)), "selective_copy")
+    y.iloc[list(gone), y.columns.get_loc("1b")] = np.nan
+    y.iloc[list(lost), y.columns.get_loc("3b")] = np.nan
+    d = contrast(y, weights(["1b"], ["3b"]))
+    assert len(d) == 12 - len(gone | lost) and list(d.index) == sorted(d.index)
+    assert d.to_numpy() == pytest.approx((y["1b"] - y["3b"]).dropna().to_numpy())
+    assert contrast(y, weights(["1b"], ["9z"])).empty
+    kept = rectangle(d) if len(d) else pd.DataFrame()
+    assert not kept.isna().any().any() and kept.size <= len(d)
 
 
-@pytest.mark.parametrize(("k", "n"), [(0, 10), (10, 10), (526, 1000), (263, 500), (3, 7)])
-def test_proportions(k, n):
-    for level in (0.9, 0.95):
-        expected = binomtest(k, n).proportion_ci(level, method="exact")
-        assert st.proportion_interval(k, n, level) == st.Interval(*map(pytest.approx, expected))
-    assert st.chance_p(k, n, 0.51) == pytest.approx(sum(math.comb(n, i) * 0.51**i * 0.49 ** (n - i)
-                                                       for i in range(k, n + 1)), rel=1e-9)
-    assert st.chance_tost(k, n, 0.5, 0.02) == max(binomtest(k, n, 0.52, "less").pvalue,
-                                                  binomtest(k, n, 0.48, "greater").pvalue)
+def test_weights_of_repeated_models_add_up():
+    assert weights(["1b", "2d"], ["3b", "3b"]) == {"1b": 0.5, "2d": 0.5, "3b": -1.0}
+    assert weights(["1b"]) == {"1b": 1.0}
 
 
-def test_stated_proportion_intervals():
-    for k, n, stated in ((526, 1000, (0.4945, 0.5573)), (263, 500, (0.4812, 0.5706))):
-        found = st.proportion_interval(k, n)
-        assert (found.low, found.high) == pytest.approx(stated, abs=1.1e-4)
+def test_chance_counts_the_items_of_a_seed_once():
+    d = blocks([0.51, 0.52, 0.53, 0.49, 0.52, 0.55], lengths=(50, 100))
+    found = chance(d, 500)
+    assert found.value == pytest.approx(0.02) and found.n == 3
+    assert found.error == pytest.approx(math.sqrt(0.25 / 1500))
+    assert chance(blocks([0.51] * 12), 500).error == found.error      # more lengths are no more items
+    assert math.isnan(chance(d.iloc[:0], 500).value)
 
 
-@pytest.mark.parametrize(("members", "expected"), [(1, (0.538, 0.527, 0.5124, 0.5088)),
-                                                   (12, (0.560, 0.543, 0.5198, 0.5140)),
-                                                   (108, (0.576, 0.553, 0.5249, 0.5176))])
-def test_accuracy_needed(members, expected):
-    for n, accuracy in zip((500, 1000, 4500, 9000), expected, strict=True):
-        found = st.accuracy_needed(n, 0.05 / members)
-        assert round(found, len(str(accuracy)) - 2) == accuracy
-        assert binomtest(round(found * n), n, 0.5, "greater").pvalue <= 0.05 / members
-        assert binomtest(round(found * n) - 1, n, 0.5, "greater").pvalue > 0.05 / members
-
-
-def test_blocks_needed_by_family_size():
-    sizes = (1, 2, 5, 6, 7, 12, 13, 66)
-    assert [st.blocks_needed(size) for size in sizes] == [6, 7, 8, 8, 9, 9, 10, 12]
-    for size in sizes:
-        assert st.smallest_sign_flip_p(st.blocks_needed(size)) <= 0.05 / size < st.smallest_sign_flip_p(
-            st.blocks_needed(size) - 1)
-
-
-def test_power_and_blocks_for_power():
-    for n, effect in ((9, 1.0), (12, 0.4), (30, 0.5)):
-        assert st.mean_power(n, effect) == pytest.approx(TTestPower().power(effect, n, 0.05))
-    needed = st.blocks_for_power(0.08, 0.05)
-    assert st.mean_power(needed, 0.05 / 0.08) >= 0.8 > st.mean_power(needed - 1, 0.05 / 0.08)
-    assert st.blocks_for_power(0.001, 0.05) == 6
-    assert st.blocks_for_power(0.0, 0.05) == 6
-    assert st.blocks_for_power(1.0, 1e-4) is None
-    assert st.blocks_for_power(1.0, 0.0) is None
-
-
-@pytest.mark.parametrize("effect", [0.02, 0.1, 0.3, 0.63, 1.0, 3.0])
-@pytest.mark.parametrize("alpha", [0.05, 0.05 / 6, 0.05 / 12])
-def test_power_grows_with_blocks_and_is_always_a_number(effect, alpha):
-    power = np.array([st.mean_power(n, effect, alpha) for n in (*range(6, 600), *range(600, 10_000, 101))])
-    assert np.isfinite(power).all()
-    assert (np.diff(power) > -1e-9).all() and power.max() <= 1 + 1e-12
-    needed = st.blocks_for_power(1 / effect, 1.0, alpha)
-    if needed is not None and needed > 20:      # by the normal distribution, a little fewer
-        quantiles = norm.isf(alpha / 2) + norm.ppf(0.8)
-        assert (quantiles / effect) ** 2 <= needed <= (quantiles / effect) ** 2 + 5
-
-
-@pytest.mark.parametrize(("n", "ratio", "power", "room"),
-                         [(9, 1, 0.72, 0.03), (12, 1, 0.89, 0.03), (12, 0.75, 0.57, 0.03)])
-def test_power_of_equivalence(n, ratio, power, room):
-    generator = np.random.default_rng(n)
-    found = np.mean([st.mean_estimate(generator.normal(size=n)).tost(ratio) <= 0.05 for _ in range(2000)])
-    assert found == pytest.approx(power, abs=room)
-
-
-def test_size_of_equivalence_at_the_edge():
-    generator = np.random.default_rng(8)
-    found = np.mean([st.mean_estimate(generator.normal(1.0, 1, 12)).tost(1.0) <= 0.05 for _ in range(4000)])
-    assert found == pytest.approx(0.05, abs=0.012)
-
-
-FLOOR = {0: (0.5331, 0.0027, 0.546, 0.557, 0.5467), 0.5: (0.5314, 0.0030, 0.545, 0.556, 0.5444),
-         0.8: (0.5271, 0.0036, 0.544, 0.556, 0.5383), 0.9: (0.5229, 0.0042, 0.542, 0.555, 0.5324),
-         0.95: (0.5186, 0.0046, 0.540, 0.555, 0.5262)}
-
-
-def check_floor(correlation: float, repetitions: int, room: float):
-    mean, sd, nine, many, mean_500 = FLOOR[correlation]
-    found = selection_floor(1000, correlation, repetitions, seed=7)
-    assert found.reported == pytest.approx(mean, abs=0.0006 * room)
-    assert found.sd_of_nine == pytest.approx(sd, abs=0.0003 * room)
-    assert found.best_of_9 == pytest.approx(nine, abs=0.002 * room)
-    assert found.best_of_108 == pytest.approx(many, abs=0.004 * room)
-    assert selection_floor(500, correlation, repetitions, seed=8).reported == pytest.approx(mean_500, abs=0.0008 * room)
-
-
-@pytest.mark.parametrize("correlation", FLOOR)
-def test_selection_floor(correlation):
-    check_floor(correlation, 2000, math.sqrt(10))
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("correlation", FLOOR)
-def test_selection_floor_at_full_numbers(correlation):
-    check_floor(correlation, 20_000, 1.0)
-
-
-def test_benefits(claims_file):
-    adding, copy, forrelation = (claims_file.tasks[task].scale
-                                 for task in ("adding_problem", "selective_copy", "forrelation"))
-    assert benefit(adding, 1 / 6) == pytest.approx(math.log(6)) == pytest.approx(adding.baseline, abs=1e-5)
-    assert benefit(adding, 0.9) == pytest.approx(math.log(6))
-    assert benefit(adding, 0.0) == pytest.approx(-math.log(1e-8))
-    assert benefit(copy, -0.3) == 0 and benefit(copy, 0.4) == 0.4
-    assert benefit(forrelation, 0.47) == 0.47
-    assert benefit(copy, 0.9, diverged=True) == 0 and benefit(forrelation, None) == 0.5
-    for scale, doublings in ((adding, math.log2(10)), (copy, math.log2(10)), (forrelation, 2.0)):
-        assert scale.margin_slope == pytest.approx(scale.margin / doublings, rel=0.01)
+def test_without_enough_points_there_is_no_interval():
+    one = difference([0.3])
+    assert one.interval() == (-math.inf, math.inf) and one.tost(1.0) == 1.0 and one.p == 1.0
+    assert math.isnan(slope(blocks([1, 2, 3], lengths=(100,))).value)
+    assert slope(blocks([0.5] * 12)).interval() == (0.0, 0.0)

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import gradcheck
 
-from qablate.models.attention import GatedHalves
-from qablate.models.layers import ConvolvedTokens, DepthwiseConvolution, RMSNorm, sinusoidal_table
+from qablate import selfcheck
+from qablate.models import rows
+from qablate.models.layers import ConvolvedTokens, RMSNorm, sinusoidal_table
 from qablate.models.pooling import ChunkPool, SoftmaxPool
 from qablate.models.sizes import ModelSettings, Sizes
 
@@ -18,17 +19,24 @@ def random(*shape):
     return torch.randn(shape, dtype=torch.float64, generator=generator, requires_grad=True)
 
 
+@pytest.fixture(params=["compiled", "plain"])
+def served(request, monkeypatch):
+    """Rows by the compiled kernels, and in plain torch."""
+    if request.param == "plain":
+        monkeypatch.setattr(rows, "_serves", lambda x: False)
+    elif reason := selfcheck.obstacle(rows.check, torch.float64):
+        pytest.skip(reason)
+
+
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 9])
-def test_depthwise_convolution(length):
-    x, taps, bias = random(2, length, 3), random(4, 3), random(3)
-    plain = F.conv1d(F.pad(x.mT, (3, 0)), taps.t()[:, None], bias, groups=3).mT
-    assert torch.allclose(DepthwiseConvolution.apply(x, taps, bias), plain, atol=1e-12)
-    assert gradcheck(DepthwiseConvolution.apply, (x, taps, bias))
-
-
-def test_depthwise_convolution_of_a_strided_view():
-    wide, taps, bias = random(2, 5, 6), random(4, 3), random(3)
-    assert gradcheck(lambda x: DepthwiseConvolution.apply(x[..., :3], taps, bias), (wide,))
+def test_causal_convolution(served, length):
+    x, taps, bias = random(2, length, 6), random(4, 3), random(3)
+    padded, windows = F.pad(x[..., 3:], (0, 0, 3, 0)), []
+    for t in range(length):
+        windows.append((padded[:, t : t + 4] * taps).sum(1) + bias)
+    expected = F.silu(torch.stack(windows, 1))
+    assert torch.allclose(rows.convolved(x[..., 3:], taps, bias), expected, atol=1e-12)
+    assert gradcheck(lambda x, *rest: rows.convolved(x[..., 3:], *rest), (x, taps, bias))
 
 
 @pytest.mark.parametrize("length", [1, 2, 9])
@@ -39,11 +47,30 @@ def test_convolved_tokens_are_those_of_the_convolution(length):
     assert gradcheck(layer, (x,))
 
 
-def test_gated_halves():
-    x = random(2, 3, 8)
+@pytest.mark.parametrize("width", [1, 4, 17])
+def test_gates(served, width):
+    x = random(2, 3, 2 * width)
     gate, value = x.chunk(2, dim=-1)
-    assert torch.allclose(GatedHalves.apply(x), F.silu(gate) * value, atol=1e-12)
-    assert gradcheck(GatedHalves.apply, (x,))
+    expected = gate * torch.sigmoid(gate) * value
+    assert torch.allclose(rows.gated_halves(x), expected, atol=1e-12)
+    assert torch.allclose(rows.gated(gate, value), expected, atol=1e-12)
+    assert gradcheck(rows.gated_halves, (x,))
+    assert gradcheck(rows.gated, (gate.detach().requires_grad_(), random(2, 3, width)))
+    transposed = random(width, 3).t()    # rows whose numbers are not neighbours
+    assert gradcheck(rows.gated, (transposed, random(3, width)))
+
+
+def test_rows_without_a_number(served):
+    x = random(0, 3, 8)
+    assert rows.gated_halves(x).shape == (0, 3, 4)
+    assert rows.rms_norm(x, random(8), 1e-5).shape == x.shape
+
+
+def test_nan_stays_visible(served):
+    x = random(2, 3, 8).detach()
+    x[1, 1, 2] = math.nan
+    for y in (rows.gated_halves(x), rows.rms_norm(x, torch.ones(8, dtype=x.dtype), 1e-5)):
+        assert y[1, 1].isnan().any() and not y[0].isnan().any()
 
 
 @pytest.mark.parametrize("length", [8, 9, 3])
@@ -61,9 +88,11 @@ def test_softmax_pool():
     assert torch.allclose(pool(tokens), expected, atol=1e-12)
 
 
-def test_rms_norm():
-    norm, x = RMSNorm(6).double(), random(4, 6)
+@pytest.mark.parametrize("width", [6, 16])
+def test_rms_norm(served, width):
+    norm, x = RMSNorm(width).double(), random(4, width)
     assert torch.allclose(norm(x), x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt(), atol=1e-12)
+    assert gradcheck(lambda x, weight: rows.rms_norm(x, weight, 1e-5), (x, random(width)))
 
 
 def test_sinusoidal_table():

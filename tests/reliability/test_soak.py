@@ -19,6 +19,7 @@ from working_folder import ROOT, WorkingFolder
 from qablate.config import read_yaml
 from qablate.plan import Plan
 from qablate.records import write_record
+from qablate.results import state_of
 from qablate.study import Cell, Study
 
 TINY = {
@@ -60,7 +61,7 @@ class Soak:
 
     def note_valid(self) -> None:
         study = self.study
-        self.valid |= {digest(study.result_path(cell)) for cell in study.cells if study.state_of(cell).state == "done"}
+        self.valid |= {digest(study.result_path(cell)) for cell in study.cells if state_of(study, cell).state.finished}
 
     def lost(self) -> set[str]:
         folders = (self.study.result_folder, self.study.results / "superseded")

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from import_builders import put, put_log, study_with, text_of, variance
 
-from qablate.analysis.runs import collect
+from qablate.analysis.collect import collect
 from qablate.costs import CostTable
 from qablate.files import read_regular
 from qablate.plan import Plan
@@ -183,7 +183,7 @@ def test_any_json_value_anywhere_gives_a_state_from_every_reader(tmp_path, versi
         assert merged.finished(cell) == merged.state_of(cell).state.finished == taken
         assert own.state.in_plan == Plan(study).state(cell).state
         assert (survey(study, CostTable([]), ask_slurm=False).cells[0].state == "done") == taken
-        assert len(collect(study).runs) == taken
+        assert len(collect(study).table) == taken
         assert "\n" not in own.reason
         summary(merged)
         [index_row(verdict) for verdict in merged.verdicts]

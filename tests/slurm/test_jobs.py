@@ -67,13 +67,13 @@ def status_beside_squeue(place: Place, cluster: Cluster) -> tuple[dict[str, str]
             {name: state for name, state in jobs.items() if name not in done})
 
 
-def processes_in(folder: Path) -> list[psutil.Process]:
-    """Processes that name a file below a folder, or work in it."""
+def processes_in(folder: Path) -> list[str]:
+    """Commands of the processes that work in a folder."""
     found = []
     for process in psutil.process_iter():
         try:
             if process.status() != psutil.STATUS_ZOMBIE and process.cwd().startswith(str(folder)):
-                found.append(process)
+                found.append(" ".join(process.cmdline()))
         except psutil.Error:
             continue
     return found
@@ -161,7 +161,7 @@ def test_interrupting_leaves_no_job_and_loses_no_cell(
     end(run)
     at_work = ["PENDING"] * 2 + ["RUNNING"] * 4
     wait_for(lambda: sorted(cluster.queue("%T")) == at_work, "four of six jobs at work", 100)
-    wait_for(lambda: sum("stand_in.py" in " ".join(p.cmdline()) for p in processes_in(place.folder)) >= 2, "cells", 60)
+    wait_for(lambda: sum("stand_in.py" in command for command in processes_in(place.folder)) >= 2, "cells", 60)
     began = time.monotonic()
     os.kill(run.pid, signal.SIGINT)
     assert run.wait(60) == 1, place.printed

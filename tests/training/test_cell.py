@@ -30,6 +30,8 @@ def test_a_cell_leaves_a_whole_result(study, task):
     record = read_record(output)
     assert state_of(study, cell).state == "done"
     assert record["status"] == "ok"
+    assert (record["provenance"]["matmul_precision"], record["provenance"]["cudnn_tf32"]) == ("highest", False)
+    assert not torch.backends.cuda.mem_efficient_sdp_enabled() and os.environ["CUBLAS_WORKSPACE_CONFIG"]
     assert all(key in record for key in METRICS[record["task_type"]])
     with np.load(beside(output, "predictions.npz")) as arrays:
         assert len(arrays["test_indices"]) == record["split"]["n_test"] == 12

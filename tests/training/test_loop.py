@@ -10,12 +10,14 @@ import pytest
 import torch
 from tiny import tiny_study, with_dataset
 
+from qablate.models import build_model
 from qablate.results import read_record
 from qablate.tasks import split_of
 from qablate.tasks.store import load_dataset
 from qablate.training import loop
 from qablate.training.cell import train_cell
-from qablate.training.data import cut
+from qablate.training.data import Items, cut
+from qablate.training.evaluate import EVALUATION_BATCH, GPU_EVALUATION_BATCH, outputs_of
 from qablate.training.interrupts import Interrupts
 from qablate.training.loop import Training
 from qablate.training.step import EagerAdamW, StepOutcome, TrainingStep
@@ -265,3 +267,12 @@ def test_best_weights_are_the_tested_ones(study):
     history = np.array(record["history"]["val_metric"])
     assert record["training"]["best_epoch"] == int(history.argmin()) + 1
     assert record["best_val_metric"] == history.min()
+
+
+@pytest.mark.parametrize("model_id", ["1b", "2d", "3a", "3b", "4d"])
+def test_outputs_in_larger_batches_are_the_same_to_the_stated_tolerance(model_id):
+    torch.manual_seed(1)
+    model, inputs = build_model(model_id, 2, 16, 1), torch.rand(200, 2, 16)
+    items = Items(inputs, torch.zeros(200, 1))
+    small, large = (outputs_of(model, items, batch_size=size) for size in (EVALUATION_BATCH, GPU_EVALUATION_BATCH))
+    assert torch.allclose(small, large, atol=1e-5, rtol=0)

@@ -34,17 +34,16 @@ def test_figures_and_tables_with_captions_categories_and_labels(tiny: Workspace)
     folders = {path.relative_to(tiny.folder).as_posix() for ending in ("figures/*.png", "tables/*.csv")
                for path in study.results.glob(ending)}
     assert set(shown) == folders and len(folders) > 30
-    table = shown["results/tables/adding_by_length.csv"]
-    assert table["labels"] == {"number": "6", "title": "Adding Problem: test MSE by length"}
+    table = shown["results/tables/scores_adding_problem.csv"]
+    assert table["labels"] == {"title": "Mean test MSE"}
     assert "Smaller is better. Mean over seeds" in table["caption"]
-    assert "<p>Every planned cell" not in shown["results/tables/missing_cells.csv"]["caption"]
     assert "--check" in shown["results/tables/datasets.csv"]["caption"]
     assert "system-message" not in str([item["caption"] for item in shown.values()])     # of reStructuredText
     figure = shown["results/figures/length_adding_problem.png"]
-    assert figure["caption"].startswith("<p>Small points are runs") and figure["data_uri"].startswith("data:image/png")
+    assert figure["caption"].startswith("<p>Small points: runs") and figure["data_uri"].startswith("data:image/png")
     found = categories_of(tiny.folder / "page.html")
-    assert {"Overview", "Coverage", "Adding Problem", "Files and datasets", "Data behind the tables"} <= set(found)
-    assert set(found["Adding Problem"]) == {"Figures", "Tables"}
+    assert {"Summary", "Answers", "Adding Problem results", "Comparisons", "Running and missing", "Data"} <= set(found)
+    assert set(found["Adding Problem results"]) == {"Figures", "Tables"}
 
     assert len(tiny.snakemake("-n").cells) == 1     # what is shown makes nothing run and holds nothing up
     write_results(study)

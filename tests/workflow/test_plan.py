@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qablate.analysis.runs import collect
+from qablate.analysis.collect import collect
 from qablate.config import difference, merge
 from qablate.costs import CostTable
 from qablate.plan import Plan, fingerprint, note_report

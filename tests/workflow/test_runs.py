@@ -154,7 +154,7 @@ def test_file_times_decide_nothing(tiny: Workspace) -> None:
         os.utime(tiny.study.result_path(stale), (0, 0))
         run = tiny.snakemake()
         assert run.code == 0 and run.cells == {stale: "stale"}, run.text
-        assert tiny.study.state_of(stale).state == "done"
+        assert state_of(tiny.study, stale).state.finished
         assert len(list((tiny.folder / "results/superseded").iterdir())) == 1
     assert contents(tiny)[sound.result_name] == old[sound.result_name]
     assert DONE in tiny.snakemake("-n").text

@@ -81,6 +81,7 @@ for key in {"slurm_account", "constraint", "qos"} & SET_BY_PROFILE.keys():
 # Jobs run the qablate of the environment that runs this workflow, activated or not, whatever else is in PATH.
 os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
 
+
 # Embedded by --report. They are no outputs of a rule: partial reports write them too, and which there are depends on the
 # results. As inputs of rules that are never compared with anything, they make nothing run.
 CONTENTS = Contents.read(STUDY.results)

@@ -1,75 +1,217 @@
-"""Tables of what scores are to be compared with: floors and ceilings, shares of the way, floors of a selected score."""
+"""What a score is to be compared with: baselines, upper bounds, the solvers of Forrelation, a constant class.
 
+A baseline is what a constant prediction reaches, an upper bound what is possible with what a model can know. Every
+value is computed: closed forms, exact sums over the places of the markers, or solvers run on the datasets.
+"""
+
+import csv
+import functools
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator
+from math import comb
+
+import numpy as np
 import pandas as pd
 
-from qablate.analysis.ceilings import references, selection_floors, shares
-from qablate.analysis.formats import METRIC_NAMES, fixed, percent, significant
-from qablate.analysis.runs import Collection
-from qablate.analysis.table import MODEL, TASK, Column, Content, number, text
-from qablate.catalog import task_info
+from qablate.catalog import TASKS, model_info
+from qablate.files import packaged_text
+from qablate.study import DatasetSpec, Study, published_sha256
+from qablate.tasks.solvers import chunk_ceiling, position_readout_limit
 
-SOLVERS = {"linear": "ridge on the tables", "table ridge": "ridge on products of table entries",
-           "plug in": "threshold on the plug-in Phi of the tables"}
-"""What the solvers of Forrelation do (`qablate.tasks.solvers.forrelation_solvers`)."""
-
-
-def floors_and_ceilings(collection: Collection) -> Content:
-    """One row a reference value of a task and model, one column a length."""
-    known = references(collection.study)
-    keys = ["task", "metric", "model", "role", "reference"]
-    table = known[keys].drop_duplicates().reset_index(drop=True)
-    lengths = sorted(known["length"].unique())
-    for length in lengths:
-        values = known.loc[known["length"] == length, [*keys, "value", "n"]]
-        table = table.merge(values.rename(columns={"value": f"L{length}", "n": f"L{length}_datasets"}), on=keys,
-                            how="left")
-        table[f"L{length}_state"] = _unplanned(collection, table, length)
-    table["title"], table["metric_name"] = _titles(table["task"]), table["metric"].map(METRIC_NAMES)
-    table["words"] = table["reference"].replace(SOLVERS)
-    return Content(table, (
-        TASK, text("metric", "metric_name"), MODEL, text("role"), text("reference", "words"),
-        *(number(f"L {length}", f"L{length}", significant, f"L{length}_state") for length in lengths)))
+MEAN_OF_UNIFORM_SUM = 1 / 6
+"""MSE of predicting the mean of the sum of two uniform values; one of them known leaves half of it."""
+ORDER_LOST_INSIDE_CHUNK = ("1a", "1b", "1c", "2a")
+"""Models that pool every chunk before any position enters: the order of its steps does not reach the output."""
+ORDER_OF_CHUNKS_LOST = ("2d", "2e")
+"""Models that do not see the order of their full chunks either."""
+CHUNKED_IN_BOTH_DIRECTIONS = ("1c",)
+"""These pool the reversed sequence too, cut anew, so that a step is known by the cells of both cuttings."""
+COLUMNS = ("task", "length", "model", "role", "reference", "value", "n")
 
 
-def shares_of_way(collection: Collection) -> Content:
-    """One row a task and model, one column a length: mean share of the way from floor to ceiling."""
-    known = shares(collection.complete_runs, collection.study)
-    if known.empty:
-        return Content(known, ())
-    lengths = sorted(known["length"].unique())
-    order = [(task, model) for task in collection.tasks for model in collection.models]
-    means = known.groupby(["task", "model", "length"])["share"].agg(["mean", "std", "count"])
-    table = pd.DataFrame([key for key in order if key in means.index.droplevel("length")], columns=["task", "model"])
-    for length in lengths:
-        found = means.xs(length, level="length").reindex(pd.MultiIndex.from_frame(table))
-        table[f"L{length}"] = found["mean"].to_numpy()
-        table[f"L{length}_sd"] = found["std"].to_numpy()
-        table[f"L{length}_n"] = found["count"].fillna(0).astype(int).to_numpy()
-        table[f"L{length}_planned"] = len(collection.seeds)
-        table[f"L{length}_state"] = _unplanned(collection, table, length, "no run")
-    table["title"] = _titles(table["task"])
-    return Content(table, (TASK, MODEL, *(
-        Column(f"L {length}", f"L{length}", percent, n=f"L{length}_n", planned=f"L{length}_planned",
-               state=f"L{length}_state") for length in lengths)))
+def baseline(task: str) -> float:
+    """Score of a constant prediction on the task's metric, in expectation: 1/6, 0, .5."""
+    if task == "adding_problem":      # the catalog has the rounded number that the published files carry
+        return MEAN_OF_UNIFORM_SUM
+    return 0.0 if TASKS[task].metric == "test_r2" else TASKS[task].nominal_baseline
 
 
-def floors_of_selection(collection: Collection) -> Content:
-    """One row an assumed correlation of neighbouring epochs: what a model at exact chance reports."""
-    n_items = sum(collection.shortest_dataset("forrelation").split_sizes[1:])
-    table = selection_floors(n_items)
-    table.insert(0, "items", n_items)
-    return Content(table, (
-        number("items"), number("correlation of neighbouring epochs", "correlation", fixed(2)),
-        number("mean reported", "reported", fixed(4)), number("SD of the mean of nine runs", "sd_of_nine", fixed(4)),
-        number("mean best of 9 runs", "best_of_9", fixed(4)),
-        number("mean best of 108 runs", "best_of_108", fixed(4)),
-    ))
+def upper_bound(study: Study, task: str, length: int, model: str = "") -> float | None:
+    """Best score on the task's metric that is possible at a length, for one model if its chunks limit it; else None.
+
+    Forrelation: what the plug-in statistic reaches on the study's own datasets, where they are published ones.
+    """
+    if task == "selective_copy":
+        own = chunk_bound(model, length, _n_markers(study, length)) if model else None
+        return 1.0 if own is None else own
+    if task == "forrelation":
+        return _solver_score(study, length, "plug_in")
+    return 0.0 if task == "adding_problem" else None
 
 
-def _titles(tasks: pd.Series) -> list[str]:
-    return [task_info(task).title for task in tasks]
+def normalized_score(score: float, lowest: float, highest: float) -> float:
+    """0 at the baseline, 1 at the upper bound; negative for a score worse than the baseline."""
+    return (score - lowest) / (highest - lowest) if highest != lowest else math.nan
 
 
-def _unplanned(collection: Collection, table: pd.DataFrame, length: int, otherwise: str = "") -> list[str]:
-    """Why a task's row is empty at a length."""
-    return [otherwise if length in collection.lengths(task) else "not planned" for task in table["task"]]
+def references(study: Study) -> pd.DataFrame:
+    """One row (`COLUMNS`) per baseline, mark and upper bound of the study's tasks and lengths.
+
+    `model` is "all" unless the value belongs to one model; `role` is baseline, mark (what a partial solution reaches)
+    or upper bound; `n` counts the datasets behind a measured value and is 0 for a closed form.
+    """
+    makers = {"adding_problem": _adding, "selective_copy": _selective, "forrelation": _forrelation}
+    rows = [(task, length, *row) for task, settings in study.config["tasks"].items() if task in makers
+            for length in sorted(settings["lengths"]) for row in makers[task](study, length)]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+Reference = tuple[str, str, str, float, int]
+
+
+def _adding(study: Study, length: int) -> Iterator[Reference]:
+    yield "all", "baseline", "mean predicted", MEAN_OF_UNIFORM_SUM, 0
+    if study.dataset("adding_problem", length, study.config["seeds"][0]).parameters["placement"] == "extremes":
+        share = 1 / max(1, length // 10)
+        yield "all", "mark", "markers ignored, outer tenths averaged", MEAN_OF_UNIFORM_SUM * (1 - share), 0
+    yield "all", "mark", "one of two values known", MEAN_OF_UNIFORM_SUM / 2, 0
+    yield "all", "upper bound", "sum of value times marker", 0.0, 0
+
+
+def _selective(study: Study, length: int) -> Iterator[Reference]:
+    n_markers = _n_markers(study, length)
+    yield "all", "baseline", "mean predicted", 0.0, 0
+    yield "all", "mark", "mean of the marked values for every output", 1 / n_markers, 0
+    yield "all", "mark", "best additive read-out by position", position_readout_limit(n_markers), 0
+    yield "all", "upper bound", "sort and read", 1.0, 0
+    for model in study.config["models"]:
+        value = chunk_bound(model, length, n_markers)
+        if value is not None:
+            words = "order of chunks unknown" if model in ORDER_OF_CHUNKS_LOST else "order inside a chunk unknown"
+            yield model, "upper bound", words, value, 0
+
+
+def _forrelation(study: Study, length: int) -> Iterator[Reference]:
+    yield "all", "baseline", "one class predicted", 0.5, 0
+    known = _solved(study, length)
+    for solver, role in (("linear", "mark"), ("table_ridge", "mark"), ("plug_in", "upper bound")):
+        scores = known[known["solver"] == solver]["score"]
+        if len(scores):
+            yield "all", role, solver.replace("_", " "), float(scores.mean()), len(scores)
+
+
+def chunk_bound(model: str, length: int, n_markers: int) -> float | None:
+    """Largest R2 on Selective Copy that a model's chunks allow, or None where they do not limit it."""
+    if model in ORDER_OF_CHUNKS_LOST:
+        return order_lost_bound(length, model_info(model).chunk, n_markers)
+    if model not in ORDER_LOST_INSIDE_CHUNK:
+        return None
+    return chunk_ceiling(length, model_info(model).chunk, n_markers, model in CHUNKED_IN_BOTH_DIRECTIONS)
+
+
+def _n_markers(study: Study, length: int) -> int:
+    return int(study.dataset("selective_copy", length, study.config["seeds"][0]).parameters["n_markers"])
+
+
+@functools.cache
+def order_lost_bound(length: int, chunk: int, n_markers: int = 8) -> float:
+    """Largest R2 on Selective Copy if the order of full chunks is lost too; a short last chunk is known by its length.
+
+    Full chunks may then stand in any order, and the best output is the mean of the chunks' means weighted with the
+    probability that a chunk covers it. Exact: the sum over all ways to divide the markers among the chunks.
+    """
+    n_full, rest = divmod(length, chunk)
+    total = 0.0
+    for last in range(min(rest, n_markers) + 1):
+        for sizes in _partitions(n_markers - last, chunk):
+            if len(sizes) <= n_full:
+                orders = math.perm(n_full, len(sizes)) // math.prod(map(math.factorial, Counter(sizes).values()))
+                ways = comb(rest, last) * orders * math.prod(comb(chunk, size) for size in sizes)
+                total += ways * _explained(sizes, last)
+    return total / comb(length, n_markers) / n_markers
+
+
+def _partitions(total: int, largest: int) -> Iterator[tuple[int, ...]]:
+    """All ways to write a number as a sum of parts of at most `largest`, parts descending."""
+    if total == 0:
+        yield ()
+    for first in range(min(total, largest), 0, -1):
+        yield from ((first, *others) for others in _partitions(total - first, first))
+
+
+def _explained(sizes: tuple[int, ...], last: int) -> float:
+    """Sum over outputs and chunks of P(chunk covers output)^2 / markers in the chunk; `last` markers close the row."""
+    total = 1.0 if last else 0.0     # the mean of the last chunk explains 1/m of each of its m outputs
+    for i, size in enumerate(sizes):
+        others = sizes[:i] + sizes[i + 1:]
+        starts = np.zeros(sum(sizes))
+        for n_before in range(len(others) + 1):
+            weight = 1 / (len(sizes) * comb(len(others), n_before))
+            for before in itertools.combinations(others, n_before):
+                starts[sum(before)] += weight
+        covers = np.convolve(starts, np.ones(size))[: sum(sizes)]
+        total += float((covers**2).sum()) / size
+    return total
+
+
+@functools.cache
+def known_datasets() -> pd.DataFrame:
+    """What the solvers of `qablate.tasks.solvers.solver_accuracies` reach on the published Forrelation datasets.
+
+    One row per dataset and solver: `solver, task, length, seed, score, dataset_sha256`, and the labels of its items:
+    `n_test, test_positives, n_val, val_positives`.
+    """
+    return _golden("forrelation_solvers.csv")
+
+
+@functools.cache
+def scores_by_training_size() -> pd.DataFrame:
+    """The same solvers with the first `n_train` of the training items, all of them last."""
+    whole = known_datasets()
+    sizes = [DatasetSpec("forrelation", row.length, row.seed).split_sizes[0] for row in whole.itertuples()]
+    return pd.concat([_golden("forrelation_training_sizes.csv"), whole.assign(n_train=sizes)], ignore_index=True)
+
+
+def _golden(name: str) -> pd.DataFrame:
+    rows = pd.DataFrame(list(csv.DictReader(packaged_text(f"goldens/{name}").splitlines())))
+    words = ("solver", "task", "dataset_sha256")
+    return rows.astype({key: "float64" if key == "score" else "int64" for key in rows if key not in words})
+
+
+def solvers_of_study(study: Study) -> pd.DataFrame:
+    """Rows of `scores_by_training_size` on the study's own Forrelation datasets."""
+    known, lengths = scores_by_training_size(), study.config["tasks"].get("forrelation", {}).get("lengths", ())
+    return known[known["dataset_sha256"].isin({sha for length in lengths for sha in _sha256(study, length)})]
+
+
+def _sha256(study: Study, length: int) -> set[str]:
+    """Hashes of the study's Forrelation datasets of one length that are published ones."""
+    ours = {study.dataset("forrelation", length, seed).identity_json for seed in study.config["seeds"]}
+    return {published_sha256()[identity] for identity in ours if identity in published_sha256()}
+
+
+def _solved(study: Study, length: int) -> pd.DataFrame:
+    known = known_datasets()
+    return known[known["dataset_sha256"].isin(_sha256(study, length))]
+
+
+def _solver_score(study: Study, length: int, solver: str) -> float | None:
+    known = _solved(study, length)
+    scores = known[known["solver"] == solver]["score"]
+    return float(scores.mean()) if len(scores) else None
+
+
+def constant_class() -> pd.DataFrame:
+    """What predicting one class reaches on the published Forrelation datasets, one row per dataset (`length, seed`).
+
+    `honest`: the class that is more frequent in the validation items, on the test items. `published_rule`: the better
+    class on validation and test items together, which the published code selected and reported on.
+    """
+    known = known_datasets().drop_duplicates("dataset_sha256")
+    ones = known["test_positives"] / known["n_test"]
+    both = (known["test_positives"] + known["val_positives"]) / (known["n_test"] + known["n_val"])
+    return pd.DataFrame({"length": known["length"], "seed": known["seed"],
+                         "honest": ones.where(2 * known["val_positives"] > known["n_val"], 1 - ones),
+                         "published_rule": both.where(both >= 0.5, 1 - both)}).reset_index(drop=True)

@@ -1,388 +1,165 @@
-"""Claims as data: `workflow/claims.yaml` read against a closed schema, templates expanded, rules between keys checked.
+"""What the report compares and the statements it checks, read from `workflow/claims.yaml` and checked.
 
-A claim names a contrast of arms on one task, a scope, a margin and a Holm family. What it says about results is
-decided in `qablate.analysis.evaluation`; nothing here looks at results.
+Every record of the file is one line: a `Contrast` or a `Statement`, whose fields are the allowed keys. Nothing here
+looks at results.
 """
 
-import functools
-import itertools
-import math
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-import yaml
-
-from qablate.analysis.statistics import blocks_needed, smallest_sign_flip_p, smallest_slope_p
-from qablate.config import ConfigError, explain, read_yaml
-from qablate.files import packaged_text
+from qablate.catalog import MODELS, TASKS
+from qablate.config import ConfigError, read_yaml
+from qablate.records import METRICS
+from qablate.study import Study
 
 CLAIMS_PATH = Path("workflow/claims.yaml")
-Weights = dict[str, float]
-Pair = tuple[str, str]
-
-NEEDS = {
-    "mean_difference": ("hypothesis", "task", "contrast"), "slope": ("hypothesis", "task", "contrast"),
-    "any_beats_all": ("task", "contrast"), "best_arm": ("task", "contrast"), "chance": ("task", "contrast"),
-    "threshold": ("task", "contrast", "metric", "op", "value"), "reference": ("task", "solver", "op", "value"),
-    "all_of": (), "any_of": (), "descriptive": ("contrast", "quantities"), "bookkeeping": ("quantities",),
-    "not_estimable": ("needs_models",),
-}
-CONTRASTS = {
-    "mean_difference": ({"plus", "minus"}, {"pairs"}, {"weights"}), "slope": ({"plus", "minus"}, {"models"}, {"pairs"}),
-    "any_beats_all": ({"candidates", "rivals"},), "best_arm": ({"arms"},), "chance": ({"models"},),
-    "threshold": ({"models"},), "descriptive": ({"models"},),
-}
-PLAIN_KEYS = ("hypothesis", "margin", "metric", "op", "value", "solver", "on_founding_tables")
-"""Keys of a record that a claim takes over as they are, if they are there."""
-TABLE_ROW = "blocks needed by family size: 1: 6, 2: 7, 5-6: 8, 7-12: 9, 13: 10, 66: 12"
-
-
-class ClaimsError(ConfigError):
-    """A claims file that cannot be evaluated."""
+KINDS = ("difference", "slope", "chance")
+VERDICTS = ("higher", "lower", "equivalent")
+EACH = ("each",)
+SCORES = tuple(dict.fromkeys(name for names in METRICS.values() for name in names))
+PARTS = ("questions", "contrasts", "statements")
+ALLOWED: Mapping[Any, tuple[Any, str]] = {
+    str: (str, "text"), bool: (bool, "true or false"), float | None: ((int, float), "a number"),
+    tuple[str, ...]: (list, "a list of names")}
+"""What a field of a record may hold, by its type."""
 
 
 @dataclass(frozen=True)
-class Scale:
-    """How one run becomes a benefit (larger is better): its metric, baseline, margin and margin of a slope."""
+class Contrast:
+    """One row of the comparisons per task: mean of `plus` minus mean of `minus`; `kind` says of what.
 
-    name: str
-    metric: str
-    baseline: float
-    margin: float
-    margin_slope: float
-
-
-@dataclass(frozen=True)
-class TaskGrid:
-    """What is planned for one task: its scale, lengths and replicates (seeds)."""
-
-    scale: Scale
-    lengths: tuple[int, ...]
-    replicates: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """Levels and smallest amounts of data that hold for all claims."""
-
-    alpha: float
-    interim_alpha: float
-    min_blocks: int
-    min_replicates: int
-    min_lengths_slope: int
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One record of the claims file, its sets replaced by arms.
-
-    `weights` maps arms to w_m of d_b = sum of w_m y[m, b]; `pairs` are [plus, minus]; `candidates` and `rivals` are
-    those of `any_beats_all` (for `best_arm` both are all arms); `models` the arms of the remaining kinds.
+    `table` is the Holm family, unless the row stands `alone`; `label` makes it an answer to its `question`. No `tasks`:
+    all of the study. `margin` replaces that of the task's scale; `caveat` is a fact of the design to be printed.
     """
 
     id: str
-    kind: str
-    family: str
-    tasks: tuple[str, ...]
-    statement: str
-    source: str
-    hypothesis: str = "greater"
-    scope: str = "these_models"
-    attributes_to: str | None = None
+    table: str
+    plus: tuple[str, ...]
+    minus: tuple[str, ...] = ()
+    question: str = ""
+    tasks: tuple[str, ...] = ()
+    kind: str = "difference"
+    label: str = ""
+    alone: bool = False
     margin: float | None = None
-    weights: Weights = field(default_factory=dict)
-    pairs: tuple[Pair, ...] = ()
-    candidates: tuple[str, ...] = ()
-    rivals: tuple[str, ...] = ()
-    models: tuple[str, ...] = ()
-    members: tuple[str, ...] = ()
-    metric: str = ""
-    op: str = ""
-    value: float | Mapping[str, float] = math.nan
-    quantities: tuple[str, ...] = ()
-    solver: str = ""
-    needs_models: tuple[str, ...] = ()
-    on_founding_tables: str = ""
+    caveat: str = ""
 
     @property
-    def task(self) -> str:
-        """The task of a claim that has one; the first of several, or empty."""
-        return self.tasks[0] if self.tasks else ""
+    def pairs(self) -> list[tuple[str, str]]:
+        """The models at the same place of the two lists, if it is made of several such pairs."""
+        return list(zip(self.plus, self.minus, strict=True)) if len(self.plus) == len(self.minus) > 1 else []
 
-    @property
-    def arms(self) -> tuple[str, ...]:
-        """All arms that enter, each once, in the order of the claims file."""
-        return tuple(dict.fromkeys([*self.weights, *self.candidates, *self.rivals, *self.models]))
-
-    @property
-    def composite(self) -> bool:
-        """Whether the verdict rests on other claims."""
-        return self.kind in ("all_of", "any_of")
+    def over(self, models: Iterable[str]) -> "list[Contrast]":
+        """This contrast, or where `plus` is `each` one per model, named `id-model`."""
+        if self.plus != EACH:
+            return [self]
+        return [replace(self, id=f"{self.id}-{model}", plus=(model,)) for model in models]
 
 
 @dataclass(frozen=True)
-class Control:
-    """Cells that must be complete before the report may speak of an advantage: arm, task, length, replicate of each."""
+class Statement:
+    """A statement to check: a threshold on the means of `models` at every length, or a verdict of all `contrasts`."""
 
-    settles: str
-    cells: tuple[tuple[str, str, int, int], ...]
+    statement: str
+    tasks: tuple[str, ...]
+    contrasts: tuple[str, ...] = ()
+    verdict: str = ""
+    models: tuple[str, ...] = ()
+    metric: str = ""
+    above: float | None = None
+    below: float | None = None
 
 
 @dataclass(frozen=True)
 class Claims:
-    """A checked claims file: tasks, family sizes, defaults, claims by id in file order, controls by name."""
+    """A checked claims file: questions by id, contrasts with `plus: each` written out, statements."""
 
-    tasks: Mapping[str, TaskGrid]
-    families: Mapping[str, int]
-    defaults: Defaults
-    claims: Mapping[str, Claim]
-    controls: Mapping[str, Control]
-
-    def margin(self, claim: Claim) -> float:
-        """Margin of a claim on the benefit scale of its task; per doubling of the length for a slope."""
-        if claim.margin is not None:
-            return claim.margin
-        scale = self.tasks[claim.task].scale
-        return scale.margin_slope if claim.kind == "slope" else scale.margin
+    questions: Mapping[str, str]
+    contrasts: tuple[Contrast, ...]
+    statements: tuple[Statement, ...]
 
 
-def load_claims(path: Path = CLAIMS_PATH) -> Claims:
-    """Read and check a claims file; anything wrong is a ClaimsError of one line that names file and claim."""
-    try:
-        return parse_claims(read_yaml(path))
-    except ClaimsError as error:
-        raise ClaimsError(f"{path}: {error}") from error
+def load_claims(study: Study, path: Path = CLAIMS_PATH) -> Claims:
+    """Read the contrasts and statements that a study's models and tasks allow; no file, none.
+
+    A ConfigError of one line names the file, the record and what is allowed.
+    """
+    content = read_yaml(path) if path.exists() else {}
+    _require(set(content) <= set(PARTS), f"{path}", "keys", set(content), PARTS)
+    questions = content.get("questions") or {}
+    if not isinstance(questions, Mapping) or not all(isinstance(text, str) for text in questions.values()):
+        raise ConfigError(f"{path}: questions: must map ids to text")
+    declared = [_contrast(*record, questions) for record in _records(content, "contrasts", path)]
+    ids = [contrast.id for one in declared for contrast in one.over(MODELS)]
+    if len(ids) > len(set(ids)):
+        raise ConfigError(f"{path}: contrasts: id '{max(ids, key=ids.count)}' is there twice")
+    statements = [_statement(*record, ids) for record in _records(content, "statements", path)]
+    models, tasks = sorted(study.config["models"]), list(study.config["tasks"])
+    contrasts = tuple(
+        replace(contrast, tasks=tuple(task for task in tasks if task in (contrast.tasks or tasks)))
+        for one in declared for contrast in one.over(models) if {*contrast.plus, *contrast.minus} <= set(models))
+    ids = [contrast.id for contrast in contrasts]
+    return Claims(questions, contrasts, tuple(
+        one for one in statements
+        if set(one.tasks) <= set(tasks) and set(one.models) <= set(models) and set(one.contrasts) <= set(ids)))
 
 
-def parse_claims(content: Mapping[str, Any]) -> Claims:
-    """Check the content of a claims file and resolve its sets, pairs and templates."""
-    _check_schema(content)
-    expanded = [*content["claims"], *(record for template in content["templates"]
-                                      for record in _expand(template, content))]
-    content = {**content, "claims": expanded, "templates": []}
-    _check_schema(content)
-    _check_ids(expanded)
-    for name, arms in content["sets"].items():
-        if len(arms) != len(set(arms)):
-            raise ClaimsError(f"sets.{name}: an arm stands twice")
-    scales = {name: Scale(name, scale["from"], scale["baseline"], scale["margin"], scale["margin_slope"])
-              for name, scale in content["scales"].items()}
-    claims = Claims(
-        {task: TaskGrid(scales[grid["scale"]], tuple(sorted(grid["lengths"])), tuple(sorted(grid["replicates"])))
-         for task, grid in content["tasks"].items()},
-        {name: family["size"] for name, family in content["families"].items()},
-        Defaults(**{key: value for key, value in content["defaults"].items()
-                    if key not in ("scope", "attributes_to")}),
-        {record["id"]: _claim(record, content) for record in expanded},
-        {name: Control(control["settles"], tuple(_control_cells(control, content["tasks"])))
-         for name, control in content["controls"].items()},
-    )
-    _check_families(claims, content["families"])
-    _check_members(claims)
-    return claims
+def _records(content: Mapping[str, Any], key: str, path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield each record of a list with the words that name it in an error."""
+    if not isinstance(content.get(key) or [], list):
+        raise ConfigError(f"{path}: {key}: must be a list of records")
+    for number, record in enumerate(content.get(key) or []):
+        name = record.get("id", number) if isinstance(record, Mapping) else number
+        yield f"{path}: {key}.{name}", record
 
 
-def _control_cells(control: Mapping[str, Any], tasks: Mapping[str, Any]) -> Iterator[tuple[str, str, int, int]]:
-    for task in control["tasks"]:
-        grid = {**_look_up(tasks, task, "tasks"), **control}
-        yield from itertools.product(control["arms"], (task,), grid["lengths"], grid["replicates"])
+def _contrast(where: str, record: Any, questions: Collection[str]) -> Contrast:
+    if isinstance(record, Mapping) and record.get("plus") == "each":
+        record = {**record, "plus": list(EACH)}
+    one = Contrast(**_values(Contrast, record, where))
+    _require(one.kind in KINDS, where, "kind", one.kind, KINDS)
+    _require(one.question in ("", *questions), where, "question", one.question, questions)
+    _require(bool(one.minus) == (one.kind == "difference") or one.kind == "slope", where, "minus", list(one.minus),
+             ["models for a difference", "none for chance"])
+    _require(set(one.tasks) <= set(TASKS), where, "tasks", list(one.tasks), TASKS)
+    models = {*one.plus, *one.minus} - set(EACH)
+    _require(models <= set(MODELS), where, "plus, minus", sorted(models - set(MODELS)), MODELS)
+    return one
 
 
-@functools.cache
-def _validator() -> Any:
-    return jsonschema.Draft202012Validator(yaml.safe_load(packaged_text("schemas/claims.schema.yaml")))
-
-
-def _check_schema(content: Mapping[str, Any]) -> None:
-    try:
-        errors = sorted(_validator().iter_errors(content), key=lambda error: [*map(str, error.absolute_path)])
-    except (RecursionError, TypeError) as error:
-        raise ClaimsError(f"claims cannot be checked: {error}") from error
-    if errors:
-        raise ClaimsError(_named(explain(errors[0]), content))
-
-
-def _named(line: str, content: Mapping[str, Any]) -> str:
-    """Write `claim P1-copy: kind: ...` for `claims.3.kind: ...`."""
-    parts = line.split(".", 2)
-    if parts[0] != "claims" or not parts[1].split(":")[0].isdigit():
-        return line
-    number = parts[1].split(":")[0]
-    record = content["claims"][int(number)]
-    name = record.get("id", number) if isinstance(record, Mapping) else number
-    return f"claim {name}: {line.removeprefix(f'claims.{number}').lstrip('.: ')}"
-
-
-def _expand(template: Mapping[str, Any], content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield one record per element of `over`, placeholders replaced."""
-    over = template["over"]
-    for task in over["tasks"]:
-        for names, arms in _elements(over, content):
-            record = {key: _filled(value, {**names, "task": task}) for key, value in template.items() if key != "over"}
-            if isinstance(record.get("family"), Mapping):
-                record["family"] = record["family"].get(task, "none")
-            if arms is not None:
-                record["contrast"] = {"arms": arms}
-            yield {**record, "task": task}
-
-
-def _elements(over: Mapping[str, Any], content: Mapping[str, Any]) -> Iterator[tuple[dict[str, str], list[str] | None]]:
-    if "pairs" in over:
-        yield from (({"plus": plus, "minus": minus}, None)
-                    for plus, minus in _look_up(content["pairs"], over["pairs"], "pairs"))
-    elif "models" in over:
-        yield from (({"x": arm}, None) for arm in _look_up(content["sets"], over["models"], "sets"))
+def _statement(where: str, record: Any, contrasts: Collection[str]) -> Statement:
+    one = Statement(**_values(Statement, record, where))
+    _require(set(one.tasks) <= set(TASKS), where, "tasks", list(one.tasks), TASKS)
+    _require(set(one.models) <= set(MODELS), where, "models", list(one.models), MODELS)
+    _require(set(one.contrasts) <= set(contrasts), where, "contrasts", list(one.contrasts), contrasts)
+    if one.contrasts:
+        _require(one.verdict in VERDICTS, where, "verdict", one.verdict, VERDICTS)
+    elif not (one.models and one.metric and (one.above is None) != (one.below is None)):
+        raise ConfigError(f"{where}: needs contrasts and verdict, or models, metric and one of above and below")
     else:
-        yield from (({"x": name}, arms) for name, arms in over.get("arms", {}).items())
+        _require(one.metric in SCORES, where, "metric", one.metric, SCORES)
+    return one
 
 
-def _filled(value: Any, names: Mapping[str, str]) -> Any:
-    if isinstance(value, str):
-        for name, text in names.items():
-            value = value.replace(f"{{{name}}}", text)
-        return value
-    if isinstance(value, Mapping):
-        return {key: _filled(item, names) for key, item in value.items()}
-    return [_filled(item, names) for item in value] if isinstance(value, list) else value
+def _values(kind: type, record: Any, where: str) -> dict[str, Any]:
+    """Return the values of a record as the fields of its class want them, lists as tuples."""
+    if not isinstance(record, Mapping):
+        raise ConfigError(f"{where}: must be a record of keys and values")
+    known = {field.name: field for field in fields(kind)}
+    _require(set(record) <= set(known), where, "keys", sorted(set(record) - set(known)), known)
+    for name, field in known.items():
+        if field.default is MISSING and name not in record:
+            raise ConfigError(f"{where}: {name}: missing")
+        if name in record:
+            allowed, words = ALLOWED[field.type]
+            listed = not isinstance(record[name], list) or all(isinstance(item, str) for item in record[name])
+            if not isinstance(record[name], allowed) or not listed:
+                raise ConfigError(f"{where}: {name}: {record[name]!r} is not {words}")
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
 
 
-def _look_up(table: Mapping[str, Any], name: str, where: str) -> Any:
-    if name not in table:
-        raise ClaimsError(f"{where}: no '{name}', known are {', '.join(table)}")
-    return table[name]
-
-
-def _check_ids(records: Iterable[Mapping[str, Any]]) -> None:
-    double = [name for name, count in Counter(record["id"] for record in records).items() if count > 1]
-    if double:
-        raise ClaimsError(f"claim {double[0]}: the id stands twice")
-
-
-def _claim(record: Mapping[str, Any], content: Mapping[str, Any]) -> Claim:
-    """Resolve one record."""
-    where, kind = f"claim {record['id']}", record["kind"]
-    for key in NEEDS[kind]:
-        if record.get(key) is None:
-            raise ClaimsError(f"{where}: {key}: missing key of kind {kind}")
-    tasks = record.get("task") or []
-    tasks = tuple([tasks] if isinstance(tasks, str) else tasks)
-    for task in tasks:
-        if task not in content["tasks"]:
-            raise ClaimsError(f"{where}: task: '{task}' is not under tasks")
-    arms = _arms(record, content, where)
-    plain: dict[str, Any] = {key: record[key] for key in PLAIN_KEYS if key in record}
-    lists: dict[str, Any] = {key: tuple(record[key]) for key in ("quantities", "needs_models") if key in record}
-    defaults: dict[str, Any] = {key: record.get(key, content["defaults"][key]) for key in ("scope", "attributes_to")}
-    return Claim(id=record["id"], kind=kind, family=record["family"], tasks=tasks, statement=record["statement"],
-                 source=record["source"], members=_members(record, content, where), **arms, **plain, **lists,
-                 **defaults)
-
-
-def _members(record: Mapping[str, Any], content: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    if record["kind"] not in ("all_of", "any_of"):
-        return ()
-    if ("members" in record) == ("members_from" in record):
-        raise ClaimsError(f"{where}: one of members and members_from is needed")
-    if "members" in record:
-        return tuple(record["members"])
-    family = record["members_from"]
-    _look_up(content["families"], family, f"{where}: members_from")
-    return tuple(other["id"] for other in content["claims"] if other["family"] == family)
-
-
-def _arms(record: Mapping[str, Any], content: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return the fields of a Claim that say which arms enter, and with which weights."""
-    kind, contrast = record["kind"], record.get("contrast", {})
-    if kind not in CONTRASTS:
-        return {}
-    if set(contrast) not in CONTRASTS[kind]:
-        allowed = " or ".join(" and ".join(sorted(keys)) for keys in CONTRASTS[kind])
-        raise ClaimsError(f"{where}: contrast: a {kind} needs {allowed}")
-    if "pairs" in contrast:
-        pairs = tuple((plus, minus) for plus, minus in _look_up(content["pairs"], contrast["pairs"], f"{where}: pairs"))
-        return {"pairs": pairs, "weights": _pair_weights(pairs)}
-    if "weights" in contrast:
-        return {"weights": _checked_weights(contrast["weights"], where)}
-    lists = {key: _arm_list(names, content, f"{where}: contrast.{key}") for key, names in contrast.items()}
-    if "plus" in lists:
-        weights = {arm: 1 / len(lists["plus"]) for arm in lists["plus"]}
-        weights |= {arm: -1 / len(lists["minus"]) for arm in lists["minus"]}
-        if len(weights) < len(lists["plus"]) + len(lists["minus"]):
-            raise ClaimsError(f"{where}: contrast: an arm is on both sides")
-        return {"weights": weights}
-    if "arms" in lists:
-        return {"candidates": lists["arms"], "rivals": lists["arms"]}
-    if kind == "slope":
-        return {"weights": {arm: 1 / len(lists["models"]) for arm in lists["models"]}}
-    return lists
-
-
-def _pair_weights(pairs: Iterable[Pair]) -> Weights:
-    pairs = list(pairs)
-    weights: Weights = {}
-    for plus, minus in pairs:
-        weights[plus] = weights.get(plus, 0.0) + 1 / len(pairs)
-        weights[minus] = weights.get(minus, 0.0) - 1 / len(pairs)
-    return weights
-
-
-def _checked_weights(weights: Mapping[str, float], where: str) -> Weights:
-    if abs(sum(weights.values())) > 1e-9 or not any(weights.values()):
-        raise ClaimsError(f"{where}: contrast.weights: sum to {sum(weights.values()):g}, must sum to 0")
-    return {arm: weight for arm, weight in weights.items() if weight}
-
-
-def _arm_list(names: str | list[str], content: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    if isinstance(names, str):
-        return tuple(_look_up(content["sets"], names, where))
-    pattern = _validator().schema["$defs"]["arm"]
-    for arm in names:
-        if not jsonschema.Draft202012Validator(pattern).is_valid(arm):
-            raise ClaimsError(f"{where}: '{arm}' is not a model with tags, such as 1b or 1b+tanh")
-    return tuple(names)
-
-
-def _check_members(claims: Claims) -> None:
-    for claim in claims.claims.values():
-        for member in claim.members:
-            if member not in claims.claims:
-                raise ClaimsError(f"claim {claim.id}: members: no claim '{member}'")
-            if claims.claims[member].composite:
-                raise ClaimsError(f"claim {claim.id}: members: '{member}' has members itself")
-
-
-def _check_families(claims: Claims, families: Mapping[str, Mapping[str, Any]]) -> None:
-    """Sizes equal counts, tasks agree, and every member can reach its share of alpha with the planned blocks."""
-    for claim in claims.claims.values():
-        if claim.family not in families:
-            raise ClaimsError(f"claim {claim.id}: family: no '{claim.family}', known are {', '.join(families)}")
-    for name, family in families.items():
-        members = [claim for claim in claims.claims.values() if claim.family == name]
-        if not family["size"]:
-            continue
-        if len(members) != family["size"]:
-            raise ClaimsError(f"families.{name}.size: {family['size']}, but {len(members)} claims are in it")
-        for claim in members:
-            if claim.tasks != (family["task"],):
-                raise ClaimsError(f"claim {claim.id}: family {name} is of task {family['task']}")
-            _check_attainable(claim, claims, family["size"])
-
-
-def _check_attainable(claim: Claim, claims: Claims, size: int) -> None:
-    grid = claims.tasks[claim.task]
-    level = claims.defaults.alpha / size
-    if claim.kind == "slope" or (claim.composite and all(claims.claims[key].kind == "slope" for key in claim.members
-                                                         if key in claims.claims)):
-        if claim.hypothesis != "equivalent" and smallest_slope_p(len(grid.lengths), len(grid.replicates)) > level:
-            raise ClaimsError(f"claim {claim.id}: a slope over {len(grid.lengths)} lengths and {len(grid.replicates)} "
-                              f"replicates cannot be supported in a family of {size}")
-        return
-    blocks = len(grid.lengths) * len(grid.replicates)
-    resampled = claim.kind in ("mean_difference", "any_beats_all", "best_arm") and claim.scope == "these_models"
-    if resampled and claim.hypothesis != "equivalent" and smallest_sign_flip_p(blocks) > level:
-        raise ClaimsError(f"claim {claim.id}: {blocks} blocks cannot support a member of a family of {size}, it needs "
-                          f"{blocks_needed(size, claims.defaults.alpha)} ({TABLE_ROW})")
+def _require(condition: bool, where: str, key: str, value: object, allowed: Iterable[str]) -> None:
+    if not condition:
+        raise ConfigError(f"{where}: {key}: {value}, allowed are {', '.join(allowed)}")

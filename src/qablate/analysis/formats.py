@@ -56,4 +56,14 @@ def whole(value: float) -> str:
 
 
 METRIC_FORMATS: dict[str, Format] = {"test_mse": significant, "test_r2": fixed(3), "test_acc": fixed(4)}
+def metric_format(metric: str) -> Format:
+    """Return how scores of a metric are written: three significant digits for one that is not known here."""
+    return METRIC_FORMATS.get(metric, significant)
+
+
+def metric_name(metric: str) -> str:
+    """Return a metric in words: `test R²`."""
+    return METRIC_NAMES.get(metric, metric.replace("_", " "))
+
+
 METRIC_NAMES = {"test_mse": "test MSE", "test_r2": "test R²", "test_acc": "test accuracy"}

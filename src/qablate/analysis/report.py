@@ -1,199 +1,271 @@
-"""The combined report and the progress report: tables, figures, Markdown and one HTML file, from what exists.
+"""The report: sections as Markdown and as one self-contained page, with a CSV of every table and figure.
 
-No sentence about results is typed here: the text says what a table is, its cells say what was found.
+The walk: `collect` the runs, `compare` them, let each section make its parts, write all into a fresh folder, swap.
+A report that fails leaves the one before it whole.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import base64
+import csv
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pandas as pd
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from pandas.api.types import is_numeric_dtype
 
-from qablate.analysis import contents
-from qablate.analysis.ceilings import shares
-from qablate.analysis.contrasts import cell_of
-from qablate.analysis.evaluation import write_claims
-from qablate.analysis.figure import Figure
-from qablate.analysis.figures import write_figures
-from qablate.analysis.findings import Findings, find
-from qablate.analysis.formats import DASH, integer
-from qablate.analysis.runs import Collection, collect
-from qablate.analysis.sentences import require_wording
-from qablate.analysis.summary import distinct
-from qablate.analysis.table import Table, write_frame
-from qablate.analysis.tables import make_tables
+from qablate.analysis.collect import Runs, collect
+from qablate.analysis.figure import render, style
+from qablate.analysis.sections import (
+    agreement,
+    answers,
+    attention,
+    comparisons,
+    cost,
+    forrelation,
+    methods,
+    running,
+    scores,
+    summary,
+)
+from qablate.analysis.table import Figure, Part, Section, Table
+from qablate.analysis.verdicts import compare
+from qablate.catalog import task_info
 from qablate.errors import QablateError
 from qablate.files import write_atomic
-from qablate.results import require_readable
 from qablate.study import Cell, Study
 
+TITLE = "Quantum Hydra/Mamba ablation study"
+FOLDERS = ("tables", "figures", "report")
+INDEX = Path("report/contents.csv")
 NAMED_MISSING = 3
-MARKDOWN_ROWS = 60
-"""Rows of one table in the Markdown report; the CSV and the HTML report hold all."""
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading with a text and the figures and tables below it, by id; those a study lacks are left out."""
-
-    title: str
-    text: str
-    figures: tuple[str, ...] = ()
-    tables: tuple[str, ...] = ()
-
-
-SECTIONS = (
-    Section("Overview", "Colours compare within a task; scores of different tasks are never pooled.", ("score_map",)),
-    Section("Coverage", "A cell is one model on one task at one length with one seed.", ("state_map",),
-            ("systems", "progress", "completion", "missing_cells", "hours_left", "failures", "queue")),
-    Section("Forrelation", "Decide whether two Boolean functions, seen at random addresses, are related by a Fourier "
-            "transform. The score is the accuracy on the test split.", ("length_forrelation",
-            "forrelation_diagnostics", "learning_forrelation"),
-            ("forrelation_overview", "forrelation_by_length", "legacy_forrelation", "per_seed_forrelation",
-             "scaling_forrelation")),
-    Section("Adding Problem", "Add the two marked values of a sequence. The score is the mean squared error on the "
-            "test split; the error, not R², tells models apart that have learned the task.",
-            ("length_adding_problem", "learning_adding_problem"), ("adding_by_length", "per_seed_adding_problem",
-                                                               "scaling_adding_problem")),
-    Section("Selective Copy", "Return the marked values of a sequence in their order. The score is R² on the test "
-            "split over all outputs together.", ("length_selective_copy", "learning_selective_copy"),
-            ("selective_by_length", "selective_ceiling", "per_seed_selective_copy", "scaling_selective_copy")),
-    Section("Matched comparisons", "Arms are compared on the blocks (length and seed) that all of them have, by the "
-            "contrasts of the claims; scores of different tasks are never pooled.",
-            ("factor_forest", "placement", "equivalence_strip", "performance_profiles", "rank_diagram",
-             "controls_ladder", "gradient_variance")),
-    Section("Kinds of models", "Means over kinds describe the models that were run; whether a kind matters is a matter "
-            "of matched contrasts, not of these tables.", (), ("architectures", "groups")),
-    Section("Floors and ceilings", "What a score is to be compared with: a floor takes no learning, a ceiling is what "
-            "the data and a model's reading of them allow.", (), ("references", "shares", "selection_floors")),
-    Section("Models and settings", "Letters before the arrow say how features are made, after it how the sequence is "
-            "mixed: C classical, Q quantum, Q(S) quantum with superposition.", (),
-            ("models", "parameters", "settings")),
-    Section("Cost", "Measured on the devices named.", ("pareto",), ("cost", "cost_by_model")),
-    Section("Agreement", "With the published document, and between systems.", ("system_agreement",),
-            ("reproduction_summary", "reproduction", "replication", "cross_system")),
-    Section("Files and datasets", "What every number rests on.", (),
-            ("import_counts", "import_log", "datasets")),
-)
-
-READING = """\
-- Every number is in a CSV of the folder `tables/`, unrounded; every figure has the CSV it was drawn from beside it.
-- n is the number of runs behind a value and stands where runs are missing; ± is the sample standard deviation.
-- A dash is an empty cell, with the reason; no score is filled in for a run that is missing or diverged.
-- Scores are of the test split, at the epoch chosen on the validation split.
-- Errors are written with three significant digits, unrounded in the CSV.
-"""
+NUMBER = re.compile(r"–.*|[*(]*([+−-]?\d[\d,.]*(e-?\d+)?( ?%)?((/| / | to )[\d,.]+)?( ± [\d.e-]+)?)?[)*]*"
+                    r"( \([^()]*\))?\**")
+"""A cell that is shown as a number: `0.514 (n 1)`, `**1.2e-4 ± 3e-5**`, `12 / 36`, `–`, or nothing."""
+FORMULA = ("=", "+", "-", "@", "\t")
+"""What a spreadsheet takes for the beginning of a formula."""
 
 
 def make_report(study: Study, partial: bool, jobs: Mapping[Cell, str] | None = None, pdf: bool = False) -> Path:
-    """Write tables, figures, Markdown and HTML of a study below its results folder; return the Markdown file.
+    """Write the report of a study below its results folder; return the Markdown file.
 
     `partial` makes `progress_report.md` from whatever exists; otherwise `combined_report.md`, for which every planned
-    cell must be finished and every folder readable, else a QablateError names what is not. `jobs`: cells in a
-    scheduler's queue, `queued` or `running`, if one was reached. `pdf`: figures as PDF, too.
+    cell must be done and every folder readable, else a QablateError names what is not. `jobs`: cells in a scheduler's
+    queue, `queued` or `running`, if one was reached. `pdf`: figures as PDF, too.
     """
-    collection = collect(study, jobs)
+    runs = collect(study, jobs)
     if not partial:
-        require_readable(collection.merged)
-        _require_complete(collection)
-    findings = find(collection)
-    tables = make_tables(collection)
-    facts = _facts(collection)
-    data = _write_tables(collection, tables, facts, findings, study.results / "tables")
-    figures = write_figures(collection, findings, study.results / "figures", pdf)
-    headings = {key: section.title for section in SECTIONS for key in (*section.figures, *section.tables)}
-    contents.replace_contents(study.results, contents.items(tables.values(), figures.values(), data, headings))
-    target = study.results / ("progress_report.md" if partial else "combined_report.md")
-    context = _context(collection, partial, facts, tables, figures) | _claims_context(findings)
-    for path, template in ((target.with_suffix(".html"), "report.html.j2"), (target, "report.md.j2")):
-        write_atomic(path, _environment().get_template(template).render(context).encode("utf-8"))
+        _require_complete(runs)
+    sections, details = report_sections(runs), details_sections(runs)
+    kind, words = ("progress", "results so far") if partial else ("combined", "combined results")
+    intro = " ".join(filter(None, (summary.headline(runs), "[Details](report/details.md), every run: "
+                                   "[runs.csv](tables/runs.csv).")))
+    target = study.results / f"{kind}_report.md"
+    study.results.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".report-", dir=study.results) as name:
+        fresh = Path(name)
+        for folder in FOLDERS:
+            (fresh / folder).mkdir()
+        parts = [(section.title, part) for section in (*sections, *details) for part in section.parts]
+        pictures = _write_parts(parts, runs, fresh, pdf)
+        _write_page(fresh / target.name, f"{TITLE}: {words}", intro, sections, pictures)
+        back = f"All that the [report](../{target.name}) leaves out."
+        _write_page(fresh / "report/details.md", f"{TITLE}: details", back, details, pictures)
+        _swap(fresh, study.results, target)
     return target
 
 
-def _write_tables(collection: Collection, tables: Mapping[str, Table], facts: Mapping[str, Any], findings: Findings,
-                  folder: Path) -> list[Path]:
-    """Write every table; return the files that hold more than a table of the report does."""
-    for table in tables.values():
-        table.write_csv(folder)
-    frames = {"runs": collection.runs, "shares_by_run": shares(collection.complete_runs, collection.study),
-              "summary": pd.DataFrame(facts.items(), columns=["name", "value"])}
-    if findings.results:
-        frames |= {"power": findings.power_table, "controls": findings.controls}
-    data = [write_frame(folder / f"{name}.csv", frame) for name, frame in frames.items()]
-    return data + (write_claims(findings.results, folder) if findings.results else [])
+def report_sections(runs: Runs) -> list[Section]:
+    """The sections of the report, in order."""
+    verdicts = compare(runs)
+    every = [
+        summary.summary(runs), answers.answers(runs, verdicts), *task_sections(runs, verdicts),
+        comparisons.comparisons(runs, verdicts), answers.findings(runs, verdicts), attention.attention(runs),
+        running.running(runs), cost.cost(runs), methods.configuration(runs),
+    ]
+    return [section for section in every if section.parts]
 
 
-def _claims_context(findings: Findings) -> dict[str, Any]:
-    """The claims for the templates; a QablateError names a phrase that no report may hold."""
-    context = {"questions": findings.questions, "groups": findings.groups, "claims_note": findings.note,
-               "controls": findings.controls.to_dict("records"), "controls_complete": findings.controls_complete}
-    for name in ("questions.md.j2", "claims.md.j2"):
-        require_wording(_environment().get_template(name).render(context), findings.results,
-                        findings.controls_complete)
-    return context
+def task_sections(runs: Runs, verdicts: pd.DataFrame) -> list[Section]:
+    """One section per task, regression first as in the founding document."""
+    ordered = sorted(runs.tasks, key=lambda task: task_info(task).kind == "classification")
+    return [forrelation.results(runs, verdicts) if task == forrelation.TASK else scores.results(runs, task)
+            for task in ordered]
 
 
-def _require_complete(collection: Collection) -> None:
-    open_cells = collection.open_cells
-    if open_cells.empty:
+def details_sections(runs: Runs) -> list[Section]:
+    """The sections of the details, in order."""
+    return [
+        *(Section(task_info(task).title, scores.details(runs, task)) for task in runs.tasks),
+        Section("Agreement", (agreement.published_means(runs), agreement.cross_system(runs))),
+        Section("Needs attention in full", attention.details(runs)),
+        Section("Completion and missing cells", (running.completion_by_system(runs), running.missing_cells(runs))),
+        Section("Cost", cost.details(runs)),
+        Section("Configuration in full", methods.details(runs)),
+    ]
+
+
+def _require_complete(runs: Runs) -> None:
+    if runs.unreadable:
+        raise QablateError(runs.unreadable[0])
+    missing = runs.open_cells
+    if missing.empty:
         return
-    named = [f"{cell_of(row).name} ({row['state']})" for row in open_cells.head(NAMED_MISSING).to_dict("records")]
-    more = ", ..." if len(open_cells) > NAMED_MISSING else ""
-    raise QablateError(f"study '{collection.study.name}': {len(open_cells)} of {len(collection.cells)} cells have no "
-                       f"result that stands: {', '.join(named)}{more}; the progress report is made from what exists")
+    named = [f"{Cell(row.model, row.task, row.length, row.seed).name} ({row.state})"
+             for row in missing.head(NAMED_MISSING).itertuples()]
+    more = ", ..." if len(missing) > NAMED_MISSING else ""
+    raise QablateError(f"study '{runs.study.name}': {len(missing)} of {len(runs.cells)} cells are missing: "
+                       f"{', '.join(named)}{more}; `qablate report --partial` reports on what exists")
 
 
-def _facts(collection: Collection) -> dict[str, Any]:
-    """Return the numbers of the report's running text, in the words they are written under in `summary.csv`."""
-    cells, runs = collection.cells, collection.runs
-    states = cells["state"].value_counts()
-    finished = int(cells["finished"].sum())
-    return {
-        "study": collection.study.name,
-        "cells planned": len(cells),
-        "cells finished": finished,
-        "cells without a result that stands": len(cells) - finished,
-        **{f"cells {state.replace('_', ' ')}": int(count) for state, count in sorted(states.items())},
-        "models": len(collection.models),
-        "tasks": len(collection.tasks),
-        "seeds": len(collection.seeds),
-        "systems": ", ".join(name for name in collection.merged.systems if (runs["source"] == name).any()),
-        "folders that could not be read": "; ".join(collection.merged.unreadable),
-        "devices": distinct(runs["device_name"].dropna()),
-        "package versions": distinct(runs["package_version"].dropna()),
-    }
+def _write_parts(parts: Iterable[tuple[str, Part]], runs: Runs, folder: Path, pdf: bool) -> dict[str, bytes]:
+    """Write the CSV of every table, CSV and picture of every figure, and a list of them; return the PNGs by name."""
+    write_csv(folder / "tables/runs.csv", runs.table)
+    index, pictures = [("tables/runs.csv", "Data", "Every run", "")], {}
+    for section, part in parts:
+        if isinstance(part, Table):
+            write_csv(folder / f"tables/{part.id}.csv", part.frame)
+            index.append((f"tables/{part.id}.csv", section, part.title, part.caption))
+        elif isinstance(part, Figure):
+            pictures[f"{part.id}.png"] = _write_figure(part, folder / "figures", pdf)
+            index += [(f"figures/{part.id}.{kind}", section, part.title, part.caption)
+                      for kind in ("png", "csv", *["pdf"] * pdf)]
+    write_csv(folder / INDEX, pd.DataFrame(index, columns=["file", "section", "title", "caption"]))
+    return pictures
 
 
-def _context(collection: Collection, partial: bool, facts: Mapping[str, Any], tables: Mapping[str, Table],
-             figures: Mapping[str, Figure]) -> dict[str, Any]:
-    sections = []
-    for section in SECTIONS:
-        shown = [figures[key] for key in section.figures if key in figures]
-        listed = [tables[key] for key in section.tables if key in tables]
-        if shown or listed:
-            sections.append({"title": section.title, "text": section.text, "figures": shown, "tables": listed})
-    return {
-        "partial": partial, "facts": facts, "sections": sections, "reading": READING, "dash": DASH,
-        "folder": collection.study.result_folder.as_posix(), "markdown_rows": MARKDOWN_ROWS,
-        "first_model": collection.models[0], "logs": (collection.study.results / "logs" / "train").as_posix(),
-    }
+def _write_figure(figure: Figure, folder: Path, pdf: bool) -> bytes:
+    write_csv(folder / f"{figure.id}.csv", figure.data)
+    with style():
+        canvas = figure.draw()
+        png = render(canvas)
+        write_atomic(folder / f"{figure.id}.png", png)
+        if pdf:
+            write_atomic(folder / f"{figure.id}.pdf", render(canvas, "pdf"))
+    return png
 
 
-def _plain(text: str) -> str:
-    """Keep text from result files and error messages from being read as Markdown."""
-    return "".join(f"\\{letter}" if letter in "|<[`\\" else letter for letter in " ".join(text.split()))
+def write_csv(path: Path, frame: pd.DataFrame) -> None:
+    """Write a frame; text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    words = {column: frame[column].map(_defused) for column in frame if not is_numeric_dtype(frame[column])}
+    text = frame.assign(**words).to_csv(index=False, lineterminator="\n")
+    write_atomic(path, text.encode("utf-8", "backslashreplace"))
+
+
+def _defused(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r", " ").lstrip(" ")     # a bare carriage return would end the row for most readers
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def _swap(fresh: Path, results: Path, target: Path) -> None:
+    """Put a finished report in the place of the last one, folder by folder; files that no report wrote stay."""
+    ours = _listed(results / INDEX)
+    for folder in FOLDERS:
+        place, old = results / folder, fresh / f"{folder}.old"
+        for path in place.glob("*") if place.is_dir() else ():
+            foreign = f"{folder}/{path.name}" not in ours and folder != "report"
+            if foreign and not (fresh / folder / path.name).exists():
+                path.rename(fresh / folder / path.name)
+        if place.is_dir():
+            place.rename(old)
+        (fresh / folder).rename(place)
+    for path in (target.with_suffix(".html"), target):
+        (fresh / path.name).replace(path)
+
+
+def _listed(index: Path) -> set[str]:
+    try:
+        with index.open(newline="", encoding="utf-8") as file:
+            return {row["file"] for row in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError, csv.Error):
+        return set()
+
+
+def _write_page(path: Path, title: str, intro: str, sections: Sequence[Section], pictures: Mapping[str, bytes]) -> None:
+    """Write the sections as Markdown and the same text as a page."""
+    text = markdown(title, intro, sections, "../" if path.parent.name == "report" else "")
+    write_atomic(path, text.encode("utf-8", "backslashreplace"))
+    tables = [part for section in sections for part in section.parts if isinstance(part, Table) and len(part.shown)]
+    page = html(title, text, [table.foot for table in tables], pictures)
+    write_atomic(path.with_suffix(".html"), page.encode("utf-8", "backslashreplace"))
+
+
+def markdown(title: str, intro: str, sections: Sequence[Section], root: str = "") -> str:
+    """Return sections as Markdown; `root` is the way from the file to the results folder, details have headings."""
+    text = _environment().get_template("page.md.j2").render(
+        title=title, intro=intro, sections=sections, root=root, detailed=bool(root))
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def html(title: str, text: str, feet: Sequence[int], pictures: Mapping[str, bytes]) -> str:
+    """Return Markdown as one page that needs no other file; `feet`: last rows of each table that no sort moves."""
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    parser.add_render_rule("table_open", lambda self, tokens, i, options, env: (
+        f'<div class="scroll"><table data-foot="{tokens[i].meta.get("foot", 0)}">'))
+    parser.add_render_rule("table_close", lambda self, tokens, i, options, env: "</table></div>")
+    parser.add_render_rule("image", lambda self, *given: f'<span class="picture">{self.image(*given)}</span>')
+    tokens = parser.parse(text)
+    for token, foot in zip((token for token in tokens if token.type == "table_open"), feet, strict=False):
+        token.meta["foot"] = foot
+    headings = list(_headings(tokens))
+    for token in _all_tokens(tokens):
+        _embed(token, pictures)
+    body = parser.renderer.render(tokens, parser.options, {})
+    return _environment().get_template("page.html.j2").render(title=title, body=body, headings=headings)
+
+
+def _headings(tokens: Sequence[Token]) -> Iterator[tuple[str, str]]:
+    """Give every heading an id; yield id and words of those of sections."""
+    for token, inline in zip(tokens, tokens[1:], strict=False):
+        if token.type == "heading_open":
+            token.attrSet("id", re.sub(r"[^\w-]", "", inline.content.lower().replace(" ", "-")))
+            if token.tag == "h2":
+                yield str(token.attrs["id"]), inline.content
+
+
+def _all_tokens(tokens: Sequence[Token]) -> Iterator[Token]:
+    for token in tokens:
+        yield token
+        yield from _all_tokens(token.children or ())
+
+
+def _embed(token: Token, pictures: Mapping[str, bytes]) -> None:
+    """Put a picture into the page, and lead a link to another page of Markdown to its HTML."""
+    if token.type == "image" and (png := pictures.get(str(token.attrs["src"]).rpartition("/")[2])) is not None:
+        token.attrSet("src", f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}")
+    if token.type == "link_open":
+        token.attrSet("href", re.sub(r"\.md(?=#|$)", ".html", str(token.attrs["href"])))
+
+
+def table_lines(table: Table) -> list[str]:
+    """Return a table as lines of Markdown: headers, alignment, rows."""
+    aligned = ["---:" if right else "---" for right in right_aligned(table)]
+    rows = [table.shown.columns, *table.shown.itertuples(index=False, name=None)]
+    lines = [f"| {' | '.join(map(plain, row))} |" for row in rows]
+    return [lines[0], f"|{'|'.join(aligned)}|", *lines[1:]]
+
+
+def right_aligned(table: Table) -> list[bool]:
+    """Whether each column of a table holds nothing but numbers, and at least one."""
+    columns = [[str(value) for value in table.shown[column]] for column in table.shown]
+    return [all(NUMBER.fullmatch(value) for value in values) and any(re.search(r"\d", value) for value in values)
+            for values in columns]
+
+
+def plain(value: object) -> str:
+    """Keep text of result files from being read as Markdown: links, HTML, code, cells of a table, lines."""
+    return re.sub(r"[|<`\\]|\](?=[(\[:])", lambda sign: f"\\{sign[0]}", " ".join(str(value).split()))
 
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("qablate.analysis", "templates"), trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
-        autoescape=lambda name: ".html" in (name or ""))
-    markdown = MarkdownIt("commonmark", {"html": False})
-    environment.filters["plain"] = _plain
-    environment.filters["integer"] = integer
-    environment.filters["markdown"] = lambda text: jinja2.utils.markupsafe.Markup(markdown.render(text))
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=lambda name: name == "page.html.j2")
+    environment.filters["table_lines"] = table_lines
     return environment

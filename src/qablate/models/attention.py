@@ -5,42 +5,13 @@ Shapes: b batch, t tokens, d model width, h heads.
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from qablate.models.dropout import Dropout
 from qablate.models.layers import RMSNorm, sinusoidal_table
+from qablate.models.rows import gated_halves
 from qablate.models.sizes import Sizes
-
-
-class GatedHalves(torch.autograd.Function):
-    """SiLU of the first half of the features times the second half: (..., 2 e) -> (..., e).
-
-    Writes both halves of the gradient into one tensor, where autograd would make and then join them.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        """Return SiLU(gate) * value."""
-        ctx.save_for_backward(x)
-        gate, value = x.chunk(2, dim=-1)
-        return F.silu(gate).mul_(value)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        """Derivative of SiLU: s (1 + gate (1 - s)) with s = sigma(gate)."""
-        (x,) = ctx.saved_tensors
-        gate, value = x.chunk(2, dim=-1)
-        out = torch.empty_like(x)
-        to_gate, to_value = out.chunk(2, dim=-1)
-        torch.mul(grad, F.silu(gate), out=to_value)
-        to_gate.copy_(torch.ops.aten.silu_backward(grad * value, gate))
-        return out
 
 
 class AttentionBlock(nn.Module):
@@ -63,7 +34,7 @@ class AttentionBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the tokens after both parts; dropout acts on softmax weights, attention output, gated output."""
         x = x + self.dropout(self._attend(self.attention_norm(x)))
-        gated = GatedHalves.apply(self.gate_input(self.gate_norm(x)))  # (b, t, 2d)
+        gated = gated_halves(self.gate_input(self.gate_norm(x)))  # (b, t, 2d)
         return x + self.dropout(self.gate_output(gated))
 
     def _attend(self, x: Tensor) -> Tensor:

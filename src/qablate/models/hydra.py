@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qablate.models.layers import NORM_EPS, CausalConvolution, RMSNorm
+from qablate.models.rows import gated
 from qablate.models.selective import SharedDecayCore, initial_decay, step_map
 from qablate.models.sizes import Sizes
 from qablate.ssm import selective_scan
@@ -43,7 +44,7 @@ class HydraBlock(nn.Module):
         u = self.convolution(u)  # (b, l, e)
         step = F.softplus(self.step(low_rank))  # (b, l, e)
         y = torch.addcmul(self._scan_both_ways(u, step, B, C), self.skip + self.skip, u)  # (b, l, e)
-        return x + self.outer_norm(self.output(self.inner_norm(y) * F.silu(z)))
+        return x + self.outer_norm(self.output(gated(z, self.inner_norm(y))))
 
     def _scan_both_ways(self, u: Tensor, step: Tensor, B: Tensor, C: Tensor) -> Tensor:
         """Sum of the scan and the scan of reversed time, run as one scan of twice the batch."""
@@ -90,7 +91,7 @@ class WeightedHydraBlock(nn.Module):
         weights = torch.cat([self.forward_weight, self.backward_weight, self.diagonal_weight])
         a, b, g = (weights / (weights.abs().sum() + 1e-8)).unbind()
         mixed = a * ahead + b * back.flip(1) + g * self.diagonal(u)  # (b, l, e)
-        return x + self.output(self.combination(mixed) * F.silu(z))
+        return x + self.output(gated(z, self.combination(mixed)))
 
 
 class WeightedHydraMixer(nn.Sequential):

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from qablate.models.dropout import Dropout
+from qablate.models.rows import convolved, rms_norm
 from qablate.models.sizes import Sizes
 
 NORM_EPS = 1e-5  # of every LayerNorm and root-mean-square norm
@@ -25,6 +25,10 @@ class RMSNorm(nn.RMSNorm):
 
     def __init__(self, width: int) -> None:
         super().__init__(width, eps=NORM_EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normed x (..., width)."""
+        return rms_norm(x, self.weight, NORM_EPS)
 
 
 class NormedMap(nn.Module):
@@ -104,38 +108,6 @@ def sinusoidal_table(n_tokens: int, width: int) -> Tensor:
     return torch.stack([phase.sin(), phase.cos()], dim=-1).flatten(1)[None]  # (1, t, width)
 
 
-class DepthwiseConvolution(torch.autograd.Function):
-    """Causal cross-correlation of every channel with its own taps: (b, l, e), taps (j, e), bias (e) -> (b, l, e).
-
-    y_t = bias + sum_i taps_i x_{t - (j - 1) + i}, zeros before the start. Shifted products over contiguous channels:
-    PyTorch's grouped convolution needs two transposes and a much slower backward pass on a CPU.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
-        """Add the taps one by one, the current step first."""
-        ctx.save_for_backward(x, taps)
-        length = x.shape[1]
-        y = torch.addcmul(bias, x, taps[-1])
-        for lag in range(1, min(len(taps), length)):
-            y[:, lag:].addcmul_(x[:, : length - lag], taps[-1 - lag])
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Correlate the gradient with the taps and with the input, at the same lags."""
-        x, taps = ctx.saved_tensors
-        length = x.shape[1]
-        grad_x, grad_taps = grad * taps[-1], torch.zeros_like(taps)
-        grad_taps[-1] = (grad * x).sum((0, 1))
-        for lag in range(1, min(len(taps), length)):
-            later, earlier = grad[:, lag:], slice(0, length - lag)
-            grad_x[:, earlier].addcmul_(later, taps[-1 - lag])
-            grad_taps[-1 - lag] = (later * x[:, earlier]).sum((0, 1))
-        return grad_x, grad_taps, grad.sum((0, 1))
-
-
 class CausalConvolution(nn.Module):
     """Depthwise convolution over the last four steps, then SiLU: (b, l, e) -> (b, l, e)."""
 
@@ -150,7 +122,7 @@ class CausalConvolution(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return SiLU(b + sum_j w_j x_{t-3+j}), zeros before the start."""
         taps = self.weight[:, 0].t().contiguous()  # (4, e)
-        return F.silu(DepthwiseConvolution.apply(x, taps, self.bias))
+        return convolved(x, taps, self.bias)
 
 
 class Head(nn.Module):

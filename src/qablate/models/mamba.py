@@ -5,10 +5,10 @@ Shapes: b batch, l tokens, d model width, e inner width, n state size.
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qablate.models.layers import NORM_EPS, CausalConvolution, RMSNorm
+from qablate.models.rows import gated
 from qablate.models.selective import SelectiveCore, SharedDecayCore
 from qablate.models.sizes import Sizes
 
@@ -28,7 +28,7 @@ class MambaBlock(nn.Module):
         """Return the tokens after the block."""
         u, z = self.input(self.norm(x)).chunk(2, dim=-1)  # (b, l, e) each
         y, _ = self.core(self.convolution(u))
-        return x + self.output(y * F.silu(z))
+        return x + self.output(gated(z, y))
 
 
 class MambaMixer(nn.Sequential):
@@ -56,7 +56,7 @@ class StatefulBlock(nn.Module):
         """Return the tokens after the block and the final state (b, e, n)."""
         u, z = self.input(x).chunk(2, dim=-1)  # (b, l, e) each
         y, state = self.core(self.convolution(u), state)
-        return x + self.output(y * F.silu(z)), state
+        return x + self.output(gated(z, y)), state
 
 
 class StatefulMixer(nn.Module):

@@ -126,7 +126,7 @@ def _notes(survey: Survey) -> list[Text]:
         notes = [f"hours left, one cell at a time: {_hours(left.expected)} expected, at most {_hours(left.at_most)}",
                  f"hours are of results at hand, else of: {_devices(survey)}"]
     if unknown:
-        notes.append(f"+?: {unknown} cells have no cost estimate (qablate bench --costs)")
+        notes.append(f"+?: {unknown} cells have no cost estimate (benchmarks/bench.py costs)")
     outcomes = [status.outcome for status in survey.cells if status.outcome not in ("", "ok")]
     if outcomes:
         found = ", ".join(f"{outcomes.count(word)} {word}" for word in sorted(set(outcomes)))

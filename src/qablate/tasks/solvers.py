@@ -3,8 +3,6 @@
 Shapes: n items, l length, N = 2**n_bits table entries, d features, o outputs.
 """
 
-import functools
-import itertools
 from collections.abc import Iterable
 from dataclasses import replace
 from math import comb
@@ -239,35 +237,3 @@ def position_readout_limit(n_markers: int = 8) -> float:
     """
     m = n_markers
     return sum(comb(m - 1, j) ** 2 / ((2 * m - 1) * comb(2 * m - 2, 2 * j)) for j in range(m))
-
-
-def order_lost_ceiling(length: int, chunk: int, n_draws: int, seed: int, n_markers: int = 8) -> float:
-    """Return the R2 limit on Selective Copy if the order of full chunks is lost too; a short last chunk is known.
-
-    Full chunks may then stand in any order, and the best output is the mean of the chunks' means weighted with the
-    probability that a chunk covers it. Occupations are drawn, the posterior of each is exact.
-    """
-    generator = np.random.default_rng(seed)
-    cells = np.argsort(generator.random((n_draws, length)), axis=1)[:, :n_markers] // chunk
-    n_full = length // chunk
-    total = 0.0
-    for row in cells:
-        sizes = np.bincount(row, minlength=n_full + 1)
-        total += _covered(tuple(sorted(sizes[:n_full][sizes[:n_full] > 0].tolist())), int(sizes[n_full]))
-    return total / n_draws / n_markers
-
-
-@functools.cache
-def _covered(sizes: tuple[int, ...], last: int) -> float:
-    """Sum over outputs and chunks of P(chunk covers output)^2 / markers in the chunk; `last` markers close the row."""
-    total = 1.0 if last else 0.0     # the mean of the last chunk explains 1/m of each of its m outputs
-    for i, size in enumerate(sizes):
-        others = sizes[:i] + sizes[i + 1:]
-        starts = np.zeros(sum(sizes))
-        for n_before in range(len(others) + 1):
-            weight = 1 / (len(sizes) * comb(len(others), n_before))
-            for before in itertools.combinations(others, n_before):
-                starts[sum(before)] += weight
-        covers = np.convolve(starts, np.ones(size))[: sum(sizes)]
-        total += float((covers**2).sum()) / size
-    return total

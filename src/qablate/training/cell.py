@@ -147,6 +147,10 @@ def prepare_torch(study: Study) -> torch.device:
     torch.set_deterministic_debug_mode("warn")
     # Every output is written before it is read; filling each new tensor with NaN first costs 5 to 20 % of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")    # before CUDA starts; cuBLAS is deterministic with it
+    torch.backends.cudnn.allow_tf32 = False    # on by default: convolutions would keep ten bits of each number
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cuda.enable_mem_efficient_sdp(False)    # its backward pass adds in no fixed order
     device, share = _device(study.config["run"]["device"]), study.config["run"]["gpu_memory_fraction"]
     if device.type == "cuda" and share is not None:
         torch.cuda.set_per_process_memory_fraction(share)

@@ -238,6 +238,8 @@ def _provenance(run: Run) -> dict[str, Any]:
         "cell_key": run.study.cell_key(run.cell),
         "cuda": torch.version.cuda if cuda else None,
         "threads": torch.get_num_threads(),
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        "cudnn_tf32": torch.backends.cudnn.allow_tf32,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "kernels": run.training.progress.kernels,
         "started_utc": run.started_utc,

@@ -1,0 +1,159 @@
+"""Everything to measure when a GPU is at hand, one command of at most ten minutes each, in this order:
+
+    python benchmarks/gpu_day.py checks      self-checks of the Triton kernels, the precision and the seeds in force
+    python benchmarks/gpu_day.py steps       step times of all models: plain torch, Triton, the CUDA graph
+    python benchmarks/gpu_day.py resume      whether a training that was stopped ends with the bits of one that was not
+    python benchmarks/gpu_day.py cells       one cell of each group on the GPU and on the CPU, their scores side by side
+    python benchmarks/bench.py costs         epochs of all cells into workflow/costs.csv, under the GPU's name
+
+`--device cpu` runs the same code on a CPU, which is how it is tested; `--length` and `--models` make it shorter.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from bench import device_name
+from steps import batch_of, trained_model
+from timing import time_side_by_side
+
+from qablate.errors import QablateError
+from qablate.quantum import resolve_backend
+from qablate.records import read_record
+from qablate.ssm import selective_scan
+from qablate.study import Study
+from qablate.tasks.store import make_dataset
+from qablate.training import loop
+from qablate.training.cell import prepare_torch, train_cell
+from qablate.training.data import Items
+from qablate.training.graph import GraphStep
+from qablate.training.interrupts import Stopped
+from qablate.training.loop import MAX_NONFINITE_RUN
+
+ONE_OF_EACH_GROUP = ("1b", "2d", "3b", "4d")
+ROUNDS = 5
+
+
+def main() -> int:
+    """Run one part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--models", nargs="+", help="default: all for steps, else one of each group")
+    parser.add_argument("--length", type=int, default=100)
+    options = parser.parse_args()
+    try:
+        study = Study.load(["config.yaml"], {"run": {"device": options.device}})
+        device = prepare_torch(study)
+        print(f"{device_name(device)}, torch {torch.__version__}, CUDA {torch.version.cuda}")
+        PARTS[options.part](study, device, options)
+    except QablateError as error:
+        print(f"gpu_day: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def check(study: Study, device: torch.device, options: Any) -> None:
+    """Say which backends serve, and that nothing is rounded to fewer bits."""
+    tiny = [torch.rand(shape, device=device) for shape in ((1, 3, 2), (1, 3, 2), (2, 2), (1, 3, 2), (1, 3, 2))]
+    for name, attempt in (("circuits", lambda backend: resolve_backend(backend, device)),
+                          ("scan", lambda backend: selective_scan(*tiny, backend=backend))):
+        for backend in ("torch", "triton", "auto"):
+            try:
+                attempt(backend)
+                print(f"{name}, {backend}: serves")
+            except QablateError as error:
+                print(f"{name}, {backend}: {error}")
+    print(f"matmul precision {torch.get_float32_matmul_precision()}, cuDNN TF32 {torch.backends.cudnn.allow_tf32}")
+    a = torch.rand(512, 512, device=device)
+    x, weight = torch.rand(8, 14, 64, device=device), torch.rand(128, 14, 3, device=device)
+    exact = a.double() @ a.double()
+    convolved = torch.nn.functional.conv1d(x, weight) - torch.nn.functional.conv1d(x.double(), weight.double())
+    print(f"largest relative error of a product {float(((a @ a) / exact - 1).abs().max()):.1e} and absolute error of a "
+          f"convolution {float(convolved.abs().max()):.1e}; with TF32 both would be over 1e-4")
+
+
+def time_steps(study: Study, device: torch.device, options: Any) -> None:
+    """Wall milliseconds of a step: plain torch, the compiled kernels, these in one CUDA graph."""
+    compiled = "triton" if device.type == "cuda" else "numba"
+    print(f"L={options.length}; wall ms per step: torch, {compiled}, {compiled} and CUDA graph")
+    for model in options.models or study.config["models"]:
+        timings = time_side_by_side(_steps(study, device, model, options.length, compiled), ROUNDS)
+        print(model, *(f"{timing.wall:8.2f}" for timing in timings.values()), flush=True)
+
+
+def _steps(study: Study, device: torch.device, model: str, length: int, compiled: str) -> dict[str, Any]:
+    spec = study.dataset("adding_problem", length, study.config["seeds"][0])
+    batch = batch_of(study, spec, device)
+    index = torch.arange(study.config["training"]["batch_size"], device=device)
+    names = ("torch", compiled, compiled)
+    plain, fast, held = (trained_model(study, spec, model, device, name, name) for name in names)
+    graph = GraphStep(held.model, spec.info.kind, Items(*batch), study.config["training"], MAX_NONFINITE_RUN)
+    return {"torch": lambda: plain(*batch), compiled: lambda: fast(*batch), "graph": lambda: graph(index, 1.0)}
+
+
+def check_resume(study: Study, device: torch.device, options: Any) -> None:
+    """Train each model twice on little data, once stopped after three batches: equal bits or not."""
+    for model in options.models or ("1a", "3a", *ONE_OF_EACH_GROUP):
+        with tempfile.TemporaryDirectory() as folder:
+            whole, stopped = (_trained(folder, name, model, options, stop) for name, stop in (("a", None), ("b", 3)))
+            equal = all(torch.equal(whole[key], stopped[key]) for key in whole)
+            print(f"{model}: {'equal' if equal else 'DIFFERENT'} bits after a stop and a resume", flush=True)
+
+
+def _trained(folder: str, name: str, model: str, options: Any, stop_after: int | None) -> dict[str, torch.Tensor]:
+    """Weights of a cell of two epochs, stopped once after so many batches."""
+    study = _small_study(Path(folder) / name, model, options.length, options.device, n_samples=400, max_epochs=2)
+    cell = study.cell(model, "adding_problem", options.length, 2024)
+    output = study.result_path(cell)
+    make_dataset(study.dataset(cell.task, cell.length, cell.seed), study.dataset_path(cell))
+    if stop_after is not None:
+        ordinary = loop.Training._save_or_stop
+
+        def stop(training: Any, interrupts: Any, save: Any) -> None:
+            ordinary(training, interrupts, save)
+            if training.progress.batch == stop_after:
+                save()
+                raise Stopped("stopped on purpose")
+
+        loop.Training._save_or_stop = stop
+        try:
+            train_cell(study, cell, output)
+        finally:
+            loop.Training._save_or_stop = ordinary
+    if train_cell(study, cell, output):
+        raise QablateError(f"{cell.name}: stopped before its end")
+    return torch.load(output.with_name(output.name.replace("results.json", "model.pt")))
+
+
+def compare_cells(study: Study, device: torch.device, options: Any) -> None:
+    """The test score of one cell of each group, here and on the CPU; five epochs of 2,000 items."""
+    for model in options.models or ONE_OF_EACH_GROUP:
+        scores = []
+        with tempfile.TemporaryDirectory() as folder:
+            for name in (options.device, "cpu"):
+                small = _small_study(Path(folder) / f"{len(scores)}", model, options.length, name, 2000, 5)
+                cell = small.cell(model, "adding_problem", options.length, 2024)
+                make_dataset(small.dataset(cell.task, cell.length, cell.seed), small.dataset_path(cell))
+                if train_cell(small, cell, small.result_path(cell)):
+                    raise QablateError(f"{cell.name}: stopped before its end")
+                scores.append(read_record(small.result_path(cell))["test_mse"])
+        print(f"{model}: test MSE {scores[0]:.6f} on {options.device}, {scores[1]:.6f} on cpu", flush=True)
+
+
+def _small_study(folder: Path, model: str, length: int, device: str, n_samples: int, max_epochs: int) -> Study:
+    """A study that holds one model on the adding problem at one length."""
+    return Study.load(["config.yaml"], {
+        "results": str(folder), "models": [model], "seeds": [2024], "data": {"n_samples": n_samples},
+        "tasks": {"adding_problem": {"lengths": [length]}}, "run": {"device": device},
+        "training": {"recipe": "gpu_day", "max_epochs": max_epochs},
+    })
+
+
+PARTS = {"checks": check, "steps": time_steps, "resume": check_resume, "cells": compare_cells}
+
+if __name__ == "__main__":
+    sys.exit(main())

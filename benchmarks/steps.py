@@ -1,0 +1,169 @@
+"""Timing of whole training steps: forward, backward, clipping and AdamW of one batch, as training does them.
+
+The opponent is the same model with `backend: pennylane` (one broadcast QNode a circuit), the unbind loop as scan and
+PyTorch's dropout, norm, gate and convolution.
+Shapes: b batch, c channels, l length.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from timing import Timing, time_side_by_side
+from torch import Tensor
+
+from qablate.catalog import MODELS, TaskKind
+from qablate.models import ModelSettings, build_model, dropout, rows
+from qablate.quantum import execution
+from qablate.quantum.backends import Backend
+from qablate.study import DatasetSpec, Study
+from qablate.training.evaluate import EVALUATION_BATCH
+from qablate.training.step import TrainingStep
+
+LENGTHS = (100, 200, 1000)
+LONGEST_BASELINE = 200
+"""The opponent is run up to this length only: beyond, the unbind loop of 3c keeps over 10 GB."""
+
+OURS, BASELINE, EVALUATION, CIRCUITS = "qablate", "pennylane+loop", "evaluation", "circuits"
+
+
+def measure_steps(
+    study: Study, task: str, models: Iterable[str], lengths: Iterable[int], rounds: int, device: torch.device
+) -> list[dict[str, Any]]:
+    """One row for each model and length: times of step, opponent and evaluation, share of circuits, epoch."""
+    return [
+        measure_step(study, study.dataset(task, length, study.config["seeds"][0]), model, rounds, device,
+                     compare=length <= LONGEST_BASELINE)
+        for model in models
+        for length in lengths
+    ]
+
+
+def measure_step(
+    study: Study, spec: DatasetSpec, model: str, rounds: int, device: torch.device, compare: bool, share: bool = True
+) -> dict[str, Any]:
+    """Time one model on batches of one dataset's shape; `compare` runs the opponent too, `share` the circuits alone."""
+    ours = trained_model(study, spec, model, device, study.config["quantum"]["backend"], "auto")
+    batch = batch_of(study, spec, device)
+    calls: dict[str, Callable[[], object]] = {
+        OURS: lambda: ours(*batch),
+        EVALUATION: _evaluation(ours, batch[0]),
+    }
+    if share and (MODELS[model].quantum_features or MODELS[model].quantum_mixing):
+        calls[CIRCUITS] = circuits_of(lambda: ours(*batch))
+    if compare:
+        opponent = trained_model(study, spec, model, device, "pennylane", "reference")
+        calls[BASELINE] = _in_plain_torch(lambda: opponent(*batch))
+    timings = time_side_by_side(calls, rounds)
+    return {"part": "step", "task": spec.task, "model": model, "length": spec.length, **_row(timings, spec, study)}
+
+
+def trained_model(
+    study: Study, spec: DatasetSpec, model: str, device: torch.device, backend: str, scan_backend: str
+) -> TrainingStep:
+    """A fresh model of the study's sizes and its training step; equal weights whatever the backends."""
+    torch.manual_seed(2024)
+    settings = ModelSettings(**study.model_settings(model, spec.length), backend=backend, scan_backend=scan_backend)
+    built = build_model(model, spec.n_channels, spec.length, spec.n_outputs, settings).to(device)
+    step = TrainingStep(built, spec.info.kind, study.config["training"])
+    built.train()
+    step.begin_epoch(1)
+    return step
+
+
+def batch_of(study: Study, spec: DatasetSpec, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Random inputs (b, c, l) and targets of a dataset's shape; what the numbers are does not change the time."""
+    size, generator = study.config["training"]["batch_size"], torch.Generator().manual_seed(2024)
+    inputs = torch.rand(size, spec.n_channels, spec.length, generator=generator)
+    return inputs.to(device), _targets(spec.info.kind, size, spec.n_outputs, generator).to(device)
+
+
+def _targets(kind: TaskKind, size: int, n_outputs: int, generator: torch.Generator) -> Tensor:
+    if kind == "classification":
+        return torch.randint(n_outputs, (size,), generator=generator)
+    return torch.rand(size, n_outputs, generator=generator)
+
+
+def _evaluation(step: TrainingStep, inputs: Tensor) -> Callable[[], object]:
+    """Forward pass of one batch in evaluation mode, as validation does it."""
+
+    def call() -> Tensor:
+        step.model.eval()
+        with torch.inference_mode():
+            outputs: Tensor = step.model(inputs)
+        step.model.train()
+        return outputs
+
+    return call
+
+
+def _in_plain_torch(step: Callable[[], object]) -> Callable[[], object]:
+    def call() -> object:
+        with patch.object(dropout, "SMALLEST", math.inf), patch.object(rows, "_serves", lambda x: False):
+            return step()
+
+    return call
+
+
+def _row(timings: dict[str, Timing], spec: DatasetSpec, study: Study) -> dict[str, Any]:
+    row: dict[str, Any] = {name: timing.to_dict() for name, timing in timings.items()}
+    step, evaluation = timings[OURS], timings[EVALUATION]
+    n_train, n_validation, _ = spec.split_sizes
+    batches = -(-n_train // study.config["training"]["batch_size"]), -(-n_validation // EVALUATION_BATCH)
+    for clock in ("cpu", "wall"):
+        seconds = (batches[0] * getattr(step, clock) + batches[1] * getattr(evaluation, clock)) / 1e3
+        row[f"epoch_{clock}_s"] = round(seconds, 4)
+    row["ratio"] = round(step.ratio_to(timings[BASELINE]), 3) if BASELINE in timings else None
+    row["circuit_share"] = round(1 / timings[CIRCUITS].ratio_to(step), 4) if CIRCUITS in timings else None
+    return row
+
+
+@dataclass
+class _Recorder:
+    """A backend that notes the calls it passes on: method and arguments."""
+
+    backend: Backend
+    calls: list[tuple[Callable[..., Tensor], tuple[Any, ...]]] = field(default_factory=list)
+
+    def __getattr__(self, name: str) -> Callable[..., Tensor]:
+        method = getattr(self.backend, name)
+
+        def run(*arguments: Any) -> Tensor:
+            copies = (a.detach().clone() if isinstance(a, Tensor) else a for a in arguments)
+            self.calls.append((method, tuple(copies)))
+            result: Tensor = method(*arguments)
+            return result
+
+        return run
+
+
+def circuits_of(step: Callable[[], object]) -> Callable[[], object]:
+    """A call that runs the circuits of one training step and their gradients, and nothing else."""
+    with _recording() as recorders:
+        step()
+    calls = [call for recorder in recorders for call in recorder.calls]
+    leaves = [[a.requires_grad_() for a in arguments if isinstance(a, Tensor)] for _, arguments in calls]
+
+    def run() -> None:
+        for (method, arguments), tensors in zip(calls, leaves, strict=True):
+            result = method(*arguments)
+            torch.autograd.grad(result, tensors, grad_outputs=result.detach())
+
+    return run
+
+
+@contextmanager
+def _recording() -> Iterator[list[_Recorder]]:
+    recorders: list[_Recorder] = []
+    resolve = execution.resolve_backend
+
+    def recording(name: str, device: torch.device) -> Any:
+        recorders.append(_Recorder(resolve(name, device)))
+        return recorders[-1]
+
+    with patch.object(execution, "resolve_backend", recording):
+        yield recorders

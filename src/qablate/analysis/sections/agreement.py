@@ -1,0 +1,125 @@
+"""Agreement with the means that the founding document printed, and between systems."""
+
+import csv
+import functools
+import math
+from typing import Any
+
+import pandas as pd
+
+from qablate.analysis.collect import CELL, Runs
+from qablate.analysis.formats import DASH, change, metric_name, significant
+from qablate.analysis.table import Table, cell_columns, written
+from qablate.catalog import TASKS, task_info
+from qablate.files import packaged_text
+
+R2_MARGIN = 0.05
+MSE_FACTOR = 3.0
+MSE_SOLVED = 5e-4
+"""Errors below this count as equal: both models solve the task, and the document printed one digit of them."""
+ACCURACY_MARGIN = 0.02
+
+
+@functools.cache
+def printed_rows() -> pd.DataFrame:
+    """The means that the founding document printed: `model_id, task, seq_len, metric, value, n, printed`."""
+    rows = pd.DataFrame(csv.DictReader(packaged_text("goldens/reported_2026-01-18.csv").splitlines()))
+    rows = rows[(rows["value"] != "") & rows["metric"].str.endswith("_mean") & (rows["n"] != "")]
+    return rows.assign(metric=rows["metric"].str.removesuffix("_mean"), value=rows["value"].astype(float))
+
+
+def printed_means(runs: Runs, task: str, metric: str) -> pd.Series:
+    """The printed means over all lengths by model; empty for another study than the published one."""
+    rows = printed_rows()
+    rows = rows[(rows["task"] == task) & (rows["metric"] == metric) & (rows["seq_len"] == "all")]
+    known = rows[rows["model_id"].isin(runs.models)] if runs.study.recipe == "published" else rows.iloc[:0]
+    return known.groupby("model_id")["value"].first()
+
+
+def agree(metric: str, published: float, found: float) -> bool:
+    """Whether two means agree by the margins above.
+
+    Those of MSE and R² were set before any run was made; that of accuracy after the first runs of Forrelation, so that
+    it describes and tests nothing.
+    """
+    if metric == "test_mse":
+        solved = max(published, found) < MSE_SOLVED
+        return solved or (published > 0 and abs(math.log(found / published)) <= math.log(MSE_FACTOR))
+    return abs(found - published) <= (R2_MARGIN if metric == "test_r2" else ACCURACY_MARGIN)
+
+
+def published_means(runs: Runs) -> Table:
+    """One row per printed mean that new runs exist for: both values, the runs behind them, whether they agree.
+
+    Forrelation is held against the score that the same runs report by the published rule, over the lengths they have.
+    """
+    scores = _new_scores(runs)
+    rows = [row for _, printed in printed_rows().iterrows() if (row := _compared(scores, printed)) is not None]
+    rows = [] if runs.study.recipe != "published" else sorted(
+        rows, key=lambda row: (row["metric"] == "test_acc", row["task"], row["model"], row["lengths"]))
+    frame = pd.DataFrame(rows, columns=["task", "model", "metric", "lengths", "printed", "published", "published_n",
+                                        "mean", "sd", "n", "verdict"])
+    shown = pd.DataFrame([{
+        "task": task_info(row["task"]).title, "model": row["model"], "L": row["lengths"],
+        "metric": metric_name(row["metric"]) + (", test-selected" if row["task"] == "forrelation" else ""),
+        "printed": row["printed"], "n (printed)": row["published_n"],
+        "new mean": significant(row["mean"]) + ("" if pd.isna(row["sd"]) else f" ± {significant(row['sd'])}"),
+        "n": row["n"], "verdict": row["verdict"]} for row in frame.to_dict("records")]).astype(str)
+    return Table("published_means", "Published means",
+                 "Runs trained with this package next to the means printed on 2026-01-18, same cells. Agree: R² within "
+                 "0.05, MSE within a factor of 3 or both below 0.0005, accuracy within 0.02 (set after the first runs; "
+                 "describes, tests nothing). Forrelation: test-selected score, over the lengths that were run.",
+                 frame, shown)
+
+
+def agreement_line(runs: Runs) -> str:
+    """One sentence for the first page: how many printed means agree; empty where there are none to compare."""
+    table = published_means(runs).frame
+    honest = table[table["task"] != "forrelation"]
+    if honest.empty:
+        return ""
+    agreeing = (honest["verdict"] == "agrees").sum()
+    return (f"{agreeing} of {len(honest)} published means of the same cells agree with ours "
+            "([Details](report/details.md#published-means)).")
+
+
+def _new_scores(runs: Runs) -> pd.DataFrame:
+    """`CELL`, metric, score: one row per run of schema 2 and metric; Forrelation as the published rule selects it."""
+    valid = runs.table[runs.table["valid"] & (runs.table["schema_version"] == 2)]
+    long = valid[valid["task"] != "forrelation"].melt(CELL, ["test_mse", "test_r2"], "metric", "score")
+    ours = runs.selected[runs.selected["origin"] == "ours"].assign(metric="test_acc")
+    return pd.concat([part for part in (long, ours[[*CELL, "metric", "score"]]) if len(part)] or [long])
+
+
+def _compared(scores: pd.DataFrame, printed: pd.Series) -> dict[str, Any] | None:
+    """A printed mean of one model next to new runs of it; None for other rows and where there is no new run."""
+    metric, task, length = printed["metric"], printed["task"], printed["seq_len"]
+    over_lengths = length == "all"
+    if metric not in ("test_mse", "test_r2", "test_acc") or over_lengths != (task == "forrelation"):
+        return None
+    found = scores[(scores["model"] == printed["model_id"]) & (scores["task"] == task) & (scores["metric"] == metric)]
+    found = found if over_lengths else found[found["length"] == int(length)]
+    if found.empty:
+        return None
+    mean = float(found["score"].mean())
+    return {"task": task, "model": printed["model_id"], "metric": metric,
+            "lengths": ", ".join(map(str, sorted(found["length"].unique()))), "printed": printed["printed"],
+            "published": printed["value"], "published_n": int(printed["n"]), "mean": mean,
+            "sd": found["score"].std(), "n": len(found),
+            "verdict": "agrees" if agree(metric, printed["value"], mean) else "differs"}
+
+
+def cross_system(runs: Runs) -> Table:
+    """One row per cell and two results of it: the primary metric on both systems and the difference."""
+    columns = [*CELL, "metric", "system_a", "value_a", "system_b", "value_b", "difference", "path_a", "path_b"]
+    pairs = runs.pairs.reindex(columns=columns)
+    frame = pairs[pairs["metric"] == pairs["task"].map({task: info.metric for task, info in TASKS.items()})]
+    frame = frame.reset_index(drop=True)
+    shown = pd.DataFrame({
+        **cell_columns(frame), "metric": [metric_name(metric) for metric in frame["metric"]],
+        "system": frame["system_a"], "value": written(frame["value_a"]),
+        "other system": frame["system_b"], "its value": written(frame["value_b"]),
+        "difference": written(frame["difference"], change)})
+    caption = ("Two results of one cell with different numbers, copies left out. The first is used, by declared order, "
+               "never an average." if len(frame) else f"{DASH} No cell has two results with different numbers.")
+    return Table("cross_system", "Cells trained more than once", caption, frame, shown)

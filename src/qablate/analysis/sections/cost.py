@@ -1,0 +1,151 @@
+"""What the finished cells took, and what a score costs in parameters and time."""
+
+import io
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+from qablate.analysis import figure as look
+from qablate.analysis.collect import Runs
+from qablate.analysis.formats import DASH, fixed, metric_name, significant
+from qablate.analysis.sections.scores import means
+from qablate.analysis.table import Figure, Part, Section, Table, cell_columns, written
+from qablate.catalog import task_info
+from qablate.costs import COSTS_PATH, MEASURED_ITEMS, CostTable
+from qablate.files import packaged_text
+
+HOUR = 3600.0
+FRONTIER: look.Look = {"color": look.PALE, "linewidth": 0.8, "linestyle": (0, (4, 1.5))}
+COSTS = {"n_params_trainable": "trainable parameters", "training_time": "seconds of training"}
+
+
+def cost(runs: Runs) -> Section:
+    """The section `Cost`."""
+    return Section("Cost", (tradeoff(runs),))
+
+
+def details(runs: Runs) -> tuple[Part, ...]:
+    """What the details hold: cost by model, cost per model and length."""
+    return cost_by_model(runs), cost_by_length(runs)
+
+
+def tradeoff(runs: Runs) -> Figure:
+    """Score against size and time at one length per task: the one that most models have run, the longest of equals."""
+    frames = []
+    for task in runs.tasks:
+        found = means(runs, task)
+        counts = found[found["n"] > 0].groupby("length").size()
+        if len(counts):
+            length = max(counts.index, key=lambda length: (counts[length], length))
+            of_length = runs.of(task).query("length == @length").rename(columns={task_info(task).metric: "score"})
+            grouped = of_length.groupby("model")
+            mean = grouped[["score", *COSTS]].mean().assign(task=task, length=length, n=grouped.size())
+            frames.append(mean.reset_index())
+    columns = ["task", "length", "model", "score", "n", *COSTS]
+    frame = pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
+    devices = runs.table["device_name"].dropna().nunique()
+    note = f" Seconds are from {devices} kinds of devices and compare only within one." if devices > 1 else ""
+    return Figure("score_against_cost", "Score against parameters and training time",
+                  "Means over seeds at the length that most models have run. The line joins models that no other "
+                  f"beats at lower cost.{note} Hours: [Details](report/details.md#cost-by-model).",
+                  lambda: _draw(runs, frame), frame)
+
+
+def _draw(runs: Runs, frame: pd.DataFrame) -> Canvas:
+    figure, axes = look.grid(4.2, len(COSTS), len(runs.tasks))
+    for column, task in enumerate(runs.tasks):
+        of_task = frame[frame["task"] == task]
+        for axis, (key, name) in zip(axes[:, column], COSTS.items(), strict=True):
+            _draw_panel(axis, task, of_task[of_task[key] > 0].sort_values(key), key)
+            axis.set(xlabel=name, ylabel=metric_name(task_info(task).metric))
+        length = f", L = {of_task['length'].iloc[0]}" if len(of_task) else ""
+        axes[0, column].set_title(task_info(task).title + length)
+    named = [model for model in runs.models if model in set(frame["model"])]
+    if named:
+        look.legend_above(figure, [look.legend_entry(look.labelled(model), look.model_look(model, False))
+                                   for model in named] + [look.legend_entry("not beaten at lower cost", FRONTIER)], 5)
+    look.banner(figure, look.missing_lines(runs))
+    return figure
+
+
+def _draw_panel(axis: Axes, task: str, known: pd.DataFrame, key: str) -> None:
+    if known.empty:
+        look.empty_panel(axis)
+        return
+    for row in known.to_dict("records"):
+        axis.plot(row[key], row["score"], zorder=3, **look.model_look(row["model"], line=False) | {"markersize": 5})
+    benefit = known["score"] if task_info(task).larger_is_better else -known["score"]
+    best = known[benefit > benefit.shift().cummax().fillna(-float("inf"))]
+    axis.step(best[key], best["score"], where="post", zorder=1, **FRONTIER)
+    look.cost_axis(axis)
+    look.score_axis(axis, task)
+
+
+def cost_by_model(runs: Runs) -> Table:
+    """One row per model, the sum last: runs, hours spent, hours planned, A100 hours of the published code, the ratio.
+
+    Planned: the cost table's epochs, published numbers of epochs where it has none. Published code: its seconds per
+    epoch on an A100 times the epochs that these runs used, for studies of the published size alone.
+    """
+    epochs = pd.read_csv(io.StringIO(packaged_text("goldens/published_epochs.csv")))
+    found = runs.table.merge(epochs, on=["model", "length"], how="left", suffixes=("", "_published"))
+    found["spent"], found["planned"] = found["training_time"] / HOUR, _planned(runs, found)
+    published_size = 1.0 if runs.study.config["data"]["n_samples"] == MEASURED_ITEMS else float("nan")
+    found["published"] = published_size * found["seconds_per_epoch_published"] * found["epochs"] / HOUR
+    models = [model for model in runs.models if (found["model"] == model).any()]
+    rows = [_cost_row(model, found[found["model"] == model]) for model in models]
+    frame = pd.DataFrame([*rows, _cost_row("total", found)] if rows else [])
+    shown = pd.DataFrame([{
+        "model": row["model"], "runs": str(row["runs"]), "device": row["devices"], "hours spent": _hours(row["spent"]),
+        "hours planned": _hours(row["planned"]),
+        "A100 hours of the published code": _hours(row["published"], row["estimated"]),
+        "speed-up over A100": _hours(row["ratio"], row["estimated"])} for row in rows and frame.to_dict("records")])
+    return Table("cost_by_model", "Cost by model",
+                 "Spent: training time, on a machine that others use too more than the work. Planned: what "
+                 "workflow/costs.csv gives these cells on the same device. Published code: its seconds per epoch on an "
+                 "A100 times the epochs that these runs used; in brackets where its seconds are estimates, good to a "
+                 "factor of about two." if rows else "No cell is done.", frame, shown, int(bool(rows)))
+
+
+def _hours(value: Any, estimated: bool = False) -> str:
+    if pd.isna(value):
+        return DASH
+    return f"({significant(value)})" if estimated else significant(value)
+
+
+def _cost_row(model: str, found: pd.DataFrame) -> dict[str, Any]:
+    spent, published = found["spent"].sum(), found["published"].sum(skipna=False)
+    return {"model": model, "runs": len(found), "devices": ", ".join(sorted(found["device_name"].dropna().unique())),
+            "spent": spent, "planned": found["planned"].sum(skipna=False), "published": published,
+            "ratio": published / spent if spent > 0 else None, "estimated": bool((found["basis"] == "estimate").any())}
+
+
+def _planned(runs: Runs, found: pd.DataFrame) -> list[float | None]:
+    """Hours that the cost table gives each run on the device it had, before any result was known."""
+    table = CostTable.read() if COSTS_PATH.exists() else CostTable(())
+    limit, n_items = runs.study.config["training"]["max_epochs"], runs.study.config["data"]["n_samples"]
+    estimates = [table.estimate(str(row["device_name"]), row["model"], row["task"], row["length"], limit, n_items)
+                 for row in found.to_dict("records")]
+    return [estimate.seconds / HOUR if estimate else None for estimate in estimates]
+
+
+def cost_by_length(runs: Runs) -> Table:
+    """One row per model and length with runs: seconds per epoch over all tasks, epochs per task, hours spent."""
+    keys = ["model", "length"]
+    grouped = runs.table.groupby(keys)
+    epochs = runs.table.pivot_table(index=keys, columns="task", values="epochs", aggfunc="median")
+    epochs = epochs.reindex(columns=runs.tasks)
+    frame = pd.DataFrame({
+        "runs": grouped.size(), "seconds_per_epoch": grouped["seconds_per_epoch"].median(),
+        "devices": grouped["device_name"].agg(lambda names: ", ".join(sorted(names.dropna().unique()))),
+        "hours_spent": grouped["training_time"].sum() / HOUR,
+    }).join(epochs.add_suffix("_epochs")).reset_index()
+    shown = pd.DataFrame({
+        **cell_columns(frame), "runs": frame["runs"].astype(str),
+        "seconds per epoch": written(frame["seconds_per_epoch"]),
+        **{f"epochs, {task_info(task).title}": written(frame[f"{task}_epochs"], fixed(1)) for task in runs.tasks},
+        "hours spent": written(frame["hours_spent"]), "device": frame["devices"]})
+    return Table("cost", "Cost per model and length", "Medians over runs; hours are training time on the device named.",
+                 frame, shown)

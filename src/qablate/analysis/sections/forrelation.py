@@ -1,0 +1,148 @@
+"""Results on Forrelation: the ranking of the founding document, and the task's solvers next to the models."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from qablate.analysis import figure as look
+from qablate.analysis.bounds import constant_class, solvers_of_study
+from qablate.analysis.collect import Runs
+from qablate.analysis.formats import fixed, signed, whole
+from qablate.analysis.sections import scores
+from qablate.analysis.sections.agreement import printed_means
+from qablate.analysis.table import Figure, Section, Table, written
+from qablate.catalog import model_info
+
+TASK = "forrelation"
+SOLVERS: dict[str, tuple[str, look.Look]] = {
+    "plug_in": ("plug-in statistic", {"color": "#AA3377", "marker": "*"}),
+    "table_ridge": ("ridge on products", {"color": "#332288", "marker": "P", "linestyle": "--"}),
+    "linear": ("linear on tables", {"color": "#999933", "marker": "X", "linestyle": ":"}),
+}
+WRITE = fixed(4)
+
+
+def results(runs: Runs, verdicts: pd.DataFrame) -> Section:
+    """The section of Forrelation."""
+    return Section("Forrelation results", (ranking(runs, verdicts), scores.length_figure(runs, TASK),
+                                           solver_figure(runs)))
+
+
+def ranking(runs: Runs, verdicts: pd.DataFrame) -> Table:
+    """Models by mean honest accuracy, with the test-selected score in columns of its own; references below."""
+    chance = verdicts[(verdicts["kind"] == "chance") & (verdicts["plus"].map(len) == 1)]
+    rows = scores.means(runs, TASK)
+    found = runs.of(TASK).groupby("model")["test_acc"]
+    majority = runs.of(TASK).groupby("model")["majority_rate"].mean()
+    ours = runs.selected[runs.selected["origin"] == "ours"].groupby("model")["score"]
+    frame = pd.DataFrame({"model": runs.models, "name": [model_info(model).name for model in runs.models]}).set_index(
+        "model", drop=False).rename_axis(None)
+    frame = frame.assign(mean=found.mean(), sd=found.std(), best=found.max(), n=found.size(), majority_rate=majority,
+                         selected_mean=ours.mean(), selected_best=ours.max(), selected_n=ours.size(),
+                         against_chance=chance.set_index(chance["plus"].map(" ".join))["verdict"],
+                         printed=printed_means(runs, TASK, "test_acc"))
+    frame["against_majority"] = 100 * (frame["mean"] - frame["majority_rate"])
+    wide = rows.pivot(index="model", columns="length", values="mean").add_prefix("L")
+    frame = frame.join(wide).sort_values(["mean", "model"], ascending=[False, True], na_position="last")
+    frame.insert(0, "rank", frame["mean"].rank(ascending=False, method="min"))
+    lengths = scores.lengths_shown(runs, TASK, rows).set_index("model").loc[frame["model"]]
+    shown = pd.DataFrame({
+        "rank": written(frame["rank"], whole), "model": frame["model"],
+        "features→mixing": [model_info(model).notation for model in frame["model"]],
+        **{column: lengths[column] for column in lengths if column.startswith("L ")},
+        "mean": written(frame["mean"], WRITE), "best": written(frame["best"], WRITE),
+        "against majority, points": written(frame["against_majority"], signed(2)),
+        "against chance": written(frame["against_chance"], str),
+        "test-selected, mean": written(frame["selected_mean"], WRITE),
+        "best, test-selected": written(frame["selected_best"], WRITE),
+        "printed 2026-01-18": written(frame["printed"], WRITE),
+    })
+    foot = _references(runs)
+    return Table("scores_forrelation", "Ranking",
+                 "Test accuracy, larger is better: mean over the runs of all lengths that are there. Against majority: "
+                 "minus the accuracy on the same test items of the better constant prediction. Against chance: the "
+                 "verdict on accuracy minus 0.5. Test-selected: the published rule, which chooses the epoch on the "
+                 "items it reports, so that chance scores above one half.",
+                 frame, pd.concat([shown, foot], ignore_index=True).fillna(""), len(foot))
+
+
+def _references(runs: Runs) -> pd.DataFrame:
+    """Baselines, the first also as the published rule would score it, and the upper bound."""
+    rows, rule = scores.reference_rows(runs, TASK).rename(columns={"name": "features→mixing"}), constant_class()
+    known = rule[rule["length"].isin(runs.lengths(TASK)) & rule["seed"].isin(runs.seeds)]["published_rule"]
+    if len(known) and runs.study.recipe == "published":
+        rows.loc[0, ["test-selected, mean", "best, test-selected"]] = [WRITE(known.mean()), WRITE(known.max())]
+    return rows
+
+
+def solver_figure(runs: Runs) -> Figure:
+    """Accuracy against length and training items, of solvers and models; training against validation of every run."""
+    solvers = solvers_of_study(runs.study)
+    parts = [_by_length(runs, solvers), _by_size(solvers), _fits(runs)]
+    frame = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+    return Figure("forrelation_solvers", "Forrelation: solvers next to the models",
+                  "Test accuracy of solvers and models (means over seeds) against length; of solvers against the "
+                  "number of training items, lines from below by length; training against validation accuracy of every "
+                  "run at its chosen epoch.", lambda: _draw(runs, frame), frame)
+
+
+def _by_length(runs: Runs, solvers: pd.DataFrame) -> pd.DataFrame:
+    """Mean accuracy over seeds of each solver with all training items, and of each model."""
+    models = runs.of(TASK).rename(columns={"model": "series", "test_acc": "y"})
+    whole = solvers[solvers["n_train"] == solvers["n_train"].max()].rename(columns={"solver": "series", "score": "y"})
+    rows = pd.concat([part[["series", "length", "y"]] for part in (whole, models) if len(part)] or [models])
+    means = rows.groupby(["series", "length"])["y"].agg(y="mean", n="count").reset_index()
+    return means.assign(panel="length", x=means["length"])
+
+
+def _by_size(solvers: pd.DataFrame) -> pd.DataFrame:
+    means = solvers.groupby(["solver", "length", "n_train"])["score"].agg(y="mean", n="count").reset_index()
+    return means.rename(columns={"solver": "series"}).assign(panel="training items", x=means["n_train"])
+
+
+def _fits(runs: Runs) -> pd.DataFrame:
+    """Training and validation accuracy of every run at the epoch whose weights were tested."""
+    curves = runs.curves[(runs.curves["task"] == TASK) & runs.curves["chosen"]]
+    named = curves.rename(columns={"model": "series", "train_metric": "x", "val_metric": "y"})
+    return named.assign(panel="fit", n=1)[["panel", "series", "length", "seed", "x", "y", "n"]]
+
+
+def _draw(runs: Runs, frame: pd.DataFrame) -> Canvas:
+    figure, axes = look.grid(2.5, 1, 3)
+    sizes = sorted(frame[frame["panel"] == "training items"]["x"].unique())
+    marks = {"length": runs.lengths(TASK), "training items": sizes}
+    for axis, (panel, ticks) in zip(axes[0], marks.items(), strict=False):
+        _lines(axis, frame[frame["panel"] == panel], ticks)
+        axis.set(xlabel="length L" if panel == "length" else panel, ylabel="test accuracy")
+    fits = frame[frame["panel"] == "fit"]
+    axes[0, 2].axhline(0.5, **look.BASELINE)
+    axes[0, 2].axline((0.5, 0.5), slope=1, color=look.PALE, linewidth=0.5)
+    for model, rows in fits.groupby("series"):
+        axes[0, 2].plot(rows["x"], rows["y"], **look.model_look(str(model), line=False) | {"markersize": 3})
+    axes[0, 2].set(xlabel="training accuracy", ylabel="validation accuracy")
+    if fits.empty:
+        look.empty_panel(axes[0, 2])
+    named = [model for model in runs.models if model in set(frame["series"])]
+    look.legend_above(figure, [*(look.legend_entry(label, style) for label, style in SOLVERS.values()),
+                               look.legend_entry("one half", look.BASELINE),
+                               *(look.legend_entry(look.labelled(model), look.model_look(model, False))
+                                 for model in named)], 6)
+    look.banner(figure, look.missing_lines(runs, [TASK]))
+    return figure
+
+
+def _lines(axis: Axes, frame: pd.DataFrame, marks: list[int]) -> None:
+    if frame.empty:
+        look.empty_panel(axis, "not computed for these datasets")
+        return
+    axis.axhline(0.5, **look.BASELINE)
+    keys = ["series"] if frame["panel"].iloc[0] == "length" else ["series", "length"]
+    for names, rows in frame.groupby(keys):
+        name = str(names[0])
+        axis.plot(rows["x"], rows["y"], **(SOLVERS[name][1] if name in SOLVERS else look.model_look(name, line=False)))
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(FixedLocator(marks))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xticks(marks, [f"{mark:g}" for mark in marks])
+    axis.tick_params(axis="x", labelsize=6.5)

@@ -1,0 +1,191 @@
+"""How it was done: models with their measured sizes, hyperparameters, tasks, datasets, baselines and upper bounds."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from qablate.analysis.bounds import baseline, normalized_score, references, upper_bound
+from qablate.analysis.collect import CELL, Runs
+from qablate.analysis.formats import DASH, integer, metric_format, metric_name, percent
+from qablate.analysis.sections.scores import means
+from qablate.analysis.table import Part, Section, Table, cell_columns, written
+from qablate.catalog import model_info, task_info
+from qablate.study import MAX_SIDECAR_BYTES, DatasetSpec, known_dataset_sha256
+
+OF_MODEL = ("group", "id", "name", "features", "mixing", "architecture", "chunk")
+HYPERPARAMETERS = {
+    "n_qubits": ("model", "n_qubits"), "n_layers": ("model", "n_layers"), "d_model": ("model", "d_model"),
+    "d_state": ("model", "d_state"), "n_epochs": ("training", "max_epochs"), "batch_size": ("training", "batch_size"),
+    "learning_rate": ("training", "learning_rate"), "weight_decay": ("training", "weight_decay"),
+    "early_stopping": ("training", "patience"),
+}
+"""The founding document's names of the settings."""
+
+
+def configuration(runs: Runs) -> Section:
+    """The section `Configuration`."""
+    return Section("Configuration", (models_tested(runs), hyperparameters(runs), task_configurations(runs)))
+
+
+def details(runs: Runs) -> tuple[Part, ...]:
+    """What the details hold: parameters and settings of every result, datasets, baselines and upper bounds."""
+    return parameters(runs), settings(runs), datasets(runs), baselines_and_bounds(runs), normalized_scores(runs)
+
+
+def models_tested(runs: Runs) -> Table:
+    """One row per model: group, factors, chunk, and the parameters that its results report."""
+    rows, shown = [], []
+    for model in runs.models:
+        info, found = model_info(model), runs.table[runs.table["model"] == model]["n_params"]
+        row = {key: getattr(info, key) for key in OF_MODEL}
+        rows.append({**row, "params_min": found.min(), "params_max": found.max()})
+        shown.append({**{key: str(value).replace("_", " ") for key, value in row.items()}, "params": _range(found)})
+    return Table("models_tested", f"Models tested ({len(runs.models)})",
+                 "Features and mixing say where a circuit is; chunk: steps that one circuit or pooled token covers; "
+                 "params: as the results report them, which depends on task and length.",
+                 pd.DataFrame(rows), pd.DataFrame(shown))
+
+
+def _range(values: pd.Series) -> str:
+    if not values.notna().any():
+        return DASH
+    low, high = values.min(), values.max()
+    return integer(low) if low == high else f"{integer(low)} to {integer(high)}"
+
+
+def hyperparameters(runs: Runs) -> Table:
+    """The settings of the study under the founding document's names."""
+    values = {name: runs.study.config[part][key] for name, (part, key) in HYPERPARAMETERS.items()}
+    frame = pd.DataFrame([values])
+    return Table("hyperparameters", "Hyperparameters",
+                 f"Recipe `{runs.study.recipe}`; early stopping in epochs without improvement.",
+                 frame, frame.astype(object).map(str))
+
+
+def task_configurations(runs: Runs) -> Table:
+    """One row per task: kind, lengths, seeds, items of a dataset, and its parameters."""
+    rows = []
+    for task in runs.tasks:
+        spec = runs.study.dataset(task, runs.lengths(task)[0], runs.seeds[0])
+        lengths, seeds = (", ".join(map(str, values)) for values in (runs.lengths(task), runs.seeds))
+        rows.append({"task": spec.info.title, "type": spec.info.kind, "lengths": lengths, "seeds": seeds,
+                     "samples": str(spec.n_samples),
+                     "parameters": ", ".join(f"{key} {value}" for key, value in spec.parameters.items())})
+    return Table("task_configurations", "Task configurations", "", pd.DataFrame(rows), pd.DataFrame(rows))
+
+
+def parameters(runs: Runs) -> Table:
+    """One row per model, task and length with runs: total and trainable parameters that its results report."""
+    grouped = runs.table.groupby(["model", "task", "length"])
+    counts = ("n_params", "n_params_trainable")
+    frame = grouped.agg(**{f"{key}_{end}": (key, end) for key in counts for end in ("min", "max")}).reset_index()
+    shown = pd.DataFrame({**cell_columns(frame), **{
+        key: [_range(pd.Series(pair)) for pair in zip(frame[f"{key}_min"], frame[f"{key}_max"], strict=True)]
+        for key in counts}})
+    return Table("parameters", "Measured parameter counts",
+                 "Totals count frozen parameters too, and a complex number once.", frame, shown)
+
+
+def settings(runs: Runs) -> Table:
+    """One row per setting: the study's value, those in the results, and how many results differ."""
+    wanted = pd.DataFrame([{**vars(cell), "setting": key, "value": value} for cell in runs.records
+                           for key, value in runs.study.settings_of(cell).items()], columns=[*CELL, "setting", "value"])
+    merged = wanted.merge(runs.settings, on=[*CELL, "setting"], suffixes=("", "_found"))
+    rows = [{"setting": key, "study": _distinct(of_key["value"]), "results": _distinct(of_key["value_found"]),
+             "recorded": len(of_key), "differing": int((of_key["value"] != of_key["value_found"]).sum())}
+            for key, of_key in merged.groupby("setting", sort=False)]
+    frame = pd.DataFrame(rows, columns=["setting", "study", "results", "recorded", "differing"])
+    return Table("settings", "Settings", "The study's settings and those stored in the results; older result files "
+                 "record fewer of them.", frame, frame.astype(str).rename(columns={"results": "in the results"}))
+
+
+def _distinct(values: pd.Series) -> str:
+    return ", ".join(str(value) for value in sorted(values.unique(), key=lambda value: (str(type(value)), value)))
+
+
+def datasets(runs: Runs) -> Table:
+    """One row per dataset: hash, baselines, and the leak checks that its sidecar holds."""
+    measured = runs.table.groupby(["task", "length", "seed"])["baseline_measured"].first()
+    rows = [_dataset_row(runs, spec, measured.get((spec.task, spec.length, spec.seed))) for spec in runs.study.datasets]
+    frame = pd.DataFrame(rows)
+    shown = pd.DataFrame({
+        **cell_columns(frame), "hash": [str(value or DASH)[:12] for value in frame["dataset_sha256"]],
+        "file here": frame["file"], "nominal baseline": written(frame["nominal"]),
+        "measured on the test split": written(frame["measured"]),
+        "leak checks": frame["checks"]})
+    return Table("datasets", "Datasets, baselines and leak checks",
+                 "Measured baseline: the majority rate, or the error of the training mean. Leak checks: those that "
+                 "`qablate dataset --check` has run on the file.", frame, shown)
+
+
+def _dataset_row(runs: Runs, spec: DatasetSpec, by_results: float | None) -> dict[str, Any]:
+    path = spec.path(runs.study.results)
+    sidecar, checks = _json(path.with_suffix(".json")), _json(path.with_suffix(".checks.json"))
+    statistics, sha256 = sidecar.get("statistics"), sidecar.get("dataset_sha256")
+    known = known_dataset_sha256(spec, runs.study.results) or sha256
+    made = statistics.get("measured_baseline") if isinstance(statistics, dict) else None
+    file = ("not made here" if sha256 is None else "another dataset" if sha256 != known else
+            "as published or first made" if path.exists() else "hash only")
+    return {"task": spec.task, "length": spec.length, "seed": spec.seed, "dataset_sha256": known, "file": file,
+            "nominal": spec.info.nominal_baseline, "measured": made if made is not None else by_results,
+            "checks": _checks(checks, sha256)}
+
+
+def _checks(content: Mapping[str, Any], sha256: object) -> str:
+    """`all passed`, or the names of those that failed; checks of other bytes are none."""
+    found = content.get("checks")
+    if not isinstance(found, list) or sha256 is None or content.get("dataset_sha256") != sha256:
+        return "not run"
+    failed = [str(check.get("name")) for check in found if isinstance(check, dict) and check.get("passed") is not True]
+    return f"failed: {', '.join(failed)}" if failed else "all passed"
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    """A small JSON file as a mapping; empty for one that is not there or is none."""
+    try:
+        with path.open("rb") as file:
+            content = json.loads(file.read(MAX_SIDECAR_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def baselines_and_bounds(runs: Runs) -> Table:
+    """One row per reference value of a task and model, one column per length."""
+    known = references(runs.study)
+    keys = ["task", "model", "role", "reference"]
+    wide = known.pivot_table(index=keys, columns="length", values="value", sort=False)
+    frame = wide.reindex(columns=sorted(wide.columns)).add_prefix("L").reset_index()
+    shown = frame[keys].assign(task=[f"{task_info(task).title}, {metric_name(task_info(task).metric)}"
+                                     for task in frame["task"]])
+    for column in frame.columns[len(keys):]:
+        shown[f"L {column[1:]}"] = written(frame[column])
+    return Table("baselines_and_bounds", "Baselines and upper bounds",
+                 "In the task's own metric. Baseline: a constant prediction. Mark: what one part of the task is worth. "
+                 "Upper bound: all that the task allows, or a model that loses the order of steps inside a chunk. "
+                 "Forrelation: mean test accuracy of solvers on the published datasets; all others are closed forms.",
+                 frame, shown)
+
+
+def normalized_scores(runs: Runs) -> Table:
+    """One row per task and model, one column per length: score as its share of the way from baseline to upper bound."""
+    rows = []
+    for task in runs.tasks:
+        for row in means(runs, task).query("n > 0").to_dict("records"):
+            upper = upper_bound(runs.study, task, row["length"], row["model"])
+            if upper is not None:
+                rows.append({"task": task, "model": row["model"], "length": row["length"], "score": row["mean"],
+                             "baseline": baseline(task), "upper_bound": upper,
+                             "normalized_score": normalized_score(row["mean"], baseline(task), upper)})
+    columns = ["task", "model", "length", "score", "baseline", "upper_bound", "normalized_score"]
+    frame = pd.DataFrame(rows, columns=columns)
+    shown = pd.DataFrame({
+        **cell_columns(frame),
+        "score": [metric_format(task_info(row.task).metric)(row.score) for row in frame.itertuples()],
+        "upper bound": written(frame["upper_bound"]),
+        "normalised score": written(frame["normalized_score"], percent)})
+    return Table("normalized_scores", "Normalised scores", "Share of the way from the baseline to the upper bound: the "
+                 "model's own where it has one, else the task's. Negative below the baseline.", frame, shown)

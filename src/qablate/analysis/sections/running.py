@@ -1,0 +1,119 @@
+"""What is done, queued and missing: completion per model, hours left, and a map of the state of every cell."""
+
+import pandas as pd
+from matplotlib.figure import Figure as Canvas
+from matplotlib.patches import Patch, Rectangle
+
+from qablate.analysis import figure as look
+from qablate.analysis.collect import CELL, Runs, hours_left
+from qablate.analysis.formats import DASH, significant
+from qablate.analysis.sections.summary import map_panels
+from qablate.analysis.table import Figure, Section, Table, cell_columns
+from qablate.catalog import model_info, task_info
+
+TOTAL = "all"
+
+
+def running(runs: Runs) -> Section:
+    """The section `Running and missing`."""
+    return Section("Running and missing", (completion_status(runs), state_map(runs)))
+
+
+def _hours_words(runs: Runs) -> str:
+    """Hours left of each system, by the estimator of `qablate status`."""
+    open_cells = runs.open_cells
+    if open_cells.empty:
+        return "All cells are done."
+    systems = open_cells["assigned"].where(open_cells["assigned"] != "", runs.study.system)
+    words = []
+    for system, cells in open_cells.groupby(systems):
+        n, hours, unknown = hours_left(cells)
+        note = f" ({unknown} of unknown cost)" if unknown else ""
+        words.append(f"{system} {significant(hours)} h for {n} cells{note}")
+    queue = "" if runs.queue_known else " No queue was asked."
+    return f"Hours left, one cell after another: {', '.join(words)}.{queue}"
+
+
+def completion_status(runs: Runs) -> Table:
+    """One row per model: cells done of planned for each task, missing ones, jobs in the queue, and hours left."""
+    rows = [_completion(runs, model, runs.cells[runs.cells["model"] == model]) for model in runs.models]
+    frame = pd.DataFrame([*rows, _completion(runs, TOTAL, runs.cells)])
+    shown = frame[["model", "name"]].copy()
+    for task in runs.tasks:
+        shown[task_info(task).title] = [f"{done} / {planned}" for done, planned in
+                                        zip(frame[f"{task}_done"], frame[f"{task}_planned"], strict=True)]
+    for key in ("done", "missing", *(["queued", "running"] if runs.queue_known else [])):
+        shown[key] = frame[key].astype(str)
+    shown["hours left"] = [DASH if not missing else significant(hours) if hours else "unknown"
+                           for missing, hours in zip(frame["missing"], frame["hours_left"], strict=True)]
+    return Table("completion_status", "Completion status",
+                 f"Done of planned cells; a diverged run is done. {_hours_words(runs)}", frame, shown, 1)
+
+
+def _completion(runs: Runs, model: str, cells: pd.DataFrame) -> dict[str, object]:
+    missing, hours, unknown = hours_left(cells)
+    by_task: dict[str, int] = {}
+    for task in runs.tasks:
+        of_task = cells[cells["task"] == task]
+        by_task |= {f"{task}_done": int(of_task["finished"].sum()), f"{task}_planned": len(of_task)}
+    return {"model": model, "name": model_info(model).name if model != TOTAL else "", **by_task,
+            "done": len(cells) - missing, "missing": missing, "hours_left": hours, "unknown_cost": unknown,
+            "queued": int((cells["job"] == "queued").sum()), "running": int((cells["job"] == "running").sum()),
+            **{f"state_{state}": n for state, n in cells["state"].value_counts().sort_index().items()}}
+
+
+def completion_by_system(runs: Runs) -> Table:
+    """One row per model and system: cells of each task that the system has a valid result of."""
+    found = runs.files[runs.files["finishes"] & ~runs.files["selected_on_test"]].drop_duplicates(["system", *CELL])
+    counts = found.groupby(["system", "model", "task"]).size()
+    frame = pd.DataFrame([
+        {"system": system, "model": model, **{task: int(counts.get((system, model, task), 0)) for task in runs.tasks}}
+        for system in runs.systems for model in runs.models if system in set(found["system"])
+    ], columns=["system", "model", *runs.tasks])
+    shown = frame.astype(str).rename(columns={task: task_info(task).title for task in runs.tasks})
+    return Table("completion_by_system", "Completion status per system",
+                 "Cells that each system has a valid result of, used or not.", frame, shown)
+
+
+def missing_cells(runs: Runs) -> Table:
+    """One row per cell without a valid result: its state, why, and the hours it is expected to take."""
+    frame = runs.open_cells[[*CELL, "state", "reason", "assigned", "job", "hours"]].reset_index(drop=True)
+    shown = pd.DataFrame({
+        **cell_columns(frame), "state": frame["state"].str.replace("_", " "), "reason": frame["reason"],
+        "expected hours": ["unknown" if pd.isna(hours) else significant(hours) for hours in frame["hours"]]})
+    return Table("missing_cells", "Missing cells", "Hours as `qablate status` estimates them." if len(frame) else
+                 "No cell is missing.", frame, shown)
+
+
+def state_map(runs: Runs) -> Figure:
+    """Models x (task, length): one square per seed, its colour and hatch the state of the cell."""
+    systems = list(dict.fromkeys(runs.cells.loc[runs.cells["state"] == "done", "system"].sort_values()))
+    shades = {system: look.SYSTEM_SHADES[place % len(look.SYSTEM_SHADES)] for place, system in enumerate(systems)}
+    return Figure("state_map", "State of all cells", "One square per seed, seeds ascending from left to right; done "
+                  "cells have a shade per system.", lambda: _draw(runs, shades), runs.cells)
+
+
+def _draw(runs: Runs, shades: dict[str, str]) -> Canvas:
+    figure, axes = map_panels(runs, 0.8 + 0.2 * len(runs.models))
+    seeds, counts = {seed: place for place, seed in enumerate(runs.seeds)}, runs.cells["state"].value_counts()
+    for axis, task in zip(axes, runs.tasks, strict=True):
+        axis.set_title(task_info(task).title)
+        for row in runs.cells[runs.cells["task"] == task].to_dict("records"):
+            left = runs.lengths(task).index(row["length"]) + (seeds[row["seed"]] / len(seeds) - 0.5) * 0.92
+            axis.add_patch(Rectangle((left, runs.models.index(row["model"]) - 0.42), 0.92 / len(seeds), 0.84,
+                                     edgecolor="#888888", linewidth=0.3, **_look(row["state"], row["system"], shades)))
+    entries = []
+    for state in (name for name in look.STATES if counts.get(name)):
+        of_state = runs.cells[runs.cells["state"] == state]
+        for system in sorted(of_state["system"].unique()) if state == "done" else [""]:
+            n = int((of_state["system"] == system).sum()) if state == "done" else int(counts[state])
+            word = look.STATES[state][0] + (f" on {system}" if system and len(shades) > 1 else "")
+            entries.append(Patch(edgecolor="#888888", linewidth=0.4, label=f"{word} ({n})",
+                                 **_look(state, system, shades)))
+    look.legend_above(figure, entries, min(5, len(entries)))
+    return figure
+
+
+def _look(state: str, system: str, shades: dict[str, str]) -> look.Look:
+    _, colour, hatch = look.STATES[state]
+    return {"facecolor": shades.get(system, colour) if state == "done" else colour, "hatch": hatch * 2}

@@ -1,0 +1,194 @@
+"""The first section: what is done, the scores of all models as a map, the best of each task."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure as Canvas
+from matplotlib.patches import Rectangle
+
+from qablate.analysis import figure as look
+from qablate.analysis.bounds import baseline, normalized_score, upper_bound
+from qablate.analysis.collect import Runs, hours_left
+from qablate.analysis.formats import DASH, metric_name, significant
+from qablate.analysis.sections.agreement import agreement_line
+from qablate.analysis.sections.scores import best_of, means
+from qablate.analysis.statistics import scale_of
+from qablate.analysis.table import Figure, Section, Table
+from qablate.catalog import MODELS, model_info, task_info
+
+PERFECT = {"test_mse": 0.0, "test_r2": 1.0, "test_acc": 1.0}
+"""Best possible score, where no upper bound of the task is known."""
+SHADES = "YlGnBu"
+
+
+def summary(runs: Runs) -> Section:
+    """The section `Summary`."""
+    return Section("Summary", (combined_progress(runs), score_map(runs), best_scores(runs)))
+
+
+def headline(runs: Runs) -> str:
+    """One line: cells done of planned, hours missing, runs that need attention, and the day of the latest result."""
+    n, (missing, hours, unknown) = len(runs.cells), hours_left(runs.cells)
+    parts = [f"Study `{runs.study.name}`: **{n - missing:,} of {n:,} cells** ({(n - missing) / n:.0%})"]
+    if missing:
+        note = f", {unknown} of them of unknown cost" if unknown else ""
+        left = f"about {significant(hours)} hours{note}" if unknown < missing else "cost unknown"
+        parts.append(f"{missing:,} missing ({left}: `qablate status`)")
+    diverged = int((runs.cells["state"] == "diverged").sum())
+    if diverged:
+        parts.append(f"{diverged} {'run' if diverged == 1 else 'runs'} diverged ([Needs attention](#needs-attention))")
+    if len(days := runs.table["timestamp"].dropna()):
+        day = str(days.max())
+        parts.append(f"latest result {day[:4]}-{day[4:6]}-{day[6:8]}")
+    lost = "; ".join(runs.unreadable)
+    agreeing = f" {line}" if (line := agreement_line(runs)) else ""
+    return ", ".join(parts) + "." + agreeing + (
+        f" Not read, so that their results are missing here: {lost}." if lost else "")
+
+
+def combined_progress(runs: Runs) -> Table:
+    """Systems x tasks: cells each system has a valid result of, of those planned; every cell once in the last row."""
+    planned, cells = runs.cells.groupby("task").size(), runs.cells
+    systems = list(dict.fromkeys([*(runs.study.config["systems"] or {}), *runs.systems]))
+    found = runs.files[runs.files["finishes"]].drop_duplicates(["system", "selected_on_test", "model", "task", "length",
+                                                              "seed"])
+    counts = found.groupby(["system", "task", "selected_on_test"]).size()
+    accepted = runs.study.config["import"]["accept_selected_on_test"]
+    rows = [{"system": system, "task": task, "planned": int(planned[task]),
+             "done": sum(int(counts.get((system, task, chosen), 0)) for chosen in (False, *[True] * accepted)),
+             "test_selected": int(counts.get((system, task, True), 0))}
+            for system in sorted(systems, key=runs.study.system_rank) for task in runs.tasks]
+    rows += [{"system": "all systems", "task": task, "planned": int(planned[task]), "test_selected": 0,
+              "done": int(cells[cells["task"] == task]["finished"].sum())} for task in runs.tasks]
+    frame = pd.DataFrame(rows)
+    shown = []
+    for system, of_system in frame.groupby("system", sort=False):
+        texts = {task_info(row["task"]).title: _progress(row) for row in of_system.to_dict("records")}
+        total = of_system[["done", "planned", "test_selected"]].sum().to_dict()
+        shown.append({"system": system, **texts, "total": _progress(total)})
+    return Table("combined_progress", "Combined progress", "", frame, pd.DataFrame(shown), 1)
+
+
+def _progress(row: dict[str, Any]) -> str:
+    done = f"{row['done']:,} / {row['planned']:,}" if row["done"] else DASH
+    return done + (f" ({row['test_selected']} test-selected only)" if row["test_selected"] and not row["done"] else "")
+
+
+def score_map(runs: Runs) -> Figure:
+    """Models x (task, length): mean score and n, colour the normalised score."""
+    frames = []
+    for task in runs.tasks:
+        rows, scale = means(runs, task), scale_of(task)
+        best = {length: upper_bound(runs.study, task, length) for length in runs.lengths(task)}
+        rows["upper_bound"] = rows["length"].map(best).fillna(PERFECT.get(task_info(task).metric, 1.0))
+        reached, possible = scale.benefit(rows["mean"]), scale.benefit(rows["upper_bound"])
+        share = [normalized_score(value, scale.baseline, most) for value, most in zip(reached, possible, strict=True)]
+        frames.append(rows.assign(task=task, normalized_score=np.clip(share, 0, 1)))
+    frame = pd.concat(frames, ignore_index=True)
+    return Figure("score_map", "Scores of all models",
+                  "Mean test score over seeds and n, the runs behind it. Colour: normalised score (0 = baseline, 1 = "
+                  "upper bound; errors on a logarithmic scale down to 1e-8). Hatched: no valid score.",
+                  lambda: _draw_map(runs, frame), frame)
+
+
+def map_panels(runs: Runs, height: float) -> tuple[Canvas, list[Axes]]:
+    """One panel per task, as wide as the task has lengths; models from top to bottom, lines between groups."""
+    widths = [len(runs.lengths(task)) for task in runs.tasks]
+    figure, axes = look.grid(height, 1, len(widths), width_ratios=widths)
+    groups = [model_info(model).group for model in runs.models]
+    for axis, task in zip(axes[0], runs.tasks, strict=True):
+        lengths = runs.lengths(task)
+        axis.set(xlim=(-0.5, len(lengths) - 0.5), ylim=(len(runs.models) - 0.5, -0.5), xlabel="length L")
+        axis.set_xticks(range(len(lengths)), [str(length) for length in lengths])
+        axis.set_yticks(range(len(runs.models)),
+                        [look.labelled(model) for model in runs.models] if axis is axes[0, 0] else [])
+        axis.tick_params(length=0)
+        axis.spines[:].set_visible(False)
+        for place in range(1, len(groups)):
+            if groups[place] != groups[place - 1]:
+                axis.axhline(place - 0.5, color="#444444", linewidth=0.8)
+    return figure, list(axes[0])
+
+
+def _draw_map(runs: Runs, frame: pd.DataFrame) -> Canvas:
+    figure, axes = map_panels(runs, 0.9 + 0.29 * len(runs.models))
+    for axis, task in zip(axes, runs.tasks, strict=True):
+        axis.set_title(f"{task_info(task).title}\n{metric_name(task_info(task).metric)}")
+        for row in frame[frame["task"] == task].to_dict("records"):
+            _draw_field(axis, task, runs.lengths(task).index(row["length"]), runs.models.index(row["model"]), row)
+    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), SHADES), ax=axes, location="bottom", shrink=0.4, aspect=35,
+                          pad=0.02)
+    bar.set_ticks([0, 1], labels=["0: baseline or worse", "1: upper bound"])
+    bar.ax.tick_params(length=0, labelsize=look.SMALL)
+    look.banner(figure, look.missing_lines(runs))
+    return figure
+
+
+def _draw_field(axis: Axes, task: str, x: int, y: int, row: dict[str, Any]) -> None:
+    known = row["n"] > 0
+    colour = colormaps[SHADES](row["normalized_score"]) if known else "#FFFFFF"
+    axis.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, hatch="" if known else "////",
+                             edgecolor="white" if known else "#CCCCCC", linewidth=0.6))
+    if row["state"] not in ("", "missing"):
+        axis.text(x, y, row["state"].replace("test-selected only", "test-\nselected"), ha="center", va="center",
+                  color=look.PALE, fontsize=look.TINY)
+    if known:
+        ink = "black" if row["normalized_score"] < 0.55 else "white"
+        axis.text(x, y - 0.12, compact(task_info(task).metric, row["mean"]), ha="center", va="center", color=ink,
+                  fontsize=look.SMALL)
+        axis.text(x, y + 0.3, f"n {row['n']}", ha="center", va="center", color=ink, fontsize=look.TINY - 0.5)
+
+
+def compact(metric: str, score: float) -> str:
+    """Write a score in at most five characters: `.052`, `3e-4`, `−.13`."""
+    if metric == "test_mse" and 0 < score < 1e-2:
+        mantissa, power = f"{score:.0e}".split("e")
+        return f"{mantissa}e{int(power)}"
+    return f"{score:.{2 if metric == 'test_r2' else 3}f}".replace("0.", ".", 1).replace("-", "−", 1)
+
+
+def best_scores(runs: Runs) -> Table:
+    """One row per task: best quantum model, best classical model, baseline and upper bound, per length that was run."""
+    rows, shown = [], []
+    for task in runs.tasks:
+        info, found = task_info(task), means(runs, task)
+        found = found[found["n"] > 0]
+        run = [length for length in runs.lengths(task) if length in set(found["length"])]
+        kinds = {"best quantum": _best(task, found, True), "best classical": _best(task, found, False)}
+        for kind, best in kinds.items():
+            rows += [{"task": task, "kind": kind, **row} for row in best.to_dict("records")]
+        over = ", ".join(map(str, run)) or "none run"
+        upper = [upper_bound(runs.study, task, length) for length in run] or [PERFECT.get(info.metric)]
+        shown.append({"task (lengths run)": f"{info.title}, {metric_name(info.metric).removeprefix('test ')} ({over})",
+                      **{kind: _best_words(info.metric, best) for kind, best in kinds.items()},
+                      "baseline": f"{baseline(task):.3g}", "upper bound": _range(upper)})
+    columns = ["task", "kind", "length", "model", "mean", "sd", "n"]
+    return Table("best_scores", "Best scores", "", pd.DataFrame(rows, columns=columns), pd.DataFrame(shown))
+
+
+def _best(task: str, found: pd.DataFrame, quantum: bool) -> pd.DataFrame:
+    kinds = {model: info.quantum_features or info.quantum_mixing for model, info in MODELS.items()}
+    return best_of(task, found[found["model"].map(kinds) == quantum]).groupby("length").head(1)
+
+
+def _best_words(metric: str, best: pd.DataFrame) -> str:
+    """`4d 9.2e-6 at L = 100 (n 3); 2d 2.7e-5 at 200 (n 3)`."""
+    if best.empty:
+        return "not run"
+    words = [f"{row['model']} {_short(metric, row['mean'])} at {row['length']} (n {row['n']})"
+             for row in best.to_dict("records")]
+    return "; ".join(words).replace(" at ", " at L = ", 1)
+
+
+def _short(metric: str, value: float) -> str:
+    return significant(value, 2) if metric == "test_mse" else f"{value:.3f}"
+
+
+def _range(values: list[Any]) -> str:
+    texts = list(dict.fromkeys(DASH if value is None else f"{value:.3g}" for value in values))
+    return texts[0] if len(texts) == 1 else f"{texts[0]} to {texts[-1]}"

@@ -1,0 +1,163 @@
+"""From runs to verdicts: every contrast of the claims file measured, Holm inside its family, and what limits it.
+
+A verdict speaks about the models that were run: `higher` or `lower` (Holm p, interval and margin agree), `equivalent`
+(Holm p of equivalence), else `undecided`; `provisional: ...` on few blocks, `open` without any.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from qablate.analysis.bounds import upper_bound
+from qablate.analysis.claims import Contrast, load_claims
+from qablate.analysis.collect import Runs
+from qablate.analysis.statistics import (
+    ALPHA,
+    Estimate,
+    benefits,
+    chance,
+    contrast,
+    difference,
+    holm,
+    rectangle,
+    scale_of,
+    slope,
+    smallest_p,
+    weights,
+)
+
+MIN_BLOCKS, MIN_LENGTHS, MIN_SEEDS = 6, 3, 3
+"""Blocks of a difference, lengths of a slope, seeds of an accuracy, below which a verdict is provisional."""
+LARGEST_PARAMETER_RATIO = 2.0
+COLUMNS = ("id", "label", "question", "task", "table", "kind", "plus", "minus", "estimate", "low95", "high95", "p",
+           "p_holm", "p_tost", "p_tost_holm", "blocks", "planned", "unit", "lengths", "margin", "alone", "verdict",
+           "caveats", "pairs")
+
+
+def compare(runs: Runs) -> pd.DataFrame:
+    """Return one row per contrast and task (`COLUMNS`), in the order of the claims file inside each task.
+
+    `estimate`, `low95`, `high95`, `margin` are on the benefit scale of the task, of a slope per doubling of the length.
+    `blocks` counts what was used of `planned`, in `unit` (blocks or seeds); `lengths` are those it rests on. `plus`
+    and `minus` are models, `caveats` words separated by "; ". `pairs` holds (name, `Estimate`) of each pair that a
+    contrast is made of. Without a block the numbers are NaN.
+    """
+    contrasts = load_claims(runs.study).contrasts
+    rows = [row for task in runs.tasks for row in _rows(runs, task, [one for one in contrasts if task in one.tasks])]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    for _, family in table.groupby(["task", "table", "alone"], sort=False):
+        single = family["alone"].iloc[0]
+        for raw, adjusted in (("p", "p_holm"), ("p_tost", "p_tost_holm")):
+            found = family[raw] if single else pd.Series(holm(family[raw]), family.index)
+            table.loc[family.index, adjusted] = found.where(family[raw].notna())
+    table["verdict"] = [verdict(row) for row in table.to_dict("records")]
+    return table
+
+
+def verdict(row: dict[str, Any]) -> str:
+    """The verdict of one row of numbers, after Holm."""
+    value, margin = row["estimate"], row["margin"]
+    if math.isnan(value):
+        return "open"
+    tendency = leaning(value, row["low95"], row["high95"], margin)
+    few = {"slope": len(row["lengths"]) < MIN_LENGTHS, "chance": row["blocks"] < MIN_SEEDS}
+    if few.get(row["kind"], False) or (row["kind"] != "chance" and row["blocks"] < MIN_BLOCKS):
+        return f"provisional: {tendency}"
+    if tendency in ("higher", "lower") and row["p_holm"] <= ALPHA and abs(value) >= margin:
+        return tendency
+    return "equivalent" if row["p_tost_holm"] <= ALPHA else "undecided"
+
+
+def leaning(value: float, low95: float, high95: float, margin: float) -> str:
+    """What an estimate says before any test: a side if its interval is clear of 0, else whether it is small."""
+    if low95 > 0 or high95 < 0:
+        return "higher" if value > 0 else "lower"
+    return "no difference seen" if abs(value) < margin else "unclear"
+
+
+def _rows(runs: Runs, task: str, contrasts: list[Contrast]) -> Iterator[dict[str, Any]]:
+    y = benefits(runs.table, task)
+    n_blocks = len(runs.lengths(task)) * len(runs.seeds)
+    families = pd.Series([one.table for one in contrasts if not one.alone]).value_counts()
+    for one in contrasts:
+        d = contrast(y, weights(one.plus, one.minus))
+        found, is_chance = _measure(runs, task, one.kind, d), one.kind == "chance"
+        d = rectangle(d).unstack().reorder_levels(["length", "seed"]) if one.kind == "slope" and len(d) else d
+        low, high = found.interval() if found.n else (math.nan, math.nan)
+        scale = scale_of(task)
+        margin = one.margin or (scale.margin_slope if one.kind == "slope" else scale.margin)
+        known = not math.isnan(found.value)
+        caveats = _caveats(runs, task, one, d, 1 if one.alone else families[one.table]) if known else ()
+        yield {
+            "id": one.id, "label": one.label, "question": one.question, "task": task, "table": one.table,
+            "kind": one.kind, "plus": one.plus, "minus": one.minus, "estimate": found.value, "low95": low,
+            "high95": high, "p": found.p if known else math.nan, "p_tost": found.tost(margin) if known else math.nan,
+            "blocks": found.n, "planned": len(runs.seeds) if is_chance else n_blocks,
+            "unit": "seeds" if is_chance else "blocks",
+            "lengths": tuple(d.index.unique("length")), "margin": margin, "alone": one.alone,
+            "caveats": "; ".join(caveats),
+            "pairs": tuple((f"{plus} - {minus}", _measure(runs, task, one.kind, contrast(y, weights([plus], [minus]))))
+                           for plus, minus in one.pairs)}
+
+
+def _measure(runs: Runs, task: str, kind: str, d: pd.Series) -> Estimate:
+    if kind == "chance":
+        n_items = runs.study.dataset(task, runs.lengths(task)[0], runs.seeds[0]).split_sizes[2]
+        return chance(d, n_items, scale_of(task).baseline)
+    return slope(d) if kind == "slope" else difference(d)
+
+
+def _caveats(runs: Runs, task: str, one: Contrast, d: pd.Series, family_size: int) -> Iterator[str]:
+    """What limits a comparison, in words; `d` are the block values it rests on."""
+    lengths, seeds = list(d.index.unique("length")), list(d.index.unique("seed"))
+    table = runs.table
+    used = table[(table["task"] == task) & table["model"].isin([*one.plus, *one.minus])]
+    used = used[used.set_index(["length", "seed"]).index.isin(d.index)]
+    if one.kind == "slope" and len(lengths) < MIN_LENGTHS:
+        yield f"{len(lengths)} lengths, a slope needs {MIN_LENGTHS}"
+        family_size = 0
+    elif lengths != runs.lengths(task):
+        yield f"L = {', '.join(map(str, lengths))} only"
+    smallest = smallest_p(one.kind, len(d), len(seeds))
+    if one.kind != "chance" and len(d) >= MIN_BLOCKS and smallest * family_size > ALPHA:
+        yield f"{len(d)} blocks: no p below {smallest:.2g} possible"
+    yield from _differences(one, used)
+    if (diverged := int((used["status"] == "diverged").sum())):
+        yield f"{diverged} of {len(used)} runs diverged and count as baseline"
+    if len(systems := sorted(used["system"].unique())) > 1:
+        yield f"systems {', '.join(systems)}"
+    if len(seeds) > 1 and one.kind != "chance" and np.ptp(np.sign(_by_seed(one.kind, d))) == 2:
+        yield "seeds disagree in sign"
+    if one.kind == "slope" and len(one.plus) == 1 and not one.minus:
+        first, last = (upper_bound(runs.study, task, length, one.plus[0]) for length in (lengths[0], lengths[-1]))
+        if task == "selective_copy" and first is not None and last is not None and first != last:
+            yield f"its upper bound goes from {first:.3f} to {last:.3f}"
+    if one.caveat:
+        yield one.caveat
+
+
+def _differences(one: Contrast, used: pd.DataFrame) -> Iterator[str]:
+    """In what the two sides differ besides their names: parameters, steps in a chunk."""
+    if not one.minus:
+        return
+    pairs = one.pairs or [(plus, minus) for plus in one.plus for minus in one.minus]
+    size, chunk = used.groupby("model")["n_params"].median(), used.groupby("model")["chunk"].first()
+    ratio = max(max(size[plus], size[minus]) / min(size[plus], size[minus]) for plus, minus in pairs)
+    if ratio > LARGEST_PARAMETER_RATIO:
+        yield f"sizes differ {'up to ' if len(pairs) > 1 else ''}{ratio:.2g}x"
+    unlike = [(chunk[plus], chunk[minus]) for plus, minus in pairs if chunk[plus] != chunk[minus]]
+    if len(set(unlike)) == 1:
+        yield f"chunks {unlike[0][0]} against {unlike[0][1]}"
+    elif unlike:
+        yield f"chunks differ in {len(unlike)} of {len(pairs)} pairs"
+
+
+def _by_seed(kind: str, d: pd.Series) -> pd.Series:
+    """Mean of each seed, or its slope up to a positive factor."""
+    if kind == "slope":
+        x = np.log2(d.index.get_level_values("length").to_numpy(dtype=float))
+        d = d * (x - x.mean())
+    return d.groupby("seed").mean()

@@ -1,0 +1,74 @@
+"""What a notebook uses: `load_results`, `load_model`, an import that costs nothing; and `python -m qablate`."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from factories import small_study, write_results
+from tiny import tiny_study, with_dataset
+
+import qablate
+from qablate.analysis.collect import collect
+from qablate.errors import QablateError
+from qablate.training.cell import train_cell
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_import_of_the_package_is_light():
+    code = "import qablate, sys; print(*sorted({'pandas', 'torch', 'matplotlib', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
+
+
+def test_load_results_is_the_table_of_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    runs = qablate.load_results("results/systems/cpu")
+    assert len(runs) == len(list(Path("results/systems/cpu").glob("*.json")))
+    assert {"model", "task", "length", "seed", "system", "test_mse", "valid", "training.patience"} <= set(runs)
+    study = small_study(tmp_path / "results", models=["1a"])
+    write_results(study)
+    shutil.copy("config.yaml", tmp_path / "config.yaml")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("\n".join(f"{key}: {study.config[key]!r}" for key in (
+        "name", "models", "seeds", "data", "tasks", "training", "legacy_metric")).replace("True", "true").replace(
+            "False", "false").replace("None", "null"))
+    found = qablate.load_results("results", ["config.yaml", "mine.yaml"])
+    pd.testing.assert_frame_equal(found, collect(study).table)
+
+
+def test_errors_of_load_results_name_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(QablateError, match="nowhere: no such folder"):
+        qablate.load_results("nowhere")
+    (tmp_path / "deep/results").mkdir(parents=True)
+    with pytest.raises(QablateError, match="no settings: neither config.yaml nor .*config.yaml"):
+        qablate.load_results("deep/results")
+
+
+def test_load_model_computes_what_was_tested(tmp_path):
+    study = tiny_study(tmp_path)
+    cell = with_dataset(study)
+    result = study.result_path(cell)
+    assert train_cell(study, cell, result) == 0
+    weights = result.with_name(result.name.replace("results.json", "model.pt"))
+    inputs = torch.randn(3, 2, cell.length)
+    with torch.no_grad():
+        found = qablate.load_model(result)(inputs)
+        assert found.shape == (3, 1) and torch.equal(found, qablate.load_model(weights)(inputs))
+    weights.write_bytes(b"no weights")
+    with pytest.raises(QablateError, match=r"model\.pt: not weights of this result"):
+        qablate.load_model(weights)
+    weights.unlink()
+    with pytest.raises(QablateError, match=r"model\.pt: no weights next to the result"):
+        qablate.load_model(result)
+    with pytest.raises(QablateError, match="neither a result"):
+        qablate.load_model(tmp_path / "other.txt")
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "qablate", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"qablate {qablate.__version__}"
