@@ -5,9 +5,9 @@ stands in `qablate.models`, how a dataset is made in `qablate.tasks`; what both 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from qablate.errors import QablateError
 
@@ -67,13 +67,15 @@ AS_PUBLISHED: Mapping[str, Parameter] = MappingProxyType({"circuit": "exact", "t
 
 
 class _ByToken(dict[str, _Entry]):
-    """Entries by id; the token of a variant (`1b-tanh`) finds its base's, but is no key."""
+    """Entries by id; the token of a variant (`1b-tanh`) finds its base's, the tags in its name, but is no key."""
 
     def __missing__(self, token: str) -> _Entry:
-        base, *tags = token.split("-")
-        if not tags or base not in self:
+        base, dash, tags = token.partition("-")
+        if not dash or base not in self:
             raise KeyError(token)
-        return self[base]
+        entry: Any = self[base]
+        named = "name" if isinstance(entry, ModelInfo) else "title"
+        return cast(_Entry, replace(entry, **{named: f"{getattr(entry, named)}-{tags}"}))
 
 
 _LETTER = {"classical": "C", "quantum": "Q", "quantum_superposition": "Q(S)"}

@@ -17,14 +17,7 @@ from qablate.errors import QablateError
 from qablate.files import read_regular
 from qablate.goldens import DatasetFacts, published_datasets
 from qablate.records import canonical_json
-from qablate.variants import (
-    described,
-    join_token,
-    model_changes,
-    recipe_of,
-    split_token,
-    task_parameters,
-)
+from qablate.variants import described, model_changes, recipe_of, task_parameters
 
 PUBLISHED_SAMPLES = 5000
 MAX_SIDECAR_BYTES = 100_000
@@ -53,11 +46,10 @@ class Cell:
     def identity(self) -> dict[str, Any]:
         """What a result file says of its cell, in the published keys and order."""
         model = model_info(self.model)
-        name = join_token(model.name, split_token(self.model)[1])    # whoever groups by it keeps variants apart
         return {
             "model_id": self.model,
-            "model_name": name,
-            "model_info": {"name": name, "group": model.group, "feat": model.features, "mix": model.mixing,
+            "model_name": model.name,
+            "model_info": {"name": model.name, "group": model.group, "feat": model.features, "mix": model.mixing,
                            "type": model.architecture},
             "task": self.task,
             "task_type": task_info(self.task).kind,
