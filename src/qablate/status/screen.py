@@ -12,11 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from qablate import __version__
-from qablate.catalog import model_info
+from qablate.catalog import model_info, task_info
 from qablate.logtail import duration
 from qablate.provenance import utc_time
 from qablate.status.survey import STATES, CellStatus, Survey, counts, hours
-from qablate.variants import split_token
 
 COLUMNS = 80
 LISTED = 8
@@ -50,11 +49,14 @@ def _headline(survey: Survey) -> Text:
 
 
 def _table(survey: Survey) -> Table:
-    """One row per model, then per system if there are several: cells of each task, cells by state, hours left."""
-    tasks = list(survey.study.config["tasks"])
+    """One row per model, then per system if there are several: cells of each task, cells by state, hours left.
+
+    Variants of a task stand in its column, so that a row fits 80 columns.
+    """
+    tasks = list(dict.fromkeys(task_info(task).id for task in survey.study.config["tasks"]))
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("model", no_wrap=True)
-    for header in (*map(_header, tasks), "done", *SHOWN.values(), "miss", "hours"):
+    for header in (*(TASKS[task] for task in tasks), "done", *SHOWN.values(), "miss", "hours"):
         table.add_column(header, justify="right", no_wrap=True)
     for model in survey.study.config["models"]:
         table.add_row(f"{model} {model_info(model).notation}", *_figures(survey.of(model=model), tasks))
@@ -64,15 +66,9 @@ def _table(survey: Survey) -> Table:
     return table
 
 
-def _header(task: str) -> str:
-    """Short name of a task; tags of a variant in lines below it."""
-    base, tags = split_token(task)
-    return "\n".join([TASKS[base], *tags])
-
-
 def _figures(cells: Sequence[CellStatus], tasks: Iterable[str]) -> list[Text]:
     found = counts(cells)
-    row = [_share([status for status in cells if status.cell.task == task]) for task in tasks]
+    row = [_share([status for status in cells if task_info(status.cell.task).id == task]) for task in tasks]
     row.append(_share(cells))
     row += [_number(found[state], state) for state in SHOWN]
     row.append(_number(sum(found[state] for state in AGAIN), "missing"))
