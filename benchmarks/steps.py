@@ -67,7 +67,7 @@ def trained_model(
 ) -> TrainingStep:
     """A fresh model of the study's sizes and its training step; equal weights whatever the backends."""
     torch.manual_seed(2024)
-    settings = ModelSettings(**study.config["model"], backend=backend, scan_backend=scan_backend)
+    settings = ModelSettings(**study.model_settings(model, spec.length), backend=backend, scan_backend=scan_backend)
     built = build_model(model, spec.n_channels, spec.length, spec.n_outputs, settings).to(device)
     step = TrainingStep(built, spec.info.kind, study.config["training"])
     built.train()

@@ -7,9 +7,9 @@ Schemas, shapes and the words of tables follow from the entries: docs/adding.md.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 from qablate.errors import QablateError
 
@@ -24,6 +24,7 @@ METRICS = {
 MODEL_ID = "[A-Za-z0-9-]+"
 TASK_ID = "[a-z][a-z0-9]*(?:_[a-z0-9]+)*"
 """What ids look like, in file names and logs too."""
+_Entry = TypeVar("_Entry")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,32 @@ class ModelInfo:
         """The users' short form, features then mixing: `Q→C`, `C→Q(S)`; S stands for superposition."""
         return f"{_LETTER[self.features]}→{_LETTER[self.mixing]}"
 
+    def ignores(self, setting: str) -> str | None:
+        """Say why a setting of the models has no effect on this one; None if it has one."""
+        if setting in ("circuit", "train_angles") and not (self.quantum_features or self.quantum_mixing):
+            return f"{self.id} has no circuit"
+        if setting == "hand_over" and not (self.quantum_features and self.mixing == "quantum_superposition"):
+            return f"in {self.id} no circuit hands a state to another"
+        if setting == "d_state" and (self.architecture == "transformer" or self.quantum_mixing):
+            return f"{self.id} has no recurrent state"
+        return None
+
+
+AS_PUBLISHED: Mapping[str, Parameter] = MappingProxyType({"circuit": "exact", "train_angles": True, "hand_over": True})
+"""What the published models are, in the words of settings that only variants change."""
+
+
+class _ByToken(dict[str, _Entry]):
+    """Entries by id; the token of a variant (`1b-tanh`) finds its base's, the tags in its name, but is no key."""
+
+    def __missing__(self, token: str) -> _Entry:
+        base, dash, tags = token.partition("-")
+        if not dash or base not in self:
+            raise KeyError(token)
+        entry: Any = self[base]
+        named = "name" if isinstance(entry, ModelInfo) else "title"
+        return cast(_Entry, replace(entry, **{named: f"{getattr(entry, named)}-{tags}"}))
+
 
 def _require(met: object, problem: str) -> None:
     if not met:
@@ -75,7 +102,7 @@ _LETTER = {"classical": "C", "quantum": "Q", "quantum_superposition": "Q(S)"}
 _Q, _C, _S = "quantum", "classical", "quantum_superposition"
 
 MODELS: Mapping[str, ModelInfo] = MappingProxyType(
-    {
+    _ByToken({
         info.id: info
         for info in (
             ModelInfo("1a", "QuantumTransformer", 1, _Q, _C, "transformer", 16),
@@ -91,7 +118,7 @@ MODELS: Mapping[str, ModelInfo] = MappingProxyType(
             ModelInfo("4d", "QuantumMambaE2E_Superposition", 4, _Q, _S, "mamba", 16),
             ModelInfo("4e", "QuantumHydraE2E_Superposition", 4, _Q, _S, "hydra", 16),
         )
-    }
+    })
 )
 
 
@@ -103,7 +130,8 @@ class TaskInfo:
     published files carry. A classification is one into two classes.
 
     `generator` is the version of the generator, `generators` the one for changed parameters by their name. `settings`
-    are the parameters that a study may set, each with its JSON Schema. `channels`, `outputs` (of a regression) and
+    are the parameters that a study may set, `variant_settings` those that only a task variant may, each with its JSON
+    Schema. `channels`, `outputs` (of a regression) and
     `shortest` (the least length) are sizes. `module` is the generator's file in `qablate.tasks`, by default named as
     the id; `short` heads a narrow column.
 
@@ -120,6 +148,7 @@ class TaskInfo:
     nominal_baseline: float
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    variant_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     channels: Size = 1
     outputs: Size = 1
     shortest: Size = 1
@@ -133,7 +162,7 @@ class TaskInfo:
         _require(re.fullmatch(TASK_ID, self.id), f"task id '{self.id}' must be lower-case words joined by underscores")
         known = METRICS[self.kind]
         _require(self.metric in known, f"task {self.id}: metric '{self.metric}' is not one of {', '.join(known)}")
-        for key in self.settings:
+        for key in (*self.settings, *self.variant_settings):
             _require(key in self.parameters, f"task {self.id}: setting '{key}' is none of its parameters")
 
     @property
@@ -178,7 +207,7 @@ def _forrelation_channels(parameters: Mapping[str, Parameter]) -> int:
 
 
 TASKS: Mapping[str, TaskInfo] = MappingProxyType(
-    {
+    _ByToken({
         info.id: info
         for info in (
             TaskInfo(
@@ -191,6 +220,8 @@ TASKS: Mapping[str, TaskInfo] = MappingProxyType(
                 0.5,
                 {"encoding": "bits", "n_bits": 6, "order": "random", "reject_abs_phi": "0.15"},
                 {"n_bits": {"description": "address bits of a table", "type": "integer", "minimum": 2, "maximum": 10}},
+                {"encoding": {"description": "how an address is given", "enum": ["bits", "onehot"]},
+                 "order": {"description": "random addresses, or the table in order", "enum": ["random", "sorted"]}},
                 channels=_forrelation_channels,
                 generators={"encoding": "forrelation-g3", "order": "forrelation-g3"},
                 short="forr.",
@@ -230,12 +261,12 @@ TASKS: Mapping[str, TaskInfo] = MappingProxyType(
                 num_markers="n_markers",
             ),
         )
-    }
+    })
 )
 
 
 def model_info(model_id: str) -> ModelInfo:
-    """Return the entry of one model; an unknown id is a QablateError that lists the known ones."""
+    """Return the entry of one model, for a variant's token its base's; an unknown id is a QablateError."""
     try:
         return MODELS[model_id]
     except KeyError:
@@ -243,7 +274,7 @@ def model_info(model_id: str) -> ModelInfo:
 
 
 def task_info(task_id: str) -> TaskInfo:
-    """Return the entry of one task; an unknown id is a QablateError that lists the known ones."""
+    """Return the entry of one task, for a variant's token its base's; an unknown id is a QablateError."""
     try:
         return TASKS[task_id]
     except KeyError:

@@ -9,18 +9,27 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from qablate.analysis.bounds import CHUNKED_IN_BOTH_DIRECTIONS
 from qablate.errors import QablateError
+from qablate.files import write_json
 from qablate.models import ModelSettings, SequenceModel, build_model
+from qablate.models.trained import load_trained
 from qablate.quantum import ExactCircuits, circuit_kind
 from qablate.quantum.wrapped import DepolarisingCircuits, ObservedCircuits
+from qablate.records import CHECKSUM
+from qablate.results import read_record
+from qablate.results.judging import differences
+from qablate.study import Study
 from qablate.tasks import Dataset, classification_metrics, regression_metrics, split_of
-from qablate.tasks.solvers import read_cells, ridge
+from qablate.tasks.solvers import cell_mean_score, degree_marks, read_cells, ridge
+from qablate.tasks.store import make_dataset
 from qablate.training.data import Items, cut
 from qablate.training.evaluate import outputs_of
 
@@ -29,6 +38,38 @@ PROBE_ITEMS = 4000
 NOISE_ITEMS = 100
 STEPS_PER_CHUNK = 32
 """Of the shuffles, in models that read single steps."""
+
+
+def check_file(study: Study, path: Path, seed: int = 0) -> Path:
+    """Check the trained model of a result of the study (or of the weights next to it); return the file of the answers.
+
+    That is `..._checks.json` next to the result: what `check_model` returns, the exact cell means or degree marks of
+    the same test items, and the hash of the result. A missing dataset is made. Raises QablateError for a result that
+    is not whole or of another study or dataset, and for weights that are missing or of another model.
+    """
+    model = cast(SequenceModel, load_trained(path))
+    result = path.with_name(path.name.removesuffix("model.pt").removesuffix("results.json") + "results.json")
+    record = read_record(result)
+    cell = study.cell(record["model_id"], record["task"], record["seq_len"], record["seed"])
+    if lines := differences(study, cell, record):
+        raise QablateError(f"{result}: not of study '{study.name}': {lines[0]}")
+    dataset = make_dataset(study.dataset(cell.task, cell.length, cell.seed), study.dataset_path(cell))
+    answers = {"result_sha256": record[CHECKSUM], **check_model(model, dataset, seed), **marks(model, dataset)}
+    target = result.with_name(result.name.removesuffix("results.json") + "checks.json")
+    write_json(target, answers)
+    return target
+
+
+def marks(model: SequenceModel, dataset: Dataset) -> Numbers:
+    """Return what simple rules reach on the test items: of Selective Copy the exact cell means of the model's chunks
+    (`cell_means`), of Forrelation products with at most d address bits (`degree_marks`, by d); None for other tasks.
+    """
+    spec, chunk = dataset.spec, model.sizes.chunk
+    means = cell_mean_score(dataset, chunk, model.model_id in CHUNKED_IN_BOTH_DIRECTIONS) if (
+        spec.task == "selective_copy" and chunk > 1) else None
+    degrees = range(1, min(4, 2 * int(spec.parameters.get("n_bits", 0))) + 1)
+    return {"cell_means": means, "degree_marks": {str(degree): score for degree, score in degree_marks(
+        dataset, degrees).items()} if spec.task == "forrelation" else None}
 
 
 def check_model(model: SequenceModel, dataset: Dataset, seed: int = 0) -> Numbers:

@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_status(commands)
     _add_report(commands)
     _add_import(commands)
+    _add_check(commands)
     return parser
 
 
@@ -224,6 +225,23 @@ def _jobs(study: Study) -> dict[Cell, str] | None:
 
     queue = ask_queue(study.cells)
     return {cell: job.state for cell, job in queue.jobs.items()} if queue.reachable else None
+
+
+def _add_check(commands: Any) -> None:
+    parser = _command(commands, "check", _check, "Ask trained models without training: is the circuit used, is it "
+                      "entangled, what was there before training (docs/controls.md).")
+    parser.add_argument("results", nargs="+", type=Path, metavar="RESULT",
+                        help="result, or the weights next to it; before --config")
+    parser.add_argument("--seed", type=int, default=0, help="of shuffles, probe, shots and errors (default 0)")
+
+
+def _check(options: argparse.Namespace) -> int:
+    from qablate.checks import check_file
+
+    study = _study(options)
+    for path in options.results:
+        print(check_file(study, path, options.seed), flush=True)
+    return 0
 
 
 def _add_import(commands: Any) -> None:

@@ -3,7 +3,6 @@
 A misspelt key, a wrong type or a forbidden value is one line that names the key and what is allowed.
 """
 
-import difflib
 import functools
 import math
 import re
@@ -15,9 +14,10 @@ from typing import Any
 import platformdirs
 import yaml
 
-from qablate.catalog import MODELS, TASKS, TaskInfo
-from qablate.errors import QablateError
+from qablate.catalog import TASKS
+from qablate.errors import QablateError, suggestion
 from qablate.files import packaged_text
+from qablate.variants import TAG, check_variants, task_parameters
 
 Config = dict[str, Any]
 MAX_CONFIG_BYTES = 1_000_000
@@ -133,8 +133,11 @@ def with_yaml_types(value: Any) -> Any:
 
 def check_config(config: Mapping[str, Any]) -> Config:
     """Return `config` if it satisfies the schema and the rules that a schema cannot say; else raise ConfigError."""
+    if isinstance(config.get("tasks"), Mapping):    # `forrelation: null` in an overlay takes a task out
+        config = {**config, "tasks": {task: one for task, one in config["tasks"].items() if one is not None}}
     _check_schema(config)
     _check_model(config["model"])
+    check_variants(config)
     _check_tasks(config)
     _check_recipe(config)
     _check_assign(config)
@@ -143,18 +146,23 @@ def check_config(config: Mapping[str, Any]) -> Config:
 
 @functools.cache
 def config_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a study's settings, with the ids and the task settings of the catalog."""
+    """Return the JSON Schema of a study's settings, those of tasks from the catalog, for variants of tasks too."""
     schema: dict[str, Any] = yaml.safe_load(packaged_text("schemas/config.schema.yaml"))
-    rules, named = schema["properties"], schema["$defs"]
-    named["model"]["enum"], named["task"]["enum"] = list(MODELS), list(TASKS)
-    rules["tasks"]["properties"] = {name: _task_schema(info) for name, info in TASKS.items()}
+    rules = schema["properties"]
+    lengths, n_train = {"lengths": {"$ref": "#/$defs/lengths"}}, {"n_train": {"$ref": "#/$defs/n_train"}}
+    rules["tasks"]["properties"] = {name: _object({**lengths, **info.settings}, required=["lengths"])
+                                    for name, info in TASKS.items()}
+    rules["tasks"]["patternProperties"] = {f"^{name}(-{TAG})+$": one
+                                           for name, one in rules["tasks"]["properties"].items()}
+    rules["task_variants"]["additionalProperties"]["properties"] = {
+        name: _object({**info.settings, **info.variant_settings, **n_train}, minProperties=1)
+        for name, info in TASKS.items()}
     rules["assign"]["properties"] |= {name: {"$ref": "#/$defs/name"} for name in TASKS}
     return schema
 
 
-def _task_schema(info: TaskInfo) -> dict[str, Any]:
-    settings = {"lengths": {"$ref": "#/$defs/lengths"}, **info.settings}
-    return {"type": "object", "additionalProperties": False, "required": ["lengths"], "properties": settings}
+def _object(properties: dict[str, Any], **rules: Any) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": False, "properties": properties, **rules}
 
 
 @functools.cache
@@ -187,7 +195,7 @@ def explain(error: Any) -> str:
     if rule == "additionalProperties":
         known = error.schema.get("properties", {})
         key = next(key for key in error.instance if key not in known)
-        return f"{prefix}{key}: unknown key, {_suggestion(str(key), known)}"
+        return f"{prefix}{key}: unknown key, {suggestion(str(key), known)}"
     if rule == "required":
         key = next(key for key in allowed if key not in error.instance)
         return f"{prefix}{key}: missing key"
@@ -205,11 +213,6 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _suggestion(key: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(key, list(known), n=1)
-    return f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known)}"
-
-
 def _check_model(model: Mapping[str, Any]) -> None:
     if model["d_model"] % 8 or model["d_model"] % model["n_heads"]:
         raise ConfigError(
@@ -220,7 +223,7 @@ def _check_model(model: Mapping[str, Any]) -> None:
 def _check_tasks(config: Mapping[str, Any]) -> None:
     for name, settings in config["tasks"].items():
         task = TASKS[name]
-        parameters = {**task.parameters, **{k: v for k, v in settings.items() if k != "lengths"}}
+        parameters = task_parameters(config, name)
         for length in settings["lengths"]:
             if least := task.too_short(length, parameters):
                 raise ConfigError(f"tasks.{name}.lengths: {length} is shorter than {least}")
@@ -250,4 +253,4 @@ def _check_assign(config: Mapping[str, Any]) -> None:
     named += [(f"assign.overrides.{at}.system", rule["system"]) for at, rule in enumerate(assign.get("overrides", []))]
     for where, system in named:
         if system not in known:
-            raise ConfigError(f"{where}: unknown system '{system}', {_suggestion(system, known)}")
+            raise ConfigError(f"{where}: unknown system '{system}', {suggestion(system, known)}")

@@ -6,7 +6,8 @@ they stopped, empty where no result says it.
 
 Where the table lacks a cell, the nearest measured length stands in (nearest as a ratio), of the same task if there is
 one, else of another. A longer cell is taken as proportionally slower, a shorter one as just as slow: too high rather
-than too low, but for the attention of 3a, whose time grows faster than its length. The estimate says where it is from.
+than too low, but for the attention of 3a, whose time grows faster than its length. A variant takes what its base does
+until it is measured itself. The estimate says where it is from.
 """
 
 import csv
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from qablate.catalog import model_info, task_info
 from qablate.errors import QablateError
+from qablate.variants import is_variant
 
 COLUMNS = ("device", "model", "task", "length", "seconds_per_epoch", "epochs", "source")
 COSTS_PATH = Path("workflow/costs.csv")
@@ -81,14 +83,18 @@ class CostTable:
         `epochs_used` (from results at hand) goes before the table's column, that before the published numbers, and
         these before `max_epochs`, which always is the upper bound.
         """
-        rows = [row for row in self.rows if row.device == device and row.model == model]
+        models, tasks = (model, model_info(model).id), (task, task_info(task).id)
+        rows = [row for row in self.rows if row.device == device and row.model in models and
+                (row.task in tasks or not is_variant(row.task))]
         if not rows:
             return None
-        row = min(rows, key=lambda row: (row.task != task, abs(math.log(row.length / length)), row.length))
+        row = min(rows, key=lambda row: (row.task not in tasks, row.model != model, row.task != task,
+                                         abs(math.log(row.length / length)), row.length))
         scale = max(1.0, length / row.length) * n_items / MEASURED_ITEMS
-        epochs, of_epochs = _epochs(row if row.task == task else None, model, task, max_epochs, epochs_used)
+        same = row if row.task in tasks else None
+        epochs, of_epochs = _epochs(same, models[-1], tasks[-1], max_epochs, epochs_used)
         seconds = row.seconds_per_epoch * scale
-        return Estimate(seconds * epochs, seconds, epochs, f"{_provenance(row, task, length)}; {of_epochs}")
+        return Estimate(seconds * epochs, seconds, epochs, f"{_provenance(row, model, task, length)}; {of_epochs}")
 
 
 def with_rows(table: CostTable, fresh: Iterable[CostRow]) -> CostTable:
@@ -115,15 +121,15 @@ def _row(path: Path, number: int, line: dict[str, str]) -> CostRow:
         epochs = float(line["epochs"]) if line["epochs"] else None
         if not (0 < seconds < math.inf and length > 0 and (epochs is None or 0 < epochs < math.inf)):
             raise ValueError("seconds_per_epoch, length and epochs must be positive")
-        return CostRow(line["device"], model_info(line["model"]).id, task_info(line["task"]).id, length, seconds,
-                       epochs, line["source"])
+        model_info(line["model"]), task_info(line["task"])
+        return CostRow(line["device"], line["model"], line["task"], length, seconds, epochs, line["source"])
     except (ValueError, TypeError, QablateError) as error:
         raise QablateError(f"{path}, line {number}: {error}") from error
 
 
-def _provenance(row: CostRow, task: str, length: int) -> str:
+def _provenance(row: CostRow, model: str, task: str, length: int) -> str:
     if (row.task, row.length) == (task, length):
-        return row.source
+        return row.source if row.model == model else f"as {row.model} ({row.source})"
     rule = "in proportion to length" if length > row.length else "taken as just as slow"
     return f"from {row.task} L={row.length}, {rule} ({row.source})"
 

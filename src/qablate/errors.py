@@ -1,5 +1,8 @@
 """Errors meant for people: one line that names the file, key or value and what is allowed."""
 
+import difflib
+from collections.abc import Iterable
+
 LONGEST_LINE = 500
 
 
@@ -9,6 +12,12 @@ def one_line(text: str) -> str:
         text = text[: LONGEST_LINE - 4] + " ..."
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return line if len(line) <= LONGEST_LINE else line[: LONGEST_LINE - 4] + " ..."
+
+
+def suggestion(key: str, known: Iterable[str]) -> str:
+    """Return what to write in place of an unknown word: the closest known one, else all of them."""
+    close = difflib.get_close_matches(key, known := list(known), n=1)
+    return f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known) or 'none'}"
 
 
 class QablateError(Exception):

@@ -77,9 +77,8 @@ class Jobs:
         device = self.settings["cost_device"]
         if device is None:
             return None
-        config = self.study.config
-        cost = self.costs.estimate(device, model, task, length, config["training"]["max_epochs"],
-                                   config["data"]["n_samples"])
+        limit = self.study.training_settings(model)["max_epochs"]
+        cost = self.costs.estimate(device, model, task, length, limit, self.study.n_items(task))
         if cost is None:
             return None
         return STEP * math.ceil((self.settings["margin"] * cost.seconds / 60 + START_MINUTES) / STEP)

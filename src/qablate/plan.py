@@ -104,6 +104,14 @@ class Plan:
         dataset = self.study.dataset(task, length, seed).path(self.study.results)
         return [] if dataset.exists() else [str(dataset)]
 
+    def task_of(self, dataset: str) -> str:
+        """Return the task of the study, a variant or not, whose dataset is this file."""
+        return self._tasks[dataset]
+
+    @functools.cached_property
+    def _tasks(self) -> dict[str, str]:
+        return {str(self.study.dataset_path(cell)): cell.task for cell in self.study.cells}
+
     def describe(self, cell: Cell) -> str:
         """Say what is trained and why, in lines that fit a terminal of 80 columns."""
         judged = self.state(cell)

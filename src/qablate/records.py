@@ -19,11 +19,12 @@ import fastjsonschema
 from qablate.catalog import METRICS, MODEL_ID, MODELS, TASK_ID, TASKS
 from qablate.errors import QablateError
 from qablate.files import packaged_text, write_atomic
+from qablate.variants import TAG, join_token
 
 Record = dict[str, Any]
 MAX_RECORD_BYTES = 8_000_000
 RESULT_NAME = re.compile(
-    rf"synthetic_(?P<model>{MODEL_ID})_(?P<task>{TASK_ID})_L(?P<length>[0-9]+)_seed(?P<seed>[0-9]+)_results\.json"
+    rf"synthetic_(?P<model>{MODEL_ID})_(?P<task>{TASK_ID}(?:-{TAG})*)_L(?P<length>[0-9]+)_seed(?P<seed>[0-9]+)_results\.json"
 )
 CURVES = ("train_loss", "train_metric", "val_loss", "val_metric")
 HISTORY = (*CURVES, "epochs", "lr")
@@ -123,7 +124,9 @@ def _validator(version: int) -> Callable[[Any], Any]:
 def _schema(version: int) -> dict[str, Any]:
     schema: dict[str, Any] = json.loads(packaged_text(f"schemas/result-{version}.schema.json"))
     rules = schema["properties"]
-    rules["model_id"], rules["task"] = {"enum": list(MODELS)}, {"enum": list(TASKS)}
+    for key, ids in (("model_id", MODELS), ("task", TASKS)):
+        rules[key] = {"enum": list(ids)} if version == 1 else {
+            "type": "string", "maxLength": 200, "pattern": f"^({'|'.join(ids)})(-{TAG})*$"}
     for key, attribute in (("feat", "features"), ("mix", "mixing"), ("type", "architecture")):
         known = {getattr(info, attribute) for info in MODELS.values()}
         rules["model_info"]["properties"][key] = {"enum": sorted(known)}
@@ -133,7 +136,7 @@ def _schema(version: int) -> dict[str, Any]:
 def contradiction(record: Mapping[str, Any]) -> str | None:
     """Say in one line what a record of schema 2, sound by its schema, says that cannot be; None if nothing."""
     checks = (identity_problem, _history_problem, _best_problem, metric_problem, grid_problem, time_problem,
-              _status_problem, _size_problem, _key_problem)
+              _status_problem, _size_problem, _key_problem, _variant_problem)
     problems = (check(record) for check in checks)
     return next(filter(None, problems), None) or stop_problem(record, record["training"]["patience"], True)
 
@@ -282,8 +285,8 @@ def _size_problem(record: Mapping[str, Any]) -> str | None:
     split, config, hyper, predictions = (record[key] for key in ("split", "model_config", "hyperparameters",
                                                                  "predictions"))
     sizes = [split[f"n_{part}"] for part in PUBLISHED_PARTS]
-    if sum(sizes) != record["dataset"]["n_samples"]:
-        return "split: n_train, n_val and n_test do not add up to dataset.n_samples"
+    if sum(sizes) != record["dataset"].get("n_items", record["dataset"]["n_samples"]):
+        return "split: n_train, n_val and n_test do not add up to the items of dataset"
     if split["split_id"] != "-".join(["perm", *map(str, sizes)]):
         return f"split.split_id {split['split_id'][:40]!r} for parts of {', '.join(map(str, sizes))}"
     if predictions is not None and predictions["n"] != split["n_test"]:
@@ -304,11 +307,23 @@ def _key_problem(record: Mapping[str, Any]) -> str | None:
     seeds, split = record["seeds"], record["split"]
     if not record["seed"] == record["dataset"]["data_seed"] == split["split_seed"] == seeds["data"] == seeds["split"]:
         return f"seed {record['seed']}, but other seeds in dataset, split or seeds"
-    model = "-".join(filter(None, [record["model_id"], record["model_variant"]]))
-    task = "-".join(filter(None, [record["task"], record["task_variant"]]))
-    key = f"{record['family']}/{record['recipe']}/{model}/{task}/L{record['seq_len']}/seed{record['seed']}"
+    cell = f"{record['model_id']}/{record['task']}/L{record['seq_len']}/seed{record['seed']}"
+    key = f"{record['family']}/{record['recipe']}/{cell}"
     if record["provenance"]["cell_key"] != key:
         return f"provenance.cell_key {record['provenance']['cell_key'][:80]!r}, the record is of {key!r}"
+    return None
+
+
+def _variant_problem(record: Mapping[str, Any]) -> str | None:
+    """Say if a variant's name, its tags and the settings that the record was made with are not of one another."""
+    for key, token in (("model_variant", record["model_id"]), ("task_variant", record["task"])):
+        variant = record[key] or {"base": token, "tags": []}
+        if join_token(variant["base"], variant["tags"]) != token or bool(variant["tags"]) != bool(record[key]):
+            return f"{key}: base and tags do not make {token!r}"
+    held = {**{f"model.{key}": value for key, value in record["model_config"].items()}, **settings_of_record(record)}
+    for key, value in (record["model_variant"] or {"settings": {}})["settings"].items():
+        if held.get(key) != value:
+            return f"model_variant.settings: {key} is {repr(value)[:40]}, the record has {repr(held.get(key))[:40]}"
     return None
 
 

@@ -17,6 +17,7 @@ from qablate.errors import QablateError
 from qablate.files import read_regular
 from qablate.goldens import DatasetFacts, published_datasets
 from qablate.records import canonical_json
+from qablate.variants import described, model_changes, recipe_of, task_parameters
 
 PUBLISHED_SAMPLES = 5000
 MAX_SIDECAR_BYTES = 100_000
@@ -24,7 +25,7 @@ MAX_SIDECAR_BYTES = 100_000
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One model on one task at one length with one seed: one job, one JSON."""
+    """One model on one task at one length with one seed: one job, one JSON. Variants go by their tokens."""
 
     model: str
     task: str
@@ -46,7 +47,7 @@ class Cell:
         """What a result file says of its cell, in the published keys and order."""
         model = model_info(self.model)
         return {
-            "model_id": model.id,
+            "model_id": self.model,
             "model_name": model.name,
             "model_info": {"name": model.name, "group": model.group, "feat": model.features, "mix": model.mixing,
                            "type": model.architecture},
@@ -179,7 +180,7 @@ class Study:
 
     def cell(self, model: str, task: str, length: int, seed: int) -> Cell:
         """Return one cell of this study; a QablateError names what the study does not hold, and what it does."""
-        model_info(model)
+        model_info(model)    # an unknown one is answered with the known ones
         self.require_dataset(task, length, seed)
         if model not in self.config["models"]:
             raise QablateError(f"model {model}: study '{self.name}' has {', '.join(self.config['models'])}")
@@ -198,15 +199,36 @@ class Study:
 
     def dataset(self, task: str, length: int, seed: int) -> DatasetSpec:
         """Return the dataset of one task, length and seed."""
-        settings = self.config["tasks"][task]
         published = task_info(task).parameters
-        changed = tuple(sorted((key, value) for key, value in settings.items()
-                               if key != "lengths" and value != published[key]))
-        return DatasetSpec(task, length, seed, self.config["data"]["n_samples"], changed)
+        changed = tuple(sorted((key, value) for key, value in task_parameters(self.config, task).items()
+                               if value != published.get(key)))
+        return DatasetSpec(task_info(task).id, length, seed, self.config["data"]["n_samples"], changed)
+
+    def model_settings(self, model: str, length: int) -> dict[str, Any]:
+        """Return the study's `model` settings with what the tags of a variant change; those of a base lack `chunk`."""
+        return {**self.config["model"], **model_changes(self.config, model, "model", length)}
+
+    def chunk(self, model: str, length: int) -> int:
+        """Return the steps that one circuit or pooled token of a model covers; 1 where it reads single steps."""
+        return int(self.model_settings(model, length).get("chunk", model_info(model).chunk))
+
+    def training_settings(self, model: str) -> dict[str, Any]:
+        """Return the study's `training` settings with what the tags of a variant change, under a recipe of its own."""
+        changed = model_changes(self.config, model, "training")
+        return {**self.config["training"], **changed, "recipe": recipe_of(self.config, model)}
+
+    def n_items(self, task: str) -> int:
+        """Return the items of each dataset of a task."""
+        return self.dataset(task, self.config["tasks"][task]["lengths"][0], self.config["seeds"][0]).n_items
+
+    def variants_of(self, cell: Cell) -> dict[str, dict[str, Any] | None]:
+        """Return what a record says of a cell's variants: base, tags and settings, None for a base."""
+        return {"model_variant": described(self.config, cell.model, "models", cell.length),
+                "task_variant": described(self.config, cell.task, "tasks", cell.length)}
 
     def cell_key(self, cell: Cell) -> str:
         """Identity of a cell across systems: `published/published/1b/adding_problem/L100/seed2024`."""
-        return f"published/{self.recipe}/{cell.model}/{cell.task}/L{cell.length}/seed{cell.seed}"
+        return f"published/{recipe_of(self.config, cell.model)}/{cell.model}/{cell.task}/L{cell.length}/seed{cell.seed}"
 
     @property
     def result_folder(self) -> Path:
@@ -228,10 +250,9 @@ class Study:
 
     def settings_of(self, cell: Cell) -> dict[str, Any]:
         """Every setting that changes the numbers of this cell, flat; what decides whether a result stands."""
-        model, training = self.config["model"], self.config["training"]
+        model, training = self.model_settings(cell.model, cell.length), self.training_settings(cell.model)
         spec = self.dataset(cell.task, cell.length, cell.seed)
         return {
-            "training.recipe": self.recipe,
             **{f"model.{key}": model[key] for key in sorted(model)},
             **{f"training.{key}": training[key] for key in sorted(training)},
             "data.generator": spec.generator,
@@ -253,7 +274,7 @@ class Study:
     def assigned_to(self, cell: Cell) -> str | None:
         """Return the only system that is to train a cell, or None if any may; the last override that fits decides."""
         assign = self.config["assign"]
-        system = assign.get(cell.task)
+        system = assign.get(task_info(cell.task).id)
         for rule in assign.get("overrides", []):
             if all(value in rule[key] for key, value in _as_lists(cell).items() if key in rule):
                 system = rule["system"]

@@ -81,7 +81,7 @@ def test_each_reason_not_to_run_is_needed() -> None:
     assert set(ELSEWHERE) <= set(first)
 
 
-@pytest.mark.parametrize("overlay", ["demo.yaml", "first_results.yaml"])
+@pytest.mark.parametrize("overlay", sorted(path.name for path in (ROOT / "workflow/studies").glob("*.yaml")))
 def test_overlays_say_how_they_are_used(overlay: str) -> None:
     text = (ROOT / "workflow/studies" / overlay).read_text()
     assert yaml.safe_load(text)

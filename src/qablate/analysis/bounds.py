@@ -15,7 +15,7 @@ from math import comb
 import numpy as np
 import pandas as pd
 
-from qablate.catalog import TASKS, model_info
+from qablate.catalog import TASKS, model_info, task_info
 from qablate.files import packaged_text
 from qablate.study import DatasetSpec, Study, published_sha256
 from qablate.tasks.solvers import chunk_ceiling, position_readout_limit
@@ -33,7 +33,7 @@ COLUMNS = ("task", "length", "model", "role", "reference", "value", "n")
 
 def baseline(task: str) -> float:
     """Score of a constant prediction on the task's metric, in expectation: 1/6, 0, .5."""
-    if task == "adding_problem":      # the catalog has the rounded number that the published files carry
+    if task_info(task).id == "adding_problem":      # the catalog has the rounded number that the published files carry
         return MEAN_OF_UNIFORM_SUM
     return 0.0 if TASKS[task].metric == "test_r2" else TASKS[task].nominal_baseline
 
@@ -43,12 +43,12 @@ def upper_bound(study: Study, task: str, length: int, model: str = "") -> float 
 
     Forrelation: what the plug-in statistic reaches on the study's own datasets, where they are published ones.
     """
-    if task == "selective_copy":
-        own = chunk_bound(model, length, _n_markers(study, length)) if model else None
+    if task_info(task).id == "selective_copy":
+        own = chunk_bound(study, model, task, length) if model else None
         return 1.0 if own is None else own
     if task == "forrelation":
         return _solver_score(study, length, "plug_in")
-    return 0.0 if task == "adding_problem" else None
+    return 0.0 if task_info(task).id == "adding_problem" else None
 
 
 def normalized_score(score: float, lowest: float, highest: float) -> float:
@@ -81,16 +81,16 @@ def _adding(study: Study, length: int) -> Iterator[Reference]:
 
 
 def _selective(study: Study, length: int) -> Iterator[Reference]:
-    n_markers = _n_markers(study, length)
+    n_markers = _n_markers(study, "selective_copy", length)
     yield "all", "baseline", "mean predicted", 0.0, 0
     yield "all", "mark", "mean of the marked values for every output", 1 / n_markers, 0
     yield "all", "mark", "best additive read-out by position", position_readout_limit(n_markers), 0
     yield "all", "upper bound", "sort and read", 1.0, 0
     for model in study.config["models"]:
-        value = chunk_bound(model, length, n_markers)
+        value = chunk_bound(study, model, "selective_copy", length)
         if value is not None:
-            words = "order of chunks unknown" if model in ORDER_OF_CHUNKS_LOST else "order inside a chunk unknown"
-            yield model, "upper bound", words, value, 0
+            lost = "of chunks" if model_info(model).id in ORDER_OF_CHUNKS_LOST else "inside a chunk"
+            yield model, "upper bound", f"order {lost} unknown", value, 0
 
 
 def _forrelation(study: Study, length: int) -> Iterator[Reference]:
@@ -102,17 +102,19 @@ def _forrelation(study: Study, length: int) -> Iterator[Reference]:
             yield "all", role, solver.replace("_", " "), float(scores.mean()), len(scores)
 
 
-def chunk_bound(model: str, length: int, n_markers: int) -> float | None:
+def chunk_bound(study: Study, model: str, task: str, length: int) -> float | None:
     """Largest R2 on Selective Copy that a model's chunks allow, or None where they do not limit it."""
-    if model in ORDER_OF_CHUNKS_LOST:
-        return order_lost_bound(length, model_info(model).chunk, n_markers)
-    if model not in ORDER_LOST_INSIDE_CHUNK:
+    info, chunk, n_markers = model_info(model), study.chunk(model, length), _n_markers(study, task, length)
+    if info.id in ORDER_OF_CHUNKS_LOST:
+        return order_lost_bound(length, chunk, n_markers)
+    pooled = info.chunk == 1 < chunk    # the variants of models without chunks get a pool in front
+    if info.id not in ORDER_LOST_INSIDE_CHUNK and not pooled:
         return None
-    return chunk_ceiling(length, model_info(model).chunk, n_markers, model in CHUNKED_IN_BOTH_DIRECTIONS)
+    return chunk_ceiling(length, chunk, n_markers, info.id in CHUNKED_IN_BOTH_DIRECTIONS)
 
 
-def _n_markers(study: Study, length: int) -> int:
-    return int(study.dataset("selective_copy", length, study.config["seeds"][0]).parameters["n_markers"])
+def _n_markers(study: Study, task: str, length: int) -> int:
+    return int(study.dataset(task, length, study.config["seeds"][0]).parameters["n_markers"])
 
 
 @functools.cache

@@ -192,7 +192,7 @@ def _run_row(run: Run) -> dict[str, Any]:
     named = {
         **vars(run.cell), "system": run.system, "status": run.status,
         "valid": run.enters_means, "counts": run.enters_claims,
-        **{key: getattr(model, key) for key in OF_MODEL},
+        **{key: getattr(model, key) for key in OF_MODEL}, "chunk": config.get("chunk", model.chunk),
         "n_params_trainable": config.get("n_params_trainable"),
         "baseline_nominal": record.get("baseline"),
         "baseline_measured": record.get("dataset", {}).get("statistics_baseline"),

@@ -25,6 +25,7 @@ from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLoca
 from qablate.analysis.collect import Runs  # noqa: E402
 from qablate.catalog import MODELS, TASKS, model_info  # noqa: E402
 from qablate.results import State  # noqa: E402
+from qablate.variants import is_variant  # noqa: E402
 
 Look = dict[str, Any]
 SHADES = (("#0072B2", "#56B4E9", "#003E66", "#9AD0F5"), ("#D55E00", "#F0A35E", "#8C3A00", "#FFD0A0"),
@@ -81,10 +82,11 @@ def model_look(model: str, line: bool = True) -> Look:
     """Return colour, marker and line of a model, the same in every figure; without the line for points alone."""
     group = model_info(model).group
     place = sorted({info.group for info in MODELS.values()}).index(group)
-    shade = [info.id for info in MODELS.values() if info.group == group].index(model)
+    shade = [info.id for info in MODELS.values() if info.group == group].index(model_info(model).id)
     shades = SHADES[place % len(SHADES)]
     return {"color": shades[shade % len(shades)], "marker": MARKERS[place % len(MARKERS)],
-            "linestyle": LINES[place % len(LINES)] if line else ""}
+            "linestyle": LINES[place % len(LINES)] if line else "",
+            **({"markerfacecolor": "white"} if is_variant(model) else {})}
 
 
 def labelled(model: str) -> str:

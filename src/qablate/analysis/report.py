@@ -25,6 +25,7 @@ from qablate.analysis.sections import (
     answers,
     attention,
     comparisons,
+    controls,
     cost,
     forrelation,
     methods,
@@ -84,8 +85,8 @@ def report_sections(runs: Runs) -> list[Section]:
     verdicts = compare(runs)
     every = [
         summary.summary(runs), answers.answers(runs, verdicts), *task_sections(runs, verdicts),
-        comparisons.comparisons(runs, verdicts), answers.findings(runs, verdicts), attention.attention(runs),
-        running.running(runs), cost.cost(runs), methods.configuration(runs),
+        comparisons.comparisons(runs, verdicts), controls.controls(runs), answers.findings(runs, verdicts),
+        attention.attention(runs), running.running(runs), cost.cost(runs), methods.configuration(runs),
     ]
     return [section for section in every if section.parts]
 

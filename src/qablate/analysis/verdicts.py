@@ -5,7 +5,7 @@ A verdict speaks about the models that were run: `higher` or `lower` (Holm p, in
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,15 +37,15 @@ COLUMNS = ("id", "label", "question", "task", "table", "kind", "plus", "minus", 
            "caveats", "pairs")
 
 
-def compare(runs: Runs) -> pd.DataFrame:
-    """Return one row per contrast and task (`COLUMNS`), in the order of the claims file inside each task.
+def compare(runs: Runs, contrasts: Sequence[Contrast] | None = None) -> pd.DataFrame:
+    """Return one row per contrast (by default those of the claims file) and task (`COLUMNS`), ordered by task.
 
     `estimate`, `low95`, `high95`, `margin` are on the benefit scale of the task, of a slope per doubling of the length.
     `blocks` counts what was used of `planned`, in `unit` (blocks or seeds); `lengths` are those it rests on. `plus`
     and `minus` are models, `caveats` words separated by "; ". `pairs` holds (name, `Estimate`) of each pair that a
     contrast is made of. Without a block the numbers are NaN.
     """
-    contrasts = load_claims(runs.study).contrasts
+    contrasts = load_claims(runs.study).contrasts if contrasts is None else contrasts
     rows = [row for task in runs.tasks for row in _rows(runs, task, [one for one in contrasts if task in one.tasks])]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     for _, family in table.groupby(["task", "table", "alone"], sort=False):

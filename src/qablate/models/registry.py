@@ -14,7 +14,7 @@ from types import MappingProxyType
 import torch
 from torch import nn
 
-from qablate.catalog import ModelInfo, model_info
+from qablate.catalog import AS_PUBLISHED, ModelInfo, model_info
 from qablate.errors import QablateError
 from qablate.models.attention import AttentionMixer
 from qablate.models.composition import Composition, Part, SequenceModel
@@ -34,7 +34,7 @@ from qablate.models.mamba import MambaMixer, StatefulMixer
 from qablate.models.pooling import ChunkPool, MeanPool, SoftmaxPool
 from qablate.models.sizes import ModelSettings, Sizes
 from qablate.models.superposed import EmbeddedSuperposition, InjectedSuperposition
-from qablate.quantum import kernel_name
+from qablate.quantum import circuit_kind
 from qablate.ssm import scan_name
 
 
@@ -218,7 +218,7 @@ def kernels_of(model_id: str, settings: ModelSettings, device: torch.device) -> 
     """
     info, names = model_info(model_id), {}
     if info.quantum_features or info.quantum_mixing:
-        names["circuits"] = kernel_name(settings.backend, settings.n_qubits, device)
+        names["circuits"] = circuit_kind(settings.circuit, settings.backend).kernel(settings.n_qubits, device)
     if info.architecture in ("mamba", "hydra") and not info.quantum_mixing:
         names["scan"] = scan_name(settings.scan_backend, device)
     return names
@@ -259,9 +259,7 @@ def build_model(
 
 def _require_effect(info: ModelInfo, settings: ModelSettings) -> None:
     """Refuse settings that would leave this model as it is: its results would stand under another name."""
-    if not (info.quantum_features or info.quantum_mixing):
-        changed = {"circuit": settings.circuit != "exact", "train_angles": not settings.train_angles}
-        for name in (name for name, is_changed in changed.items() if is_changed):
-            raise QablateError(f"model {info.id}: {name} is {getattr(settings, name)}, but {info.id} has no circuit")
-    if not settings.hand_over and not (info.quantum_features and info.mixing == "quantum_superposition"):
-        raise QablateError(f"model {info.id}: hand_over is False, but in {info.id} no circuit hands a state to another")
+    for name, published in AS_PUBLISHED.items():
+        value, reason = getattr(settings, name), info.ignores(name)
+        if value != published and reason:
+            raise QablateError(f"model {info.id}: {name} is {value}, but {reason}")

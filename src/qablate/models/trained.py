@@ -26,6 +26,8 @@ def load_trained(path: Path) -> nn.Module:
     settings = {key: record["hyperparameters"][key] for key in ("n_qubits", "n_layers", "d_model", "d_state")}
     if record["schema_version"] == 2:
         settings |= {"n_heads": record["model_config"]["n_heads"], "dropout": record["training"]["dropout"]}
+        changed = (record["model_variant"] or {"settings": {}})["settings"]
+        settings |= {key.removeprefix("model."): value for key, value in changed.items() if key.startswith("model.")}
     shape = record["data_info"]
     model = build_model(record["model_id"], shape["n_channels"], shape["n_timesteps"], shape["output_dim"],
                         ModelSettings(**settings))

@@ -5,7 +5,6 @@ Shapes: r branches, k chunks, n qubits; a state is (..., 2**n) complex, of the v
 of the features: X block, Y block, Z block.
 """
 
-import difflib
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
@@ -14,8 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qablate.errors import QablateError
+from qablate import selfcheck
+from qablate.errors import QablateError, suggestion
 from qablate.quantum import execution, mean_field, superposition
+from qablate.quantum.backends import kernel_name
 from qablate.quantum.circuit import Circuit, Gate, reverse_wires
 
 
@@ -24,6 +25,10 @@ class ExactCircuits:
 
     def __init__(self, backend: str = "auto") -> None:
         self.backend = backend
+
+    def kernel(self, n_qubits: int, device: torch.device) -> str:
+        """Name of what computes on a device: numbers of two kernels differ by rounding."""
+        return kernel_name(self.backend, n_qubits, device)
 
     def lowered(self, circuit: Circuit) -> Circuit:
         """The circuit that is run in place of `circuit`; it reads the same columns of angles."""
@@ -111,6 +116,11 @@ def _rescaled(vectors: Tensor) -> Tensor:
 class MeanFieldCircuits(VectorCircuits):
     """The circuit's own product-state approximation, n Bloch vectors: `mean_field`. Scales as n instead of 2**n."""
 
+    def kernel(self, n_qubits: int, device: torch.device) -> str:
+        """`numba` for the compiled kernels, else `torch`."""
+        compiled = self.backend in ("auto", "numba") and device.type == "cpu"
+        return "numba" if compiled and selfcheck.obstacle(mean_field.check, torch.float32) is None else "torch"
+
     def states(self, circuit: Circuit, angles: Tensor) -> Tensor:
         """Bloch vectors after the circuit on |0...0>."""
         zero = angles.new_zeros(3 * circuit.n_qubits)
@@ -127,6 +137,10 @@ class LinearFeatures(VectorCircuits):
 
     y_j = sum of the angle columns i = j mod 3 n, over the root of their number, + initial_j.
     """
+
+    def kernel(self, n_qubits: int, device: torch.device) -> str:
+        """Plain torch, whatever the backend."""
+        return "torch"
 
     def states(self, circuit: Circuit, angles: Tensor) -> Tensor:
         """Features of the angles alone."""
@@ -174,7 +188,5 @@ KINDS: Mapping[str, Callable[[str], ExactCircuits]] = MappingProxyType(
 def circuit_kind(name: str, backend: str = "auto") -> ExactCircuits:
     """The kind of a name, on a backend of the simulation; an unknown name is a QablateError with a suggestion."""
     if name not in KINDS:
-        close = difflib.get_close_matches(name, KINDS, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(KINDS)}"
-        raise QablateError(f"unknown kind of circuit '{name}': {hint}")
+        raise QablateError(f"unknown kind of circuit '{name}': {suggestion(name, KINDS)}")
     return KINDS[name](backend)

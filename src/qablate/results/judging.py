@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qablate.catalog import model_info, task_info
+from qablate.catalog import AS_PUBLISHED, task_info
 from qablate.errors import QablateError
 from qablate.files import read_regular
 from qablate.goldens import PUBLISHED_MODEL, DatasetFacts, published_datasets, published_parameters
@@ -37,6 +37,7 @@ from qablate.results.sources import COMPRESSED
 from qablate.results.states import CellState, State
 from qablate.results.verdicts import LOCAL, Found, Status, Verdict
 from qablate.study import Cell, DatasetSpec, Study, known_dataset, selected_on_test
+from qablate.variants import split_token
 
 IDENTITY = {"model_id": "model", "task": "task", "seq_len": "length", "seed": "seed"}
 R2_TOLERANCE = 1e-4
@@ -88,6 +89,7 @@ def _told_of_cell(record: Mapping[str, Any]) -> dict[str, Any]:
         "data.n_channels": shape.get("n_channels"),
         "data.n_outputs": shape.get("output_dim"),
         "model.chunk": record.get("model_config", {}).get("chunk"),
+        **{f"model.{key}": record.get("model_config", {}).get(key, value) for key, value in AS_PUBLISHED.items()},
         **{f"training.{key}": training.get(key) for key in ("optimizer", "scheduler", "monitor")},
         "model.n_params": record["n_params"] if record["schema_version"] == 2 else None,
     }
@@ -97,11 +99,13 @@ def _wanted_of_cell(study: Study, cell: Cell) -> dict[str, Any]:
     spec = study.dataset(cell.task, cell.length, cell.seed)
     monitor = "validation MSE" if spec.info.kind == "regression" else "validation accuracy"
     wanted = {"data.n_channels": spec.n_channels, "data.n_outputs": spec.n_outputs,
-              "model.chunk": model_info(cell.model).chunk, "training.optimizer": "AdamW",
+              "model.chunk": study.chunk(cell.model, cell.length), "training.optimizer": "AdamW",
               "training.scheduler": "cosine per epoch", "training.monitor": monitor}
-    counted = published_parameters().get((cell.model, cell.task, cell.length))
-    as_published = spec.variant == "published" and PUBLISHED_MODEL.items() <= study.config["model"].items()
-    return {**wanted, "model.n_params": counted} if as_published and counted is not None else wanted
+    settings = study.model_settings(cell.model, cell.length)
+    wanted |= {f"model.{key}": settings.get(key, value) for key, value in AS_PUBLISHED.items()}
+    sized = "chunk" not in settings and PUBLISHED_MODEL.items() <= settings.items()
+    counted = published_parameters().get((split_token(cell.model)[0], spec.task, cell.length))
+    return {**wanted, "model.n_params": counted} if sized and spec.variant == "published" and counted else wanted
 
 
 class Refused(QablateError):

@@ -16,6 +16,7 @@ from qablate.catalog import MODEL_ID, MODELS, TASK_ID, TASKS, task_info
 from qablate.logtail import EVENT, parse_event
 from qablate.records import CURVES, METRICS, Record
 from qablate.study import Cell
+from qablate.variants import TAG, split_token
 
 MAX_LOG_BYTES = 50_000_000
 HEAD_BYTES = 4096
@@ -25,7 +26,7 @@ REGRESSION = re.compile(rf"Train MSE: {NUMBER} \| Val MSE: {NUMBER}")
 CLASSIFICATION = re.compile(rf"Train: {NUMBER}/{NUMBER} \| Val: {NUMBER}/{NUMBER}")
 HEADER = {
     "model": re.compile(rf"Model ID: ({MODEL_ID}) \("),
-    "task": re.compile(rf"Task: ({TASK_ID}) \("),
+    "task": re.compile(rf"Task: ({TASK_ID}(?:-{TAG})*) \("),
     "length": re.compile(r"Sequence Length: (\d{1,6})$"),
     "seed": re.compile(r"Seed: (\d{1,10})$"),
     "n_params": re.compile(r"Model parameters: ([\d,]{1,20})$"),
@@ -68,7 +69,9 @@ class Log:
     def cell(self) -> Cell | None:
         """The cell its header names, if it names one of the known models and tasks."""
         known = {"model", "task", "length", "seed"} <= self.header.keys()
-        if not known or self.header["model"] not in MODELS or self.header["task"] not in TASKS:
+        if not known or split_token(self.header["model"])[0] not in MODELS:
+            return None
+        if split_token(self.header["task"])[0] not in TASKS:
             return None
         return Cell(self.header["model"], self.header["task"], int(self.header["length"]), int(self.header["seed"]))
 

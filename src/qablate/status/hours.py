@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from qablate.catalog import model_info, task_info
 from qablate.costs import MEASURED_ITEMS, CostRow, CostTable, Estimate, with_rows
 from qablate.records import Record
 from qablate.study import Cell, Study
@@ -33,8 +34,6 @@ class Costs:
                  devices: Mapping[str, str] | None = None) -> None:
         """`runs` are the finished ones with the system that made them; `devices` (by system) overrule theirs."""
         self.study = study
-        self.limit: int = study.config["training"]["max_epochs"]
-        self.n_items: int = study.config["data"]["n_samples"]
         runs = list(runs)
         self.epochs_used = epochs_used(runs)
         declared = study.config.get("jobs", {}).get("cost_device")    # what the profile's run times are estimated for
@@ -51,18 +50,19 @@ class Costs:
         for name, record in runs:
             if name == system and (seconds := seconds_per_epoch(record)) is not None:
                 found[record["model_id"], record["task"], record["seq_len"]].append(seconds)
-        scale = MEASURED_ITEMS / self.n_items    # the table is of datasets of this size, and its estimates scale back
-        measured = [CostRow(system, *key, statistics.median(seconds) * scale, None, f"results of {system}")
-                    for key, seconds in found.items()]
+        # The table is of datasets of this size, and its estimates scale back.
+        measured = [CostRow(system, model, task, length,
+                            statistics.median(seconds) * MEASURED_ITEMS / self.study.n_items(task), None,
+                            f"results of {system}") for (model, task, length), seconds in found.items()]
         return with_rows(CostTable(listed), measured)
 
     def estimate(self, system: str, cell: Cell) -> Estimate | None:
         """Cost of a whole cell on a system; None if nothing of this model was measured there."""
         key = (system, cell.model, cell.task, cell.length)
         if key not in self._known:
-            used = self.epochs_used.get((cell.model, cell.task))
+            limit = self.study.training_settings(cell.model)["max_epochs"]
             self._known[key] = None if system not in self.tables else self.tables[system].estimate(
-                *key, self.limit, self.n_items, used)
+                *key, limit, self.study.n_items(cell.task), of_cell(self.epochs_used, cell))
         return self._known[key]
 
     def time_left(self, system: str, cell: Cell, epochs_done: int = 0,
@@ -72,8 +72,9 @@ class Costs:
         if estimate is None and not seconds:
             return None
         per_epoch = statistics.median(seconds) if seconds else estimate.seconds_per_epoch if estimate else 0.0
-        wanted = estimate.epochs if estimate else self.epochs_used.get((cell.model, cell.task), self.limit)
-        at_most = max(self.limit - epochs_done, 0)
+        limit = self.study.training_settings(cell.model)["max_epochs"]
+        wanted = estimate.epochs if estimate else of_cell(self.epochs_used, cell) or limit
+        at_most = max(limit - epochs_done, 0)
         expected = min(max(wanted - epochs_done, 1), at_most)
         return TimeLeft(expected * per_epoch / HOUR, at_most * per_epoch / HOUR)
 
@@ -101,6 +102,11 @@ def epochs_used(runs: Iterable[tuple[str, Record]]) -> dict[tuple[str, str], flo
         if record.get("epochs_trained"):
             found[record["model_id"], record["task"]].append(record["epochs_trained"])
     return {key: statistics.median(epochs) for key, epochs in found.items()}
+
+
+def of_cell(used: Mapping[tuple[str, str], float], cell: Cell) -> float | None:
+    """Epochs that cells of a kind used: of the same model and task, else of the bases of a variant."""
+    return used.get((cell.model, cell.task), used.get((model_info(cell.model).id, task_info(cell.task).id)))
 
 
 def _devices(runs: Iterable[tuple[str, Record]]) -> dict[str, str]:

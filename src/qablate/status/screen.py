@@ -48,8 +48,11 @@ def _headline(survey: Survey) -> Text:
 
 
 def _table(survey: Survey) -> Table:
-    """One row per model, then per system if there are several: cells of each task, cells by state, hours left."""
-    tasks = list(survey.study.config["tasks"])
+    """One row per model, then per system if there are several: cells of each task, cells by state, hours left.
+
+    Variants of a task stand in its column, so that a row fits 80 columns.
+    """
+    tasks = list(dict.fromkeys(task_info(task).id for task in survey.study.config["tasks"]))
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("model", no_wrap=True)
     for header in (*(task_info(task).header for task in tasks), "done", *SHOWN.values(), "miss", "hours"):
@@ -64,7 +67,7 @@ def _table(survey: Survey) -> Table:
 
 def _figures(cells: Sequence[CellStatus], tasks: Iterable[str]) -> list[Text]:
     found = counts(cells)
-    row = [_share([status for status in cells if status.cell.task == task]) for task in tasks]
+    row = [_share([status for status in cells if task_info(status.cell.task).id == task]) for task in tasks]
     row.append(_share(cells))
     row += [_number(found[state], state) for state in SHOWN]
     row.append(_number(sum(found[state] for state in AGAIN), "missing"))
@@ -104,7 +107,8 @@ def _listing(survey: Survey, state: str) -> list[Text]:
 
 
 def _facts(survey: Survey, status: CellStatus) -> str:
-    at = f"epoch {status.epoch}/{survey.costs.limit}" if status.epoch else ""
+    limit = survey.study.training_settings(status.cell.model)["max_epochs"]
+    at = f"epoch {status.epoch}/{limit}" if status.epoch else ""
     left = f"at most {duration(3600 * status.left.at_most)} left" if status.left and status.state == "running" else ""
     return ", ".join(part for part in (at, left, status.job and f"job {status.job}", status.reason) if part)
 

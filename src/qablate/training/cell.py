@@ -178,22 +178,23 @@ def _device(name: str) -> torch.device:
 def _training(study: Study, cell: Cell, spec: DatasetSpec, data: CellData, device: torch.device) -> Training:
     streams = Streams(cell.seed, study.cell_key(cell).rpartition("/")[0])
     model = build_seeded(
-        lambda: build_model(cell.model, spec.n_channels, cell.length, spec.n_outputs, _settings(study)), streams, device
+        lambda: build_model(cell.model, spec.n_channels, cell.length, spec.n_outputs, _settings(study, cell)), streams,
+        device
     )
     legacy = study.config["legacy_metric"] and spec.info.selected_on_test
     kind = GraphedTraining if device.type == "cuda" and study.config["run"]["cuda_graph"] else Training
-    return kind(model, spec.info.kind, data, streams, study.config["training"], legacy)
+    return kind(model, spec.info.kind, data, streams, study.training_settings(cell.model), legacy)
 
 
-def _settings(study: Study) -> ModelSettings:
-    return ModelSettings(**study.config["model"], backend=study.config["quantum"]["backend"])
+def _settings(study: Study, cell: Cell) -> ModelSettings:
+    return ModelSettings(**study.model_settings(cell.model, cell.length), backend=study.config["quantum"]["backend"])
 
 
 def _made_by(study: Study, cell: Cell, device: torch.device) -> dict[str, Any]:
     """Which code computes here, and by what; numbers of another processor, torch or kernel differ by rounding."""
     process = {key: provenance_of_process()[key] for key in ("git_commit", "package_version", "torch", "cpu")}
     return {**process, "device": device.type, "threads": torch.get_num_threads(),
-            "kernels": kernels_of(cell.model, _settings(study), device)}
+            "kernels": kernels_of(cell.model, _settings(study, cell), device)}
 
 
 def _resume(

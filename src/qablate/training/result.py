@@ -84,9 +84,8 @@ def build_record(run: Run, outputs: np.ndarray, predictions: dict[str, Any]) -> 
         "schema_version": 2,
         "status": _status(run),
         "family": "published",
-        "recipe": run.study.recipe,
-        "model_variant": None,
-        "task_variant": None,
+        "recipe": run.study.training_settings(run.cell.model)["recipe"],
+        **run.study.variants_of(run.cell),
         "dataset": _dataset(run),
         "split": _split(run),
         "seeds": {"data": run.cell.seed, "split": run.cell.seed, "train": run.training.streams.train_seed},
@@ -106,14 +105,15 @@ def _metrics(run: Run, outputs: np.ndarray) -> tuple[dict[str, Any], dict[str, A
     compute = regression_metrics if run.training.kind == "regression" else classification_metrics
     metrics = compute(outputs, test)
     seed = run.training.streams.seed("bootstrap")
-    extra = extra_metrics(run.cell.task, outputs, test, targets[split.train], seed)
+    extra = extra_metrics(run.spec.task, outputs, test, targets[split.train], seed)
     if "auc_note" in metrics:
         extra["auc_note"] = metrics["auc_note"]
     return metrics, extra
 
 
 def _published_head(run: Run) -> dict[str, Any]:
-    model, training = run.study.config["model"], run.study.config["training"]
+    model = run.study.model_settings(run.cell.model, run.cell.length)
+    training = run.study.training_settings(run.cell.model)
     return {
         **run.cell.identity,
         "n_params": parameter_counts(run.training.model)[0],
@@ -152,9 +152,10 @@ def _status(run: Run) -> str:
 
 def _dataset(run: Run) -> dict[str, Any]:
     return {
-        "generator": run.spec.info.generator,
+        "generator": run.spec.generator,
         "variant": run.spec.variant,
         "n_samples": run.spec.n_samples,
+        "n_items": run.spec.n_items,
         "data_seed": run.spec.seed,
         "dataset_sha256": run.dataset.sha256,
         "statistics_baseline": measured_baseline(run.dataset, run.training.data.split),
@@ -174,9 +175,9 @@ def _split(run: Run) -> dict[str, Any]:
 
 
 def _training(run: Run) -> dict[str, Any]:
-    progress, settings = run.training.progress, run.study.config["training"]
+    progress, settings = run.training.progress, run.study.training_settings(run.cell.model)
     return {
-        "dropout": run.study.config["model"]["dropout"],
+        "dropout": run.study.model_settings(run.cell.model, run.cell.length)["dropout"],
         "patience": settings["patience"],
         "clip_norm": settings["clip_norm"],
         "optimizer": "AdamW",
@@ -195,11 +196,11 @@ def _training(run: Run) -> dict[str, Any]:
 def _model_config(run: Run) -> dict[str, Any]:
     info = model_info(run.cell.model)
     return {
-        **run.study.config["model"],
+        **run.study.model_settings(run.cell.model, run.cell.length),
         "n_channels": run.spec.n_channels,
         "length": run.cell.length,
         "n_outputs": run.spec.n_outputs,
-        "chunk": info.chunk,
+        "chunk": run.study.chunk(run.cell.model, run.cell.length),
         "backend": run.study.config["quantum"]["backend"],
         "n_params_trainable": parameter_counts(run.training.model)[1],
         "model_code_version": info.code_version,
@@ -210,7 +211,7 @@ def _legacy(run: Run) -> dict[str, Any] | None:
     progress, split = run.training.progress, run.training.data.split
     if not progress.legacy_correct:
         return None
-    settings = run.study.config["training"]
+    settings = run.study.training_settings(run.cell.model)
     return legacy_score(
         progress.history["val_metric"],
         progress.legacy_correct,

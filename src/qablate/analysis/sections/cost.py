@@ -125,8 +125,9 @@ def _cost_row(model: str, found: pd.DataFrame) -> dict[str, Any]:
 def _planned(runs: Runs, found: pd.DataFrame) -> list[float | None]:
     """Hours that the cost table gives each run on the device it had, before any result was known."""
     table = CostTable.read() if COSTS_PATH.exists() else CostTable(())
-    limit, n_items = runs.study.config["training"]["max_epochs"], runs.study.config["data"]["n_samples"]
-    estimates = [table.estimate(str(row["device_name"]), row["model"], row["task"], row["length"], limit, n_items)
+    study = runs.study
+    estimates = [table.estimate(str(row["device_name"]), row["model"], row["task"], row["length"],
+                                study.training_settings(row["model"])["max_epochs"], study.n_items(row["task"]))
                  for row in found.to_dict("records")]
     return [estimate.seconds / HOUR if estimate else None for estimate in estimates]
 

@@ -1,0 +1,156 @@
+"""Controls: every variant next to its base, the variants of tasks, and what checks of trained models say."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from qablate.analysis.claims import Contrast
+from qablate.analysis.collect import CELL, Runs
+from qablate.analysis.formats import DASH, fixed, metric_format, significant
+from qablate.analysis.sections.comparisons import forest, shown_estimate
+from qablate.analysis.sections.scores import means
+from qablate.analysis.statistics import scale_of
+from qablate.analysis.table import Figure, Part, Section, Table, cell_columns, written
+from qablate.analysis.verdicts import compare
+from qablate.catalog import TASKS, task_info
+from qablate.files import read_regular
+from qablate.records import CHECKSUM
+from qablate.study import Cell
+from qablate.variants import is_variant, join_token, split_token
+
+MARGIN_R2, MARGIN_R2_OF = 0.02, {"2a": 0.05}
+"""Differences in R² that matter between a variant and its base, set before the first variant was trained."""
+MAX_CHECKS_BYTES = 1_000_000
+TEXT = ("A variant changes one thing and keeps the rest. *Can be replaced* says: equivalent within the margin, on this "
+        "task at this size. *Worse* says that this model needed it under this recipe (`docs/controls.md`).")
+WORDS = {"higher": "better than its base", "lower": "worse than its base", "equivalent": "can be replaced",
+         "undecided": "undecided", "open": "open"}
+CHECKS: Mapping[str, tuple[str, ...]] = {
+    "score": ("score",), "unentangled": ("swap", "unentangled"), "mean field": ("swap", "mean_field"),
+    "Q": ("entanglement", "mean"), "steps shuffled": ("shuffle", "inside_chunks"),
+    "chunks shuffled": ("shuffle", "of_chunks"), "untrained, ridge": ("probe", "ridge"),
+    "untrained, rule": ("probe", "cells"), "cell means": ("cell_means",),
+    **{f"mark {degree}": ("degree_marks", str(degree)) for degree in range(1, 5)}}
+"""Columns of the checks, and where they stand in a file of `qablate check`."""
+
+
+def controls(runs: Runs) -> Section:
+    """The section `Controls`; without parts in a study that has neither variants nor checks."""
+    rows, checked = compare(runs, contrasts(runs)), checks(runs)
+    expected = runs.study.config.get("predictions") or []
+    parts: list[Part] = []
+    if expected:
+        parts.append("Expected before the first run:\n\n" + "\n".join(f"- {line}" for line in expected))
+    if len(rows):
+        parts += [TEXT, _differences(rows), _figure(runs, rows)]
+    parts += [_rungs(runs, base) for base in TASKS if any(is_variant(task) for task in _family(runs, base))]
+    return Section("Controls", (*parts, *([] if checked.empty else [_checks(checked)])))
+
+
+def contrasts(runs: Runs) -> list[Contrast]:
+    """Every variant of a model minus the models of the study that lack one of its tags, else minus its base."""
+    found = []
+    for variant in filter(is_variant, runs.models):
+        base, tags = split_token(variant)
+        fewer = [join_token(base, [tag for tag in tags if tag != left_out]) for left_out in tags]
+        for other in [model for model in fewer if model in runs.models] or [base] * (base in runs.models):
+            found += [Contrast(f"{variant}-{other}", f"controls, {task}", (variant,), (other,), tasks=(task,),
+                               margin=_margin(task, base)) for task in runs.tasks]
+    return found
+
+
+def _margin(task: str, model: str) -> float:
+    return MARGIN_R2_OF.get(model, MARGIN_R2) if task_info(task).metric == "test_r2" else scale_of(task).margin
+
+
+def _differences(rows: pd.DataFrame) -> Table:
+    known = rows[rows["verdict"] != "open"]
+    shown = pd.DataFrame([{
+        "task": task_info(row["task"]).title, "variant": row["plus"][0], "next to": row["minus"][0],
+        "estimate [95 %]": shown_estimate(row["task"], row["estimate"], row["low95"], row["high95"]),
+        "margin": significant(row["margin"], 2), "verdict": _in_words(row["verdict"]),
+        "blocks": f"{row['blocks']} / {row['planned']}", "equivalence p, Holm": significant(row["p_tost_holm"], 2),
+        "caveats": row["caveats"]} for row in known.to_dict("records")])
+    waiting = sorted({row["plus"][0] for row in rows[rows["verdict"] == "open"].to_dict("records")})
+    caption = "Variant minus base over matched blocks (length, seed); positive: the variant is better." + (
+        f" No block yet: {', '.join(waiting)}." if waiting else "")
+    frame = rows.drop(columns=["pairs", "question", "label", "alone"]).assign(
+        plus=rows["plus"].str[0], minus=rows["minus"].str[0],
+        lengths=[" ".join(map(str, lengths)) for lengths in rows["lengths"]])
+    return Table("controls", "Variants next to their bases", caption, frame, shown)
+
+
+def _in_words(verdict: str) -> str:
+    return WORDS.get(verdict, verdict.replace("higher", "better").replace("lower", "worse"))
+
+
+def _figure(runs: Runs, rows: pd.DataFrame) -> Figure:
+    drawn = forest(runs, rows)
+    caption = ("Variant minus base, mean and 95 % interval, in units of the margin. Filled: decided. Shaded: too small "
+               "to matter.")
+    return replace(drawn, id="controls", title="Variants next to their bases", caption=caption)
+
+
+def _family(runs: Runs, base: str) -> list[str]:
+    return [task for task in runs.tasks if task_info(task).id == base]
+
+
+def _rungs(runs: Runs, base: str) -> Table:
+    """One row per variant of a task and length: mean score of each model, and the marks of its datasets."""
+    marked = checks(runs)
+    rows = [row.assign(task=task) for task in _family(runs, base) for row in [means(runs, task)]]
+    frame = pd.concat(rows, ignore_index=True)
+    write = metric_format(task_info(base).metric)
+    shown = []
+    for (task, length), found in frame.groupby(["task", "length"], sort=False):
+        scores = {row["model"]: f"{write(row['mean'])} (n {row['n']})" if row["n"] else DASH
+                  for row in found.to_dict("records")}
+        of_task = marked[(marked["task"] == task) & (marked["length"] == length)]
+        marks = {name: DASH if of_task[name].isna().all() else fixed(2)(of_task[name].mean())
+                 for name in CHECKS if name.startswith("mark ")}
+        shown.append({"task": task, "L": str(length), **scores, **(marks if base == "forrelation" else {})})
+    caption = "Mean over seeds." + (
+        " Mark d: a ridge on products of table entries with at most d address bits, on the same datasets "
+        "(`qablate check`)." if base == "forrelation" else "")
+    return Table(f"variants_{base}", f"{task_info(base).title} and its variants", caption, frame, pd.DataFrame(shown))
+
+
+def checks(runs: Runs) -> pd.DataFrame:
+    """One row per run whose result has a file of `qablate check` next to it, made of this very result."""
+    rows = [{**vars(cell), **{name: _at(found, keys) for name, keys in CHECKS.items()}}
+            for cell, found in _files(runs)]
+    return pd.DataFrame(rows, columns=[*CELL, *CHECKS]).astype(dict.fromkeys(CHECKS, "float64"))
+
+
+def _files(runs: Runs) -> Iterator[tuple[Cell, Any]]:
+    for row in runs.files[runs.files["chosen"]].to_dict("records"):
+        cell = Cell(*(row[key] for key in CELL))
+        path = Path(row["path"])
+        try:
+            found = json.loads(read_regular(path.with_name(path.name.replace("results.json", "checks.json")),
+                                            MAX_CHECKS_BYTES))
+        except (OSError, ValueError, RecursionError):
+            continue
+        if cell in runs.records and _at(found, ("result_sha256",)) == runs.records[cell].get(CHECKSUM):
+            yield cell, found
+
+
+def _at(found: Any, keys: tuple[str, ...]) -> Any:
+    """What stands below keys; None where a part of the way, or a number or word at its end, is missing."""
+    for key in keys:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, (int, float, str)) else None
+
+
+def _checks(frame: pd.DataFrame) -> Table:
+    names = [name for name in CHECKS if frame[name].notna().any() and not name.startswith("mark ")]
+    shown = pd.DataFrame({**cell_columns(frame), **{name: written(frame[name], fixed(3)) for name in names}})
+    return Table("checks", "Checks of trained models", (
+        "No training. Unentangled, mean field: the score with the circuits of the weights exchanged. Q: Meyer-Wallach, "
+        "0 product states, 1 maximal. Shuffled: change of the outputs in standard deviations. Untrained: a read-out of "
+        "the untrained encoder, as a ridge, and as a fixed rule on chunks. Cell means: the exact mean of every chunk "
+        "on the same test items."), frame, shown)

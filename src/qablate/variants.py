@@ -1,0 +1,160 @@
+"""Variants of models and tasks: the token `1b-tanh-chunk8` is 1b with what the tags `tanh` and `chunk8` change.
+
+Layer 0. A study declares tags (`variants` of models, `task_variants`); the token of a base is its id.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from qablate.catalog import AS_PUBLISHED, MODELS, TASKS, model_info, task_info
+from qablate.errors import QablateError, suggestion
+
+TAG = "[a-z][a-z0-9]*"
+"""Pattern of a tag, which stands in file names."""
+TOKEN = f"[a-z0-9_]+(?:-{TAG})*"
+Config = Mapping[str, Any]
+PARTS = ("model", "training")
+
+
+def split_token(token: str) -> tuple[str, tuple[str, ...]]:
+    """Return base and tags of a token: `1b-tanh-chunk8` gives `1b` and (`tanh`, `chunk8`)."""
+    base, *tags = token.split("-")
+    return base, tuple(tags)
+
+
+def join_token(base: str, tags: Sequence[str]) -> str:
+    """Return the token of a base and tags; the inverse of `split_token`."""
+    return "-".join([base, *tags])
+
+
+def is_variant(token: str) -> bool:
+    """Whether a token has a tag."""
+    return "-" in token
+
+
+def model_changes(config: Config, token: str, part: str, length: int | None = None) -> dict[str, Any]:
+    """Return the settings that a model's tags change in a part, `model` or `training`; empty for a base.
+
+    A chunk given as a share of the length (`L/4`) is whole steps where `length` is given.
+    """
+    changed: dict[str, Any] = {}
+    for tag in _declared(config, "variants", token):
+        changed |= config["variants"][tag].get(part, {})
+    if length is not None and isinstance(chunk := changed.get("chunk"), str):
+        changed["chunk"] = length // int(chunk.removeprefix("L/"))
+    return changed
+
+
+def task_changes(config: Config, token: str) -> dict[str, Any]:
+    """Return the parameters that a task's tags change; empty for a base."""
+    changed: dict[str, Any] = {}
+    for tag in _declared(config, "task_variants", token):
+        changed |= config["task_variants"][tag].get(split_token(token)[0], {})
+    return changed
+
+
+def _declared(config: Config, kind: str, token: str) -> tuple[str, ...]:
+    """The tags of a token; a QablateError for one that the study does not declare."""
+    tags, declared = split_token(token)[1], config.get(kind) or {}
+    for tag in tags:
+        if tag not in declared:
+            raise QablateError(f"{token}: unknown tag '{tag}', {suggestion(tag, declared)}")
+    return tags
+
+
+def task_parameters(config: Config, token: str) -> dict[str, Any]:
+    """Return the parameters of a task of the study: published, over them its own settings, over them its tags'."""
+    own = {key: value for key, value in config["tasks"][token].items() if key != "lengths"}
+    return {**task_info(token).parameters, **own, **task_changes(config, token)}
+
+
+def recipe_of(config: Config, token: str) -> str:
+    """Return the recipe of a model: the study's, with the tags that change the training: `published+lr3e4`."""
+    tags = [tag for tag in _declared(config, "variants", token) if "training" in config["variants"][tag]]
+    return "+".join([config["training"]["recipe"], *tags])
+
+
+def described(config: Config, token: str, kind: str, length: int) -> dict[str, Any] | None:
+    """Return what a record says of a variant: base, tags and the settings they change; None for a base.
+
+    `kind`: `models` or `tasks`.
+    """
+    base, tags = split_token(token)
+    if not tags:
+        return None
+    settings = task_changes(config, token) if kind == "tasks" else {
+        f"{part}.{key}": value for part in PARTS for key, value in model_changes(config, token, part, length).items()}
+    return {"base": base, "tags": list(tags), "settings": settings}
+
+
+def check_variants(config: Config) -> None:
+    """Refuse models and tasks of a study that its tags do not make; the QablateError says what to write instead."""
+    for number, token in enumerate(config["models"]):
+        _check_token(config, f"models.{number}", token, MODELS)
+        _check_model(config, f"models.{number}: {token}", token)
+    for token in config["tasks"]:
+        _check_token(config, "tasks", token, TASKS)
+        _check_task(config, f"tasks.{token}", token)
+    for where, token, bases in _named_elsewhere(config):
+        _check_token(config, where, token, bases)
+
+
+def _named_elsewhere(config: Config) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Models and tasks outside of the lists of cells, with the key they stand under."""
+    for number, rule in enumerate(config["import"]["quarantine"]):
+        yield from ((f"import.quarantine.{number}.{key}", rule[key], bases)
+                    for key, bases in (("model", MODELS), ("task", TASKS)) if key in rule)
+    for number, rule in enumerate(config["assign"].get("overrides", [])):
+        for key, bases in (("models", MODELS), ("tasks", TASKS)):
+            yield from ((f"assign.overrides.{number}.{key}", token, bases) for token in rule.get(key, []))
+
+
+def _check_token(config: Config, where: str, token: str, bases: Mapping[str, Any]) -> None:
+    kind = "variants" if bases is MODELS else "task_variants"
+    base, tags = split_token(token)
+    if base not in bases:
+        raise QablateError(f"{where}: {token!r} is not allowed, one of {', '.join(bases)}")
+    _declared(config, kind, token)
+    order = [tag for tag in config.get(kind) or {} if tag in tags]
+    if list(tags) != order:
+        raise QablateError(f"{where}: {token}: write {join_token(base, order)}, each tag once and in declared order")
+
+
+def _check_model(config: Config, where: str, token: str) -> None:
+    base, tags = split_token(token)
+    info, setter = model_info(base), dict[str, str]()
+    published = {"model": {**config["model"], **AS_PUBLISHED, "chunk": info.chunk}, "training": config["training"]}
+    for tag in tags:
+        for part, settings in config["variants"][tag].items():
+            for key, value in settings.items():
+                _require_change(where, base, tag, key, value, published[part][key], setter)
+                if reason := info.ignores(key):
+                    raise QablateError(f"{where}: tag '{tag}' has no effect, {reason}")
+    model = {**config["model"], **model_changes(config, token, "model")}
+    if model["d_model"] % 8 or model["d_model"] % model["n_heads"]:
+        raise QablateError(f"{where}: d_model {model['d_model']} must be a multiple of 8 and of n_heads "
+                           f"({model['n_heads']})")
+
+
+def _check_task(config: Config, where: str, token: str) -> None:
+    base, tags = split_token(token)
+    own = {key: where for key in config["tasks"][token] if key != "lengths"} if tags else {}
+    published = {**TASKS[base].parameters, "n_train": config["data"]["n_samples"] * 8 // 10}
+    for tag in tags:
+        if base not in config["task_variants"][tag]:
+            raise QablateError(f"{where}: tag '{tag}' has no effect, it says nothing of {base}")
+        for key, value in config["task_variants"][tag][base].items():
+            _require_change(where, base, tag, key, value, published[key], own)
+    if (n_train := task_changes(config, token).get("n_train", math.inf)) < published["n_train"]:
+        raise QablateError(f"{where}: n_train {n_train} is below the {published['n_train']} of the base")
+
+
+def _require_change(where: str, base: str, tag: str, key: str, value: Any, published: Any,
+                    setter: dict[str, str]) -> None:
+    """Refuse a tag whose value is the base's, or of a key that another tag sets; notes who sets it."""
+    if key in setter:
+        raise QablateError(f"{where}: '{setter[key]}' and '{tag}' both set {key}")
+    if value == published:
+        raise QablateError(f"{where}: tag '{tag}' changes nothing, {key} of {base} is {value} already")
+    setter[key] = tag
