@@ -19,7 +19,7 @@ import fastjsonschema
 from qablate.catalog import MODELS, TASKS
 from qablate.errors import QablateError
 from qablate.files import packaged_text, write_atomic
-from qablate.variants import TAG, join_token
+from qablate.variants import TAG, split_token
 
 Record = dict[str, Any]
 MAX_RECORD_BYTES = 8_000_000
@@ -317,8 +317,9 @@ def _key_problem(record: Mapping[str, Any]) -> str | None:
 def _variant_problem(record: Mapping[str, Any]) -> str | None:
     """Say if a variant's name, its tags and the settings that the record was made with are not of one another."""
     for key, token in (("model_variant", record["model_id"]), ("task_variant", record["task"])):
-        variant = record[key] or {"base": token, "tags": []}
-        if join_token(variant["base"], variant["tags"]) != token or bool(variant["tags"]) != bool(record[key]):
+        base, tags = split_token(token)
+        held = record[key] or {"base": token, "tags": []}
+        if (held["base"], held["tags"]) != (base, list(tags)):
             return f"{key}: base and tags do not make {token!r}"
     held = {**{f"model.{key}": value for key, value in record["model_config"].items()}, **settings_of_record(record)}
     for key, value in (record["model_variant"] or {"settings": {}})["settings"].items():
