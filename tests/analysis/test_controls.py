@@ -18,7 +18,7 @@ MODELS = ["1b", "1b-tanh", "1b-chunk8", "1b-tanh-chunk8", "2a", "2a-tanh"]
 @pytest.fixture
 def study(tmp_path):
     return published_study(tmp_path, models=MODELS, variants=TAGS,
-                           tasks={"selective_copy": {"lengths": [100, 200], "n_markers": 8}})
+                           tasks={"selective_copy": {"lengths": [100, 200, 500], "n_markers": 8}})
 
 
 def scored(study, scores):
