@@ -9,6 +9,8 @@ snakemake --configfile workflow/studies/demo.yaml ...    another study, laid ove
 
 from snakemake.utils import min_version
 
+from qablate.workflow import StudyRun
+
 min_version("9.16")
 
 
@@ -18,20 +20,49 @@ configfile: "config.yaml"
 report: "workflow/report/study.rst"
 
 
-include: "workflow/rules/common.smk"
+RUN = StudyRun(workflow, config)
+RUN.prepare()
+
+
+wildcard_constraints:
+    **RUN.wildcards,
+
+
+onstart:
+    RUN.check_executor()
+
+
+onerror:
+    logger.error(f"Some jobs failed, see {RUN.logs}; finished cells stay. What exists: snakemake progress")
+
+
 include: "workflow/rules/datasets.smk"
 include: "workflow/rules/train.smk"
-include: "workflow/rules/analysis.smk"
+include: "workflow/rules/report.smk"
 
 
-# With the report, where that is due: qablate.plan.Plan.aim chooses.
 rule all:
+    """What is to be trained; `qablate.plan.Plan.aim` adds the report where that is due."""
     default_target: True
     input:
-        CONFIG_FILES,    # a target without inputs would always be a job
-        trained=lambda wildcards: [PLAN.flag(cell) for cell in PLAN.to_train],
-        shown=SHOWN,
+        RUN.config_files,  # a target without inputs would always be a job
+        trained=RUN.trained,
+        shown=RUN.shown,
     params:
-        contents=CONTENTS,
+        contents=RUN.contents,
     message:
         "nothing to do: all results for this system exist"
+
+
+rule nothing:
+    """The results that were asked for are there."""
+    input:
+        RUN.config_files,
+
+
+localrules:
+    all,
+    nothing,
+    dataset,
+    report,
+    progress,

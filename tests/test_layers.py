@@ -14,8 +14,8 @@ LAYERS = {
     **dict.fromkeys(("simd", "selfcheck"), 0.5),    # what compiled kernels of layer 1 share
     **dict.fromkeys(("tasks", "quantum", "ssm", "results"), 1),
     "plan": 1.5,    # the workflow's questions, answered with what every system has made
-    **dict.fromkeys(("models", "status", "workflow"), 2),
-    "analysis": 2.5,    # hours left are those of the status
+    **dict.fromkeys(("models", "status"), 2),
+    **dict.fromkeys(("analysis", "workflow"), 2.5),    # hours left are those of the status
     "training": 3,
     "checks": 3.5,
     "cli": 4,

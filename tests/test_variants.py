@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tiny import SMALL_MODEL
 
 import qablate
-from qablate.catalog import MODELS, TASKS, model_info, task_info
+from qablate.catalog import MODELS, TAG, TASKS, model_info, task_info
 from qablate.cli import main
 from qablate.config import load_config, read_yaml
 from qablate.costs import CostRow, CostTable
@@ -23,7 +23,7 @@ from qablate.results import checks_path, merge, state_of
 from qablate.results.logs import read_log
 from qablate.study import Study
 from qablate.training.cell import train_cell
-from qablate.variants import TAG, join_token, split_token
+from qablate.variants import join_token, split_token
 
 ROOT = CONFIG.parent
 TAGS = {

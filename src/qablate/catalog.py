@@ -2,9 +2,11 @@
 
 Layer 0: imports neither torch nor pandas, so that a dry run of thousands of cells takes seconds. How a model is built
 stands in `qablate.models`, how a dataset is made in `qablate.tasks`; what both and the workflow agree on stands here.
+Schemas, shapes and the words of tables follow from the entries: docs/adding.md.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar, cast
@@ -13,12 +15,24 @@ from qablate.errors import QablateError
 
 TaskKind = Literal["classification", "regression"]
 Parameter = int | str
+Size = int | str | Callable[[Mapping[str, Parameter]], int]
+"""A number, the name of the task parameter that holds it, or a function of the task's parameters."""
+METRICS = {
+    "regression": ("test_mse", "test_mae", "test_r2"),
+    "classification": ("test_acc", "test_auc", "test_f1", "test_loss"),
+}
+MODEL_ID = "[A-Za-z0-9]+"
+TASK_ID = "[a-z][a-z0-9]*(?:_[a-z0-9]+)*"
+"""What ids look like, in file names and logs too."""
+TAG = "[a-z][a-z0-9]*"
+"""What tags of variants look like."""
+MODEL_TOKEN, TASK_TOKEN = f"{MODEL_ID}(?:-{TAG})*", f"{TASK_ID}(?:-{TAG})*"
 _Entry = TypeVar("_Entry")
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """One of the 12 models.
+    """One of the models.
 
     `features` and `mixing` use the words of the published result files (`classical`, `quantum`,
     `quantum_superposition`). `chunk` is the number of steps that one circuit or pooled token covers; 1 where a model
@@ -31,9 +45,14 @@ class ModelInfo:
     group: int
     features: str
     mixing: str
-    architecture: Literal["transformer", "mamba", "hydra"]
+    architecture: str
     chunk: int
     code_version: int = 1
+
+    def __post_init__(self) -> None:
+        _require(re.fullmatch(MODEL_ID, self.id), f"model id '{self.id}' must consist of letters and digits")
+        for name in (self.features, self.mixing):
+            _require(name in _LETTER, f"model {self.id}: '{name}' is not one of {', '.join(_LETTER)}")
 
     @property
     def quantum_features(self) -> bool:
@@ -57,7 +76,7 @@ class ModelInfo:
             return f"{self.id} has no circuit"
         if setting == "hand_over" and not (self.quantum_features and self.mixing == "quantum_superposition"):
             return f"in {self.id} no circuit hands a state to another"
-        if setting == "d_state" and (self.architecture == "transformer" or self.quantum_mixing):
+        if setting == "d_state" and (self.architecture not in ("mamba", "hydra") or self.quantum_mixing):
             return f"{self.id} has no recurrent state"
         return None
 
@@ -76,6 +95,11 @@ class _ByToken(dict[str, _Entry]):
         entry: Any = self[base]
         named = "name" if isinstance(entry, ModelInfo) else "title"
         return cast(_Entry, replace(entry, **{named: f"{getattr(entry, named)}-{tags}"}))
+
+
+def _require(met: object, problem: str) -> None:
+    if not met:
+        raise QablateError(f"catalog: {problem}")
 
 
 _LETTER = {"classical": "C", "quantum": "Q", "quantum_superposition": "Q(S)"}
@@ -104,9 +128,18 @@ MODELS: Mapping[str, ModelInfo] = MappingProxyType(
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """One of the three tasks, with the published parameters that enter the identity of its datasets.
+    """One of the tasks, with the published parameters that enter the identity of its datasets.
 
-    `metric` is the primary test metric of a result; `nominal_baseline` the constant the published files carry.
+    `metric` is the primary test metric of a result, one of METRICS of its kind; `nominal_baseline` the constant the
+    published files carry. A classification is one into two classes.
+
+    `generator` is the version of the generator, `generators` the one for changed parameters by their name. `settings`
+    are the parameters that a study may set, each with its JSON Schema. `channels`, `outputs` (of a regression) and
+    `shortest` (the least length) are sizes. `module` is the generator's file in `qablate.tasks`, by default named as
+    the id; `short` heads a narrow column.
+
+    Of published files: `selected_on_test` if their epoch was chosen on the test items, `num_markers` is what
+    they hold under that name.
     """
 
     id: str
@@ -117,31 +150,62 @@ class TaskInfo:
     generator: str
     nominal_baseline: float
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    channels: Size = 1
+    outputs: Size = 1
+    shortest: Size = 1
+    generators: Mapping[str, str] = field(default_factory=dict)
+    module: str = ""
+    short: str = ""
+    selected_on_test: bool = False
+    num_markers: Size = 8
+
+    def __post_init__(self) -> None:
+        _require(re.fullmatch(TASK_ID, self.id), f"task id '{self.id}' must be lower-case words joined by underscores")
+        known = METRICS[self.kind]
+        _require(self.metric in known, f"task {self.id}: metric '{self.metric}' is not one of {', '.join(known)}")
+        for key in self.settings:
+            _require(key in self.parameters, f"task {self.id}: setting '{key}' is none of its parameters")
+
+    @property
+    def header(self) -> str:
+        """A word of at most eight characters for the head of a narrow column."""
+        return self.short or self.title.split()[0][:8]
 
     def n_channels(self, parameters: Mapping[str, Parameter]) -> int:
-        """Input channels: value and marker; for Forrelation twice the address, in bits or one-hot, and the value.
-
-        A one-hot address carries the value; in a sorted table the step is the address.
-        """
-        if self.id != "forrelation" or parameters["order"] == "sorted":
-            return 2
-        n_bits = int(parameters["n_bits"])
-        return 2 << n_bits if parameters["encoding"] == "onehot" else 2 * (n_bits + 1)
+        """Input channels."""
+        return size_of(self.channels, parameters)
 
     def generator_of(self, parameters: Mapping[str, Parameter]) -> str:
-        """Version of the generator; encodings of Forrelation other than the published one have their own."""
-        encoded = any(parameters.get(key) != self.parameters.get(key) for key in ("encoding", "order"))
-        return "forrelation-g3" if encoded else self.generator
+        """Version of the generator for these parameters."""
+        changed = (version for key, version in self.generators.items()
+                   if parameters.get(key) != self.parameters.get(key))
+        return next(changed, self.generator)
 
     def n_outputs(self, parameters: Mapping[str, Parameter]) -> int:
-        """Width of the model's head: two logits, one sum, or one value per marker."""
-        if self.id == "forrelation":
-            return 2
-        return int(parameters["n_markers"]) if self.id == "selective_copy" else 1
+        """Width of the model's head: two logits, or the values of a regression."""
+        return 2 if self.kind == "classification" else size_of(self.outputs, parameters)
 
-    def shortest_length(self, parameters: Mapping[str, Parameter]) -> int:
-        """Smallest length at which the generator is defined."""
-        return 1 if self.id == "forrelation" else int(parameters["n_markers"])
+    def too_short(self, length: int, parameters: Mapping[str, Parameter]) -> str | None:
+        """Say what a sequence of this length is shorter than: `its 8 markers`, `1 step`; None if it is long enough."""
+        least = size_of(self.shortest, parameters)
+        if length >= least:
+            return None
+        named = f"its {least} {self.shortest.removeprefix('n_')}" if isinstance(self.shortest, str) else ""
+        return named or f"{least} step{'s' if least > 1 else ''}"
+
+
+def size_of(size: Size, parameters: Mapping[str, Parameter]) -> int:
+    """Return a size for these task parameters."""
+    return int(parameters[size]) if isinstance(size, str) else size if isinstance(size, int) else size(parameters)
+
+
+def _forrelation_channels(parameters: Mapping[str, Parameter]) -> int:
+    """Twice the address, in bits or one-hot, and the value; a one-hot address carries it, a sorted table has none."""
+    if parameters["order"] == "sorted":
+        return 2
+    n_bits = int(parameters["n_bits"])
+    return 2 << n_bits if parameters["encoding"] == "onehot" else 2 * (n_bits + 1)
 
 
 TASKS: Mapping[str, TaskInfo] = MappingProxyType(
@@ -157,6 +221,13 @@ TASKS: Mapping[str, TaskInfo] = MappingProxyType(
                 "forrelation-g2",
                 0.5,
                 {"encoding": "bits", "n_bits": 6, "order": "random", "reject_abs_phi": "0.15"},
+                {"n_bits": {"description": "address bits of a table", "type": "integer", "minimum": 2, "maximum": 10},
+                 "encoding": {"description": "of an address", "enum": ["bits", "onehot"]},
+                 "order": {"description": "of the steps; sorted: whole tables", "enum": ["random", "sorted"]}},
+                channels=_forrelation_channels,
+                generators={"encoding": "forrelation-g3", "order": "forrelation-g3"},
+                short="forr.",
+                selected_on_test=True,
             ),
             TaskInfo(
                 "adding_problem",
@@ -167,6 +238,11 @@ TASKS: Mapping[str, TaskInfo] = MappingProxyType(
                 "adding_problem-g1",
                 0.167,
                 {"n_markers": 2, "placement": "extremes"},
+                {"placement": {"description": "where the two markers lie", "enum": ["extremes", "halves", "uniform"]}},
+                channels=2,
+                shortest="n_markers",
+                module="adding",
+                short="adding",
             ),
             TaskInfo(
                 "selective_copy",
@@ -177,6 +253,14 @@ TASKS: Mapping[str, TaskInfo] = MappingProxyType(
                 "selective_copy-g1",
                 0.083,
                 {"n_markers": 8, "placement": "uniform"},
+                {"n_markers": {"description": "marked steps and outputs", "type": "integer", "minimum": 1,
+                               "maximum": 64}},
+                channels=2,
+                outputs="n_markers",
+                shortest="n_markers",
+                module="selective",
+                short="select.",
+                num_markers="n_markers",
             ),
         )
     })

@@ -14,10 +14,10 @@ from typing import Any
 import platformdirs
 import yaml
 
-from qablate.catalog import TASKS
+from qablate.catalog import MODELS, TAG, TASKS, TaskInfo
 from qablate.errors import QablateError, suggestion
 from qablate.files import packaged_text
-from qablate.variants import TAG, check_variants, task_parameters
+from qablate.variants import check_variants, task_parameters
 
 Config = dict[str, Any]
 MAX_CONFIG_BYTES = 1_000_000
@@ -146,11 +146,23 @@ def check_config(config: Mapping[str, Any]) -> Config:
 
 @functools.cache
 def config_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a study's settings; a variant of a task is allowed what its base is."""
+    """Return the JSON Schema of a study's settings, with the ids and the task settings of the catalog."""
     schema: dict[str, Any] = yaml.safe_load(packaged_text("schemas/config.schema.yaml"))
-    tasks = schema["properties"]["tasks"]
-    tasks["patternProperties"] = {f"^{name}(-{TAG})+$": one for name, one in tasks["properties"].items()}
+    rules, named = schema["properties"], schema["$defs"]
+    for kind, ids in (("model", MODELS), ("task", TASKS)):
+        named[kind]["pattern"] = f"^({'|'.join(ids)})(-{TAG})*$"
+    rules["tasks"]["properties"] = {name: _task_schema(info) for name, info in TASKS.items()}
+    rules["tasks"]["patternProperties"] = {f"^{name}(-{TAG})+$": _task_schema(info) for name, info in TASKS.items()}
+    rules["assign"]["properties"] |= {name: {"$ref": "#/$defs/name"} for name in TASKS}
+    rules["task_variants"]["additionalProperties"]["properties"] = {
+        name: {"type": "object", "additionalProperties": False, "minProperties": 1,
+               "properties": {**info.settings, "n_train": {"$ref": "#/$defs/n_train"}}} for name, info in TASKS.items()}
     return schema
+
+
+def _task_schema(info: TaskInfo) -> dict[str, Any]:
+    settings = {"lengths": {"$ref": "#/$defs/lengths"}, **info.settings}
+    return {"type": "object", "additionalProperties": False, "required": ["lengths"], "properties": settings}
 
 
 @functools.cache
@@ -187,6 +199,8 @@ def explain(error: Any) -> str:
     if rule == "required":
         key = next(key for key in allowed if key not in error.instance)
         return f"{prefix}{key}: missing key"
+    if rule == "pattern" and (ids := re.match(r"\^\((.*)\)\(-", allowed)):    # a model or task
+        return f"{where}: {error.instance!r} is not allowed, one of {ids[1].replace('|', ', ')}, or a variant of one"
     if rule == "enum":
         return f"{where}: {error.instance!r} is not allowed, one of {', '.join(map(str, allowed))}"
     if rule == "type":
@@ -211,15 +225,9 @@ def _check_model(model: Mapping[str, Any]) -> None:
 def _check_tasks(config: Mapping[str, Any]) -> None:
     for name, settings in config["tasks"].items():
         task = TASKS[name]
-        parameters = task_parameters(config, name)
-        shortest = task.shortest_length(parameters)
         for length in settings["lengths"]:
-            if length < shortest:
-                raise ConfigError(
-                    f"tasks.{name}.lengths: {length} is shorter than its {shortest} markers"
-                    if task.id != "forrelation"
-                    else f"tasks.{name}.lengths: {length} is below {shortest}"
-                )
+            if least := task.too_short(length, task_parameters(config, name)):
+                raise ConfigError(f"tasks.{name}.lengths: {length} is shorter than {least}")
 
 
 def _check_recipe(config: Mapping[str, Any]) -> None:

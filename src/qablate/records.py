@@ -16,20 +16,16 @@ from typing import Any
 
 import fastjsonschema
 
-from qablate.catalog import MODELS, TASKS
+from qablate.catalog import METRICS, MODEL_TOKEN, MODELS, TAG, TASK_TOKEN, TASKS
 from qablate.errors import QablateError
 from qablate.files import packaged_text, write_atomic
-from qablate.variants import TAG, split_token
+from qablate.variants import split_token
 
 Record = dict[str, Any]
 MAX_RECORD_BYTES = 8_000_000
 RESULT_NAME = re.compile(
-    r"synthetic_(?P<model>[A-Za-z0-9-]+)_(?P<task>[a-z]+(?:_[a-z]+)*(?:-[a-z0-9]+)*)_L(?P<length>[0-9]+)_seed(?P<seed>[0-9]+)_results\.json"
+    rf"synthetic_(?P<model>{MODEL_TOKEN})_(?P<task>{TASK_TOKEN})_L(?P<length>[0-9]+)_seed(?P<seed>[0-9]+)_results\.json"
 )
-METRICS = {
-    "regression": ("test_mse", "test_mae", "test_r2"),
-    "classification": ("test_acc", "test_auc", "test_f1", "test_loss"),
-}
 CURVES = ("train_loss", "train_metric", "val_loss", "val_metric")
 HISTORY = (*CURVES, "epochs", "lr")
 """The lists in `history` of a result, one entry per epoch."""
@@ -127,9 +123,13 @@ def _validator(version: int) -> Callable[[Any], Any]:
 @functools.cache
 def _schema(version: int) -> dict[str, Any]:
     schema: dict[str, Any] = json.loads(packaged_text(f"schemas/result-{version}.schema.json"))
-    for key, known in (("model_id", MODELS), ("task", TASKS)):
-        schema["properties"][key] = {"enum": list(known)} if version == 1 else {
-            "type": "string", "maxLength": 200, "pattern": f"^({'|'.join(known)})(-{TAG})*$"}
+    rules = schema["properties"]
+    for key, ids in (("model_id", MODELS), ("task", TASKS)):
+        rules[key] = {"enum": list(ids)} if version == 1 else {"type": "string", "maxLength": 200,
+                                                               "pattern": f"^({'|'.join(ids)})(-{TAG})*$"}
+    for key, attribute in (("feat", "features"), ("mix", "mixing"), ("type", "architecture")):
+        known = {getattr(info, attribute) for info in MODELS.values()}
+        rules["model_info"]["properties"][key] = {"enum": sorted(known)}
     return schema
 
 

@@ -289,7 +289,7 @@ def split_sizes(n_samples: int) -> tuple[int, int, int]:
 
 def selected_on_test(record: Mapping[str, Any]) -> bool:
     """Whether the epoch of a record was chosen on its test items: all published Forrelation files."""
-    return record["schema_version"] == 1 and record["task"] == "forrelation"
+    return record["schema_version"] == 1 and task_info(record["task"]).selected_on_test
 
 
 def _as_lists(cell: Cell) -> dict[str, Any]:

@@ -10,9 +10,6 @@ from typing import Any
 from qablate.catalog import AS_PUBLISHED, MODELS, TASKS, model_info, task_info
 from qablate.errors import QablateError, suggestion
 
-TAG = "[a-z][a-z0-9]*"
-"""Pattern of a tag, which stands in file names."""
-TOKEN = f"[a-z0-9_]+(?:-{TAG})*"
 Config = Mapping[str, Any]
 PARTS = ("model", "training")
 

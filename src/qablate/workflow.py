@@ -1,31 +1,175 @@
-"""What the workflow changes in a running Snakemake: its targets and its messages. Made for Snakemake 9.27.
+"""What the workflow adds to Snakemake: its settings, targets, checks and messages. Made for Snakemake 9.27.
 
-Snakemake tells its logger what it does (`LogEvent`, the interface of its logger plugins, seen here by a filter). When a
-run starts, its settings are complete and nothing has been planned; when it counts its jobs, nothing has been done.
-Beyond that interface only these attributes of `workflow` are used: `dag_settings`, `execution_settings`,
-`output_settings` (all of snakemake.settings.types), `resource_settings`, `is_main_process` and `dag.needrun_jobs()`.
+Everything here that is not in Snakemake's manual stands in this file. Its logger is told what happens (`LogEvent`, the
+interface of its logger plugins, seen here by a filter): when a run starts, its settings are complete and nothing has
+been planned; when it counts its jobs, nothing has been done. Beyond that these attributes of `workflow` are used:
+`overwrite_configfiles`, `is_main_process`, `basedir`, `global_resources`, `executor_plugin`, `resource_settings`,
+`dag_settings`, `execution_settings`, `output_settings` (all of snakemake.settings.types) and `dag.needrun_jobs()`.
 """
 
+import contextlib
 import csv
+import functools
+import os
 import re
+import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from logging import LogRecord
 from pathlib import Path
 from typing import Any
 
 from snakemake.common import NOTHING_TO_BE_DONE_MSG
+from snakemake.io import report
+from snakemake.logging import logger
+from snakemake.resources import Resource
 from snakemake.settings.enums import Quietness, RerunTrigger
 from snakemake.utils import available_cpu_count
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from qablate.config import difference, merge, read_yaml, with_yaml_types
+from qablate.errors import QablateError
+from qablate.jobs import Jobs, budget, check_launcher, check_request, gpu_slots
+from qablate.locks import take_over_lock
 from qablate.plan import Plan
-from qablate.study import Cell
+from qablate.records import canonical_json
+from qablate.status.slurm_queue import start_on_slurm
+from qablate.study import Cell, Study
 
 NAMED_CELLS = 3
 NOT_SHOWN = "Missing metadata for file"
 """What --report says of every job, whose results Snakemake knows nothing of."""
 REASON_COLUMNS = 80 - len("Reason: ")
+PLAIN_WORD = re.compile(r"[\w.&|-]+")
+SHOWN = {"figures": ("{id}.png", "figure.rst"), "tables": ("{id}.csv", "table.rst")}
+"""Folders of a report that --report embeds: their files, and the template of the captions."""
+
+
+class StudyRun:
+    """One study in one Snakemake process: what the rules name, and what is checked before anything is planned.
+
+    Settings that cannot be run end the program with one line: an exception would bring Snakemake's trace with it.
+    """
+
+    def __init__(self, workflow: Any, config: Mapping[str, Any]) -> None:
+        self.workflow = workflow
+        # workflow.configfiles lists the overlays before the file they lie over, so the order is built here.
+        self.config_files = ["config.yaml", *(os.path.relpath(path) for path in workflow.overwrite_configfiles)]
+        with self.errors_in_one_line():
+            in_files: Mapping[str, Any] = {}
+            for path in self.config_files:
+                in_files = merge(in_files, read_yaml(Path(path)))
+            self.overrides = with_yaml_types(difference(in_files, config))    # of --config or a profile
+            self.study = Study.load(self.config_files, self.overrides)
+        self.plan, self.jobs = Plan(self.study), Jobs(self.study)
+        self.logs = self.study.results / "logs"
+        self.contents = Contents.read(self.study.results)
+        self.set_by_profile = workflow.resource_settings.overwrite_resources.get("train", {})
+
+    @contextlib.contextmanager
+    def errors_in_one_line(self) -> Iterator[None]:
+        """End the program with one line that names the settings' files."""
+        try:
+            yield
+        except QablateError as error:
+            sys.exit(f"Settings ({', '.join(self.config_files)}): {error}")
+
+    def prepare(self) -> None:
+        """Check what was asked for, take over a dead owner's lock and say what is done and missing."""
+        # Jobs run the qablate of this environment, activated or not, whatever else is in PATH.
+        os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
+        default_cores(self.workflow)
+        settle_words(self.set_by_profile)
+        if not self.workflow.is_main_process:    # a job on its node knows its cell and asks for nothing more
+            return
+        with self.errors_in_one_line():
+            check_request(self.study, self.requested)
+            lock = take_over_lock()
+            self.plan.remove_old_flags()
+            lines = [lock, self.plan.summary()]
+            if unknown := self.jobs.without_costs():
+                lines.append(f"  no costs known, jobs ask for the longest run time: {', '.join(unknown)}")
+        for line in filter(None, lines):
+            logger.info(line)
+        logger.addFilter(Guide(self.workflow, self.plan))
+
+    def check_executor(self) -> None:
+        """Refuse, before the first job, an executor that could start none; say which jobs are still in its queue."""
+        with self.errors_in_one_line():
+            check_launcher(self.study.config["jobs"]["launcher"])
+            if self.workflow.executor_plugin.name == "slurm" and (line := start_on_slurm(self.study, self.requested)):
+                logger.info(line)
+
+    @property
+    def requested(self) -> dict[str, object]:
+        """What the profile sets for rule train, unevaluated."""
+        return {key: resource.raw for key, resource in self.set_by_profile.items()}
+
+    @property
+    def settings(self) -> str:
+        """The same study in the words of the command line, for a rule's `shell`, where braces are doubled."""
+        changed = {key: value for key, value in self.overrides.items() if key != "jobs"}    # no concern of a job's
+        words = ["--config", *self.config_files, *(["--set", canonical_json(changed)] if changed else [])]
+        return _shell_text(shlex.join(words))
+
+    @property
+    def launcher(self) -> str:
+        """Words before the command of a cell, for a rule's `shell`."""
+        return _shell_text(self.study.config["jobs"]["launcher"])
+
+    @property
+    def wildcards(self) -> dict[str, str]:
+        """What a wildcard may stand for."""
+        config = self.study.config
+        return {"model": "|".join(config["models"]), "task": "|".join(config["tasks"]), "length": "[0-9]+",
+                "seed": "[0-9]+"}
+
+    def cell(self, wildcards: Any) -> Cell:
+        """The cell of a job."""
+        return self.study.cell(wildcards.model, wildcards.task, int(wildcards.length), int(wildcards.seed))
+
+    def dataset(self, wildcards: Any) -> list[str]:
+        """What a cell waits for: its dataset, if that is missing."""
+        return self.plan.inputs(self.cell(wildcards)) if self.workflow.is_main_process else []
+
+    def reason(self, wildcards: Any) -> str:
+        """What is trained and why."""
+        return self.plan.describe(self.cell(wildcards)) if self.workflow.is_main_process else ""
+
+    def trained(self, wildcards: Any) -> list[str]:
+        """The flags of all cells that are to be trained."""
+        return [self.plan.flag(cell) for cell in self.plan.to_train]
+
+    @functools.cached_property
+    def resources(self) -> dict[str, Any]:
+        """Resources of a cell that the profile asks for; each function costs a dry run half a millisecond per cell."""
+        resources: dict[str, Any] = {}
+        if self.study.config["jobs"]["max_minutes"]:
+            resources["runtime"] = lambda wildcards, attempt: self.jobs.minutes(self.cell(wildcards), attempt)
+        if "gpu_slots" in self.workflow.global_resources:
+            resources["gpu_slots"] = lambda wildcards: gpu_slots(wildcards.model)
+        return resources
+
+    @property
+    def max_seconds(self) -> Any:
+        """Ends a cell, with a checkpoint, before its job's run time ends; a signal might not reach it."""
+        if "runtime" not in self.resources:
+            return ""
+        return lambda wildcards, resources: f"--max-seconds {budget(resources.runtime):g}"
+
+    @property
+    def shown(self) -> list[Any]:
+        """Figures and tables of the last report, which --report embeds.
+
+        They are no outputs of a rule: partial reports write them too, and which there are depends on the results. As
+        inputs of rules that are never compared with anything, they make nothing run.
+        """
+        captions = os.path.join(self.workflow.basedir, "workflow/report")
+        return [report(str(self.study.results / folder), patterns=[pattern], category=self.contents.category,
+                       labels=self.contents.labels, subcategory=folder.capitalize(),
+                       caption=os.path.join(captions, caption))
+                for folder, (pattern, caption) in SHOWN.items()
+                if self.contents and (self.study.results / folder).is_dir()]
 
 
 def default_cores(workflow: Any) -> None:
@@ -33,6 +177,18 @@ def default_cores(workflow: Any) -> None:
     settings = workflow.resource_settings
     if settings.cores is None and settings.nodes is None:
         settings.cores = available_cpu_count()
+
+
+def settle_words(resources: dict[str, Any]) -> None:
+    """Evaluate plain words of a profile once; Snakemake does it anew per cell, as Python, a fifth of a dry run."""
+    for key in {"slurm_account", "constraint", "qos"} & resources.keys():
+        raw = str(resources[key].raw)
+        if PLAIN_WORD.fullmatch(word := os.path.expandvars(raw)):
+            resources[key] = Resource(key, word, raw=raw)
+
+
+def _shell_text(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
 
 
 class Guide:

@@ -35,6 +35,10 @@ def golden_cases():
     return json.loads(GOLDENS.read_text())["models"]
 
 
+PUBLISHED = tuple(golden_cases())
+"""The twelve models that the published implementation says what they give; others have no such numbers."""
+
+
 def golden_weights(case):
     """Tensors of a case in published order; None where the model's own frozen table stays."""
     weights = []

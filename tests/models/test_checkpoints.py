@@ -4,9 +4,8 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from goldens import golden_cases, golden_inputs, golden_weights
+from goldens import PUBLISHED, golden_cases, golden_inputs, golden_weights
 
-from qablate.catalog import MODELS
 from qablate.errors import QablateError
 from qablate.models import build_model, load_published_state, published_tensors
 
@@ -21,7 +20,7 @@ def weights_of(model_id, index=0):
     ]
 
 
-@pytest.mark.parametrize("model_id", MODELS)
+@pytest.mark.parametrize("model_id", PUBLISHED)
 def test_list_and_state_dict_load_the_same(model_id):
     case, tensors = golden_cases()[model_id][0], weights_of(model_id)
     outputs = []

@@ -11,7 +11,7 @@ from qablate.errors import QablateError
 from qablate.models import ModelSettings, build_model, parameter_counts, untrained_parameters
 from qablate.quantum import KINDS
 
-CIRCUIT_MODELS = [name for name in MODELS if not name.startswith("3")]
+CIRCUIT_MODELS = [name for name, info in MODELS.items() if info.quantum_features or info.quantum_mixing]
 SMALL = {"n_qubits": 3, "n_layers": 1, "d_model": 16, "d_state": 4, "n_heads": 2, "dropout": 0.0}
 SHAPE = (2, 40, 3)
 

@@ -8,7 +8,7 @@ its blocks, and the published figures, single precision themselves, already stan
 import pytest
 import torch
 from backends import skip_if_unusable
-from goldens import golden_cases, golden_inputs, golden_model, outputs_and_gradients, sum_and_norm
+from goldens import PUBLISHED, golden_cases, golden_inputs, golden_model, outputs_and_gradients, sum_and_norm
 
 from qablate.catalog import MODELS
 from qablate.models import ModelSettings
@@ -37,7 +37,7 @@ def assert_parity(model_id, index, backend, dtype=torch.float32):
 
 
 @pytest.mark.parametrize("index", range(4))
-@pytest.mark.parametrize("model_id", MODELS)
+@pytest.mark.parametrize("model_id", PUBLISHED)
 @pytest.mark.parametrize("backend", ["reference", "torch", "numba"])
 def test_parity_with_the_published_implementation(backend, model_id, index):
     skip_if_unusable(backend)
@@ -45,18 +45,18 @@ def test_parity_with_the_published_implementation(backend, model_id, index):
 
 
 @pytest.mark.parametrize("index", range(4))
-@pytest.mark.parametrize("model_id", MODELS)
+@pytest.mark.parametrize("model_id", PUBLISHED)
 def test_parity_in_double_precision(model_id, index):
     assert_parity(model_id, index, "torch", torch.float64)
 
 
-@pytest.mark.parametrize("model_id", [name for name, info in MODELS.items() if info.group != 3])
+@pytest.mark.parametrize("model_id", [name for name in PUBLISHED if MODELS[name].group != 3])
 def test_parity_with_pennylane_circuits(model_id):
     assert_parity(model_id, 1, "pennylane")
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("index", range(4))
-@pytest.mark.parametrize("model_id", MODELS)
+@pytest.mark.parametrize("model_id", PUBLISHED)
 def test_parity_of_every_case_with_pennylane_circuits(model_id, index):
     assert_parity(model_id, index, "pennylane")

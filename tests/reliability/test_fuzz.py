@@ -71,7 +71,7 @@ def given_times(n: int, **strategies):
 def real(tmp_path_factory) -> list[tuple[bytes, Study, Cell]]:
     """Results of three trainings, and one of each task as the published code would have written it."""
     found = []
-    for task in TASKS:
+    for task in ("forrelation", "adding_problem", "selective_copy"):
         place = workplace(tmp_path_factory.mktemp(task), "1b", task, training={"max_epochs": 2, "batch_size": 48})
         place.study.config["run"] |= {"checkpoint_interval_s": 1e9}
         assert train_cell(place.study, place.cell, place.output) == 0

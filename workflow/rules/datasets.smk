@@ -1,18 +1,13 @@
-# Seconds each, and every cell waits for one: on a cluster they are made where Snakemake runs, not queued for.
-localrules:
-    dataset,
-
-
 rule dataset:
-    """Make the dataset of one task, length and seed."""
+    """Make the dataset of one task, length and seed. Takes seconds; run locally instead of submitting."""
     output:
-        STUDY.results / "datasets/{base}/{generator}/{variant}/L{length}_seed{seed}.npz",
+        RUN.study.results / "datasets/{base}/{generator}/{variant}/L{length}_seed{seed}.npz",
     log:
-        LOGS / "dataset/{base}_{generator}_{variant}_L{length}_seed{seed}.log",
+        RUN.logs / "dataset/{base}_{generator}_{variant}_L{length}_seed{seed}.log",
     params:
-        task=lambda wildcards, output: PLAN.task_of(output[0]),
+        task=lambda wildcards, output: RUN.plan.task_of(output[0]),
     message:
         "dataset of {params.task}, length {wildcards.length}, seed {wildcards.seed}"
     shell:
-        "qablate dataset {SETTINGS} --task {params.task} --length {wildcards.length}"
-        " --seed {wildcards.seed} > {log} 2>&1"
+        f"qablate dataset {RUN.settings}"
+        " --task {params.task} --length {wildcards.length} --seed {wildcards.seed} > {log} 2>&1"

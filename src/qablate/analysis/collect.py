@@ -1,6 +1,6 @@
 """From result files to frames: `collect(study)` is the first step of every table, figure and comparison.
 
-What counts is decided by `qablate.results`, which nothing else in this package knows.
+What counts is decided by `qablate.results`; the rest of this package takes no more than the names of states from it.
 """
 
 import functools

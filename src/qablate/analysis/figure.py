@@ -24,6 +24,7 @@ from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLoca
 
 from qablate.analysis.collect import Runs  # noqa: E402
 from qablate.catalog import MODELS, TASKS, model_info  # noqa: E402
+from qablate.results import State  # noqa: E402
 from qablate.variants import is_variant  # noqa: E402
 
 Look = dict[str, Any]
@@ -33,22 +34,10 @@ SHADES = (("#0072B2", "#56B4E9", "#003E66", "#9AD0F5"), ("#D55E00", "#F0A35E", "
 """Shades of each group; more groups or models begin again."""
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 2)))
-STATES = {
-    "done": ("done", "#4477AA", ""),
-    "no_improvement": ("done, never improved", "#99BBDD", ".."),
-    "partial": ("done, file cut off", "#77AACC", "--"),
-    "diverged": ("diverged", "#CC6677", "xx"),
-    "selected_on_test": ("test-selected score only", "#EEBB99", "xx"),
-    "no_score": ("cut off, no score", "#DDAACC", "||"),
-    "quarantined": ("quarantined", "#BB7755", "**"),
-    "rejected": ("rejected", "#BBBBBB", "oo"),
-    "checkpoint": ("in training", "#DDCC77", "//"),
-    "failed": ("failed", "#882255", "++"),
-    "stale": ("stale", "#999933", "\\\\"),
-    "unreadable": ("unreadable", "#AA4499", "||"),
-    "missing": ("missing", "#FFFFFF", ""),
-}
-"""Word, colour and hatch of each state of a cell."""
+HATCHES = {State.NO_IMPROVEMENT: "..", State.PARTIAL: "--", State.DIVERGED: "xx", State.SELECTED_ON_TEST: "xx",
+           State.NO_SCORE: "||", State.QUARANTINED: "**", State.REJECTED: "oo", State.CHECKPOINT: "//",
+           State.FAILED: "++", State.STALE: "\\\\", State.UNREADABLE: "||"}
+"""What tells states apart without colour."""
 SYSTEM_SHADES = ("#4477AA", "#0B2E59", "#9CC3E6", "#66CCEE")
 BASELINE: Look = {"color": "#555555", "linewidth": 1.0}
 UPPER: Look = {"color": "#AA3377", "linewidth": 1.0, "linestyle": (0, (6, 1.5))}

@@ -1,4 +1,4 @@
-"""The twelve published models as data: which parts each one is made of.
+"""The models as data: which parts each one is made of (docs/adding.md: how to add one).
 
 Names, groups and chunk sizes stand in `qablate.catalog`. Widths follow from the model width d: pools have d / 2 or
 d / 4 hidden units, heads d or d / 2.
@@ -219,7 +219,7 @@ def kernels_of(model_id: str, settings: ModelSettings, device: torch.device) -> 
     info, names = model_info(model_id), {}
     if info.quantum_features or info.quantum_mixing:
         names["circuits"] = circuit_kind(settings.circuit, settings.backend).kernel(settings.n_qubits, device)
-    if info.architecture != "transformer" and not info.quantum_mixing:
+    if info.architecture in ("mamba", "hydra") and not info.quantum_mixing:
         names["scan"] = scan_name(settings.scan_backend, device)
     return names
 

@@ -24,7 +24,7 @@ class State(StrEnum):
     QUEUED = "queued", "queued", "#EEE8AA", "to train"
     FAILED = "failed", "failed", "#882255", "to train"
     NO_SCORE = "no_score", "cut off, no score", "#DDAACC", "to train"
-    SELECTED_ON_TEST = "selected_on_test", "selected on test items", "#EEBB99", "to train"
+    SELECTED_ON_TEST = "selected_on_test", "test-selected score only", "#EEBB99", "to train"
     CHECKPOINT = "checkpoint", "in training", "#DDCC77", "to train"
     QUARANTINED = "quarantined", "quarantined", "#BB7755", "to train"
     REJECTED = "rejected", "rejected", "#BBBBBB", "to train"

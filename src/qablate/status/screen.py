@@ -20,7 +20,6 @@ from qablate.status.survey import STATES, CellStatus, Survey, counts, hours
 COLUMNS = 80
 LISTED = 8
 JSON_VERSION = 1
-TASKS = {"forrelation": "forr.", "adding_problem": "adding", "selective_copy": "select."}
 SHOWN = {"running": "run", "queued": "queue", "checkpoint": "ckpt", "failed": "fail"}
 AGAIN = ("missing", "stale", "unreadable")
 """States without anything under way, one column: never trained, or to be trained again."""
@@ -56,7 +55,7 @@ def _table(survey: Survey) -> Table:
     tasks = list(dict.fromkeys(task_info(task).id for task in survey.study.config["tasks"]))
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("model", no_wrap=True)
-    for header in (*(TASKS[task] for task in tasks), "done", *SHOWN.values(), "miss", "hours"):
+    for header in (*(task_info(task).header for task in tasks), "done", *SHOWN.values(), "miss", "hours"):
         table.add_column(header, justify="right", no_wrap=True)
     for model in survey.study.config["models"]:
         table.add_row(f"{model} {model_info(model).notation}", *_figures(survey.of(model=model), tasks))

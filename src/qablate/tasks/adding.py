@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qablate.errors import QablateError
-from qablate.tasks.dataset import Arrays
-from qablate.tasks.marked_values import marked_sequences
+from qablate.study import DatasetSpec
+from qablate.tasks.dataset import Arrays, Generator
+from qablate.tasks.marked_values import marked_layout, marked_sequences
 from qablate.tasks.random_words import Words, permutation_heads
 
 N_MARKERS = 2
@@ -45,3 +46,12 @@ def regions(length: int, placement: str) -> tuple[range, range]:
     if placement == "halves":
         return range(length // 2), range(length // 2, length)
     return range(length), range(length)
+
+
+def _arrays(spec: DatasetSpec) -> Arrays:
+    if spec.parameters["n_markers"] != N_MARKERS:
+        raise QablateError(f"{spec.task}: n_markers {spec.parameters['n_markers']} is not made here, only {N_MARKERS}")
+    return adding_problem(spec.n_items, spec.length, spec.seed, str(spec.parameters["placement"]))
+
+
+GENERATOR = Generator(_arrays, marked_layout)

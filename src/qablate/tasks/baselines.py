@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qablate.tasks.dataset import Array, Dataset
-from qablate.tasks.forrelation import phi
+from qablate.tasks.dataset import Array, Dataset, generator_of
 from qablate.tasks.splits import Split, split_of
 
 Statistics = dict[str, Any]
@@ -37,26 +36,23 @@ def measured_baseline(dataset: Dataset, split: Split) -> float:
 
 
 def dataset_statistics(dataset: Dataset) -> Statistics:
-    """Return the numbers kept beside a dataset: baselines, and label counts and Phi, or moments of the targets."""
+    """Return the numbers kept next to a dataset: baselines, label counts or moments of targets, its task's own."""
     split = split_of(dataset.spec)
     common = {
         "nominal_baseline": dataset.spec.info.nominal_baseline,
         "measured_baseline": measured_baseline(dataset, split),
     }
-    if dataset.spec.info.kind == "classification":
-        return {**common, **_label_statistics(dataset, split)}
-    return {**common, **_target_statistics(dataset, split)}
+    of_kind = _label_statistics if dataset.spec.info.kind == "classification" else _target_statistics
+    return {**common, **of_kind(dataset, split), **generator_of(dataset.spec.task).statistics(dataset)}
 
 
 def _label_statistics(dataset: Dataset, split: Split) -> Statistics:
-    labels, values = dataset.targets, phi(dataset.extras["tables"])
+    labels = dataset.targets
     parts = {"train": split.train, "val": split.val, "test": split.test}
     return {
         **{f"{name}_positives": int(labels[part].sum()) for name, part in parts.items()},
         "val_majority_rate": majority_rate(labels[split.val]),
         "test_majority_rate": majority_rate(labels[split.test]),
-        "phi1_mean": float(values[labels == 1].mean()),
-        "phi0_abs_mean": float(np.abs(values[labels == 0]).mean()),
     }
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from qablate.files import write_json
 from qablate.tasks.adding import regions
-from qablate.tasks.dataset import Dataset
+from qablate.tasks.dataset import Dataset, generator_of
 from qablate.tasks.forrelation import decode_steps, phi
 from qablate.tasks.metrics import regression_metrics
 from qablate.tasks.random_words import RandomWords, permutation
@@ -52,14 +52,9 @@ class Check:
 
 
 def check_dataset(dataset: Dataset) -> list[Check]:
-    """Run all checks of a dataset's task; a few seconds at 1,000 steps."""
-    checks: list[Callable[[Dataset], Check | None]]
-    if dataset.spec.info.kind == "regression":
-        checks = [target_from_input, marker_counts, mean_correlation, unmarked_ridge]
-    else:
-        checks = [marginal_ridge, plug_in_accuracy, phi_of_class_zero, phi_of_class_one, steps_from_tables,
-                  alternating_labels, one_class_batches]
-    checks += [duplicates, split_faults]
+    """Run the checks of a dataset's task and those of all tasks; a few seconds at 1,000 steps."""
+    task = dataset.spec.task
+    checks = (*PUBLISHED_CHECKS.get(task, ()), *generator_of(task).checks, duplicates, split_faults)
     return [check for check in (run(dataset) for run in checks) if check is not None]
 
 
@@ -210,3 +205,13 @@ def split_faults(dataset: Dataset) -> Check:
     split, n = split_of(dataset.spec), dataset.spec.n_items
     times_used = np.bincount(split.permutation, minlength=n)
     return Check("T8 items not in exactly one part", float((times_used != 1).sum()), 0, 0)
+
+
+MARKED_CHECKS = (target_from_input, marker_counts, mean_correlation, unmarked_ridge)
+PUBLISHED_CHECKS: dict[str, tuple[Callable[[Dataset], Check | None], ...]] = {
+    "adding_problem": MARKED_CHECKS,
+    "selective_copy": MARKED_CHECKS,
+    "forrelation": (marginal_ridge, plug_in_accuracy, phi_of_class_zero, phi_of_class_one, steps_from_tables,
+                    alternating_labels, one_class_batches),
+}
+"""Checks of the published tasks, which rest on the reference solvers; a task may bring its own (`Generator.checks`)."""

@@ -1,20 +1,30 @@
-"""A dataset: its identity, its arrays and the hash over both.
+"""A dataset: its identity, its arrays and the hash over both; and what the file of a task registers to make it.
 
 Shapes: n items, l length, c channels, o outputs.
 """
 
+from __future__ import annotations
+
 import functools
 import hashlib
+import importlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qablate.catalog import task_info
+from qablate.errors import QablateError
 from qablate.study import DatasetSpec
+
+if TYPE_CHECKING:
+    from qablate.tasks.checks import Check
 
 HASH_SCHEME = "qablate-dataset-1"
 Array = NDArray[Any]
+Inputs = NDArray[np.float32]
 Layout = dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
 
 
@@ -23,7 +33,7 @@ class Arrays(NamedTuple):
 
     sequences: NDArray[np.float32]
     targets: Array
-    extras: dict[str, Array]
+    extras: dict[str, Array] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,20 +67,39 @@ class Dataset:
         return {"sequences": self.sequences, "targets": self.targets, **self.extras}
 
 
-def layout_of(spec: DatasetSpec) -> Layout:
-    """Return dtype and shape of every array in the file of a dataset, known from its identity alone.
+@dataclass(frozen=True)
+class Generator:
+    """What the file of a task registers as GENERATOR; only `arrays` is required (docs/adding.md).
 
-    One-hot inputs are stored as bits.
+    `arrays` makes a dataset from its identity alone. `layout` names dtype and shape of the extras that are stored with
+    it. `recode` turns inputs into what is stored of them, where that is something smaller (its shape then stands in
+    `layout`), or back (`stored` is False). `statistics` are numbers for the sidecar besides those of every task,
+    `checks` leak checks besides those of every task (`qablate.tasks.checks`).
     """
-    n, info = spec.n_items, spec.info
-    stored = info.n_channels({**spec.parameters, "encoding": "bits"})
-    layout: Layout = {"sequences": (np.dtype("<f4"), (n, spec.length, stored))}
-    if info.id == "forrelation":
-        size = 1 << int(spec.parameters["n_bits"])
-        layout["targets"] = (np.dtype("<i8"), (n,))
-        layout["phi_numerators"] = (np.dtype("<i8"), (n,))
-        layout["tables"] = (np.dtype("i1"), (n, 2, size))
-    else:
-        layout["targets"] = (np.dtype("<f4"), (n, spec.n_outputs))
-        layout["marker_indices"] = (np.dtype("<i8"), (n, int(spec.parameters["n_markers"])))
-    return layout
+
+    arrays: Callable[[DatasetSpec], Arrays]
+    layout: Callable[[DatasetSpec], Layout] = lambda spec: {}
+    recode: Callable[[DatasetSpec, Inputs, bool], Inputs] = lambda spec, inputs, stored: inputs
+    statistics: Callable[[Dataset], dict[str, Any]] = lambda dataset: {}
+    checks: tuple[Callable[[Dataset], Check | None], ...] = ()
+
+
+def generator_of(task: str) -> Generator:
+    """Return what the file of a task registers; a QablateError names a file that is missing or registers nothing."""
+    name = f"qablate.tasks.{task_info(task).module or task}"
+    try:
+        return importlib.import_module(name).GENERATOR
+    except (ModuleNotFoundError, AttributeError) as error:
+        if getattr(error, "name", None) not in (name, "GENERATOR"):
+            raise
+        raise QablateError(f"task {task}: {name.replace('.', '/')}.py must hold a GENERATOR") from error
+
+
+def layout_of(spec: DatasetSpec) -> Layout:
+    """Return dtype and shape of every array in the file of a dataset, known from its identity alone."""
+    labels = spec.info.kind == "classification"
+    return {
+        "sequences": (np.dtype("<f4"), (spec.n_items, spec.length, spec.n_channels)),
+        "targets": (np.dtype("<i8"), (spec.n_items,)) if labels else (np.dtype("<f4"), (spec.n_items, spec.n_outputs)),
+        **generator_of(spec.task).layout(spec),
+    }

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qablate.errors import QablateError
-from qablate.tasks.dataset import Arrays
+from qablate.study import DatasetSpec
+from qablate.tasks.dataset import Arrays, Dataset, Generator, Layout
 
 MAX_TRIES = 100
 SMALLEST_BITS, LARGEST_BITS = 2, 10
@@ -154,3 +155,39 @@ def decode_steps(sequences: NDArray[np.float32], n_bits: int) -> tuple[NDArray[n
         return np.abs(steps).argmax(axis=3), steps.sum(axis=3).astype(np.int8)
     addresses = (steps[..., :n_bits].astype(np.int64) << np.arange(n_bits)).sum(axis=-1)
     return addresses, steps[..., n_bits].astype(np.int8)
+
+
+def _arrays(spec: DatasetSpec) -> Arrays:
+    parameters = spec.parameters
+    encoding, order = str(parameters["encoding"]), str(parameters["order"])
+    return forrelation(spec.n_items, spec.length, spec.seed, int(parameters["n_bits"]),
+                       float(parameters["reject_abs_phi"]), encoding, order)
+
+
+def _layout(spec: DatasetSpec) -> Layout:
+    """One-hot inputs are stored as bits."""
+    n = spec.n_items
+    channels = spec.info.n_channels({**spec.parameters, "encoding": "bits"})
+    return {
+        "sequences": (np.dtype("<f4"), (n, spec.length, channels)),
+        "phi_numerators": (np.dtype("<i8"), (n,)),
+        "tables": (np.dtype("i1"), (n, 2, 1 << int(spec.parameters["n_bits"]))),
+    }
+
+
+def _recode(spec: DatasetSpec, inputs: NDArray[np.float32], stored: bool) -> NDArray[np.float32]:
+    """Numbers that are no Forrelation steps, as in a damaged file, give other numbers, which the hash then tells."""
+    if spec.parameters["encoding"] != "onehot":
+        return inputs
+    n_bits = int(spec.parameters["n_bits"])
+    with np.errstate(invalid="ignore"):
+        addresses, values = decode_steps(inputs, n_bits)
+    return encode_steps(addresses & ((1 << n_bits) - 1), values, n_bits, "bits" if stored else "onehot")
+
+
+def _statistics(dataset: Dataset) -> dict[str, Any]:
+    labels, values = dataset.targets, phi(dataset.extras["tables"])
+    return {"phi1_mean": float(values[labels == 1].mean()), "phi0_abs_mean": float(np.abs(values[labels == 0]).mean())}
+
+
+GENERATOR = Generator(_arrays, _layout, _recode, _statistics)

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from qablate.study import DatasetSpec
+from qablate.tasks.dataset import Layout
 from qablate.tasks.random_words import RandomWords, Words, unit_floats
 
 BLOCK_WORDS = 1 << 22
@@ -23,6 +25,11 @@ class MarkedSequences(NamedTuple):
     sequences: NDArray[np.float32]
     marked: NDArray[np.float32]
     positions: NDArray[np.int64]
+
+
+def marked_layout(spec: DatasetSpec) -> Layout:
+    """Extras of both tasks: the marked steps, (n, m) int64."""
+    return {"marker_indices": (np.dtype("<i8"), (spec.n_items, int(spec.parameters["n_markers"])))}
 
 
 def marked_sequences(

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qablate.errors import QablateError
-from qablate.tasks.dataset import Arrays
-from qablate.tasks.marked_values import marked_sequences
+from qablate.study import DatasetSpec
+from qablate.tasks.dataset import Arrays, Generator
+from qablate.tasks.marked_values import marked_layout, marked_sequences
 from qablate.tasks.random_words import Words, permutation_heads
 
 PLACEMENTS = ("uniform",)
@@ -30,3 +31,11 @@ def selective_copy(n_samples: int, length: int, seed: int, n_markers: int = 8, p
 
     drawn = marked_sequences(n_samples, length, n_markers, seed, length - 1, place)
     return Arrays(drawn.sequences, drawn.marked, {"marker_indices": drawn.positions})
+
+
+def _arrays(spec: DatasetSpec) -> Arrays:
+    n_markers, placement = int(spec.parameters["n_markers"]), str(spec.parameters["placement"])
+    return selective_copy(spec.n_items, spec.length, spec.seed, n_markers, placement)
+
+
+GENERATOR = Generator(_arrays, marked_layout)

@@ -19,15 +19,13 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qablate import __version__
 from qablate.errors import QablateError
 from qablate.files import read_regular, write_atomic, write_json
 from qablate.study import MAX_SIDECAR_BYTES, DatasetSpec, published_sha256
 from qablate.tasks.baselines import dataset_statistics
-from qablate.tasks.dataset import Array, Dataset, Layout, layout_of
-from qablate.tasks.forrelation import decode_steps, encode_steps
+from qablate.tasks.dataset import Array, Dataset, Layout, generator_of, layout_of
 from qablate.tasks.generation import generate
 from qablate.tasks.splits import split_of
 
@@ -121,16 +119,15 @@ def _check_sidecar(content: Mapping[str, Any], path: Path, spec: DatasetSpec, ex
 
 
 def _write_arrays(file: BinaryIO, dataset: Dataset) -> None:
-    arrays = {**dataset.arrays, "sequences": recoded(dataset.spec, dataset.sequences, "bits")}
-    little = {
-        name: np.ascontiguousarray(arrays[name], dtype=dtype) for name, (dtype, _) in layout_of(dataset.spec).items()
-    }
+    spec = dataset.spec
+    arrays = {**dataset.arrays, "sequences": generator_of(spec.task).recode(spec, dataset.sequences, True)}
+    little = {name: np.ascontiguousarray(arrays[name], dtype=dtype) for name, (dtype, _) in layout_of(spec).items()}
     np.savez(file, allow_pickle=False, **little)
 
 
 def _read_checked(path: Path, spec: DatasetSpec, expected: str) -> Dataset:
     arrays = _read_arrays(path, layout_of(spec))
-    sequences = recoded(spec, arrays.pop("sequences"), str(spec.parameters.get("encoding")))
+    sequences = generator_of(spec.task).recode(spec, arrays.pop("sequences"), False)
     dataset = Dataset(spec, sequences, arrays.pop("targets"), arrays)
     if dataset.sha256 != expected:
         raise DatasetError(
@@ -138,19 +135,6 @@ def _read_checked(path: Path, spec: DatasetSpec, expected: str) -> Dataset:
             "remove both files of this dataset to make it again"
         )
     return dataset
-
-
-def recoded(spec: DatasetSpec, sequences: NDArray[np.float32], encoding: str) -> NDArray[np.float32]:
-    """Return inputs with addresses in another encoding; only one-hot ones are ever stored in another than their own.
-
-    A file whose numbers are no Forrelation steps gives other numbers than it should, which the hash then tells.
-    """
-    if spec.parameters.get("encoding") != "onehot":
-        return sequences
-    n_bits = int(spec.parameters["n_bits"])
-    with np.errstate(invalid="ignore"):
-        addresses, values = decode_steps(sequences, n_bits)
-    return encode_steps(addresses & ((1 << n_bits) - 1), values, n_bits, encoding)
 
 
 def _read_arrays(path: Path, layout: Layout) -> dict[str, Array]:

@@ -181,7 +181,7 @@ def _training(study: Study, cell: Cell, spec: DatasetSpec, data: CellData, devic
         lambda: build_model(cell.model, spec.n_channels, cell.length, spec.n_outputs, _settings(study, cell)), streams,
         device
     )
-    legacy = study.config["legacy_metric"] and spec.task == "forrelation"
+    legacy = study.config["legacy_metric"] and spec.info.selected_on_test
     kind = GraphedTraining if device.type == "cuda" and study.config["run"]["cuda_graph"] else Training
     return kind(model, spec.info.kind, data, streams, study.training_settings(cell.model), legacy)
 

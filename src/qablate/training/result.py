@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from qablate.catalog import model_info
+from qablate.catalog import model_info, size_of
 from qablate.files import write_atomic
 from qablate.models import parameter_counts
 from qablate.provenance import peak_memory_mb, provenance_of_process, utc_now
@@ -27,9 +27,6 @@ from qablate.tasks.metrics import classification_metrics, extra_metrics, regress
 from qablate.training.evaluate import outputs_of
 from qablate.training.legacy import legacy_score
 from qablate.training.loop import Training
-
-MARKERS_IN_RECORDS = 8
-"""`hyperparameters.num_markers` of the published files, whatever the task."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +121,7 @@ def _published_head(run: Run) -> dict[str, Any]:
             **{key: model[key] for key in ("n_qubits", "n_layers", "d_model", "d_state")},
             "n_epochs": training["max_epochs"],
             **{key: training[key] for key in ("batch_size", "learning_rate", "weight_decay")},
-            "num_markers": run.spec.parameters["n_markers"]
-            if run.spec.task == "selective_copy"
-            else MARKERS_IN_RECORDS,
+            "num_markers": size_of(run.spec.info.num_markers, run.spec.parameters),
         },
         "data_info": {
             "n_channels": run.spec.n_channels,

@@ -17,8 +17,9 @@ from qablate.catalog import task_info
 
 IN_FOREST = ("quantum_classical", "factors", "architecture", "length", "chance")
 ROW_HEIGHT = 0.15
-TEXT = ("The first side minus the second over matched blocks (length, seed); positive: the first is better. Holm over "
-        "the rows of a kind. Fewer than 6 blocks: provisional. A verdict is about these models (`docs/statistics.md`).")
+TEXT = ("The first side minus the second over matched blocks (length, seed). `higher`: the first is better, for an "
+        "error a factor below 1. Holm over the rows of a kind. Fewer than 6 blocks: provisional. A verdict is about "
+        "these models (`docs/statistics.md`).")
 
 
 def comparisons(runs: Runs, table: pd.DataFrame) -> Section:

@@ -10,6 +10,7 @@ from qablate.analysis.formats import DASH, significant
 from qablate.analysis.sections.summary import map_panels
 from qablate.analysis.table import Figure, Section, Table, cell_columns
 from qablate.catalog import model_info, task_info
+from qablate.results import State
 
 TOTAL = "all"
 
@@ -101,19 +102,20 @@ def _draw(runs: Runs, shades: dict[str, str]) -> Canvas:
         for row in runs.cells[runs.cells["task"] == task].to_dict("records"):
             left = runs.lengths(task).index(row["length"]) + (seeds[row["seed"]] / len(seeds) - 0.5) * 0.92
             axis.add_patch(Rectangle((left, runs.models.index(row["model"]) - 0.42), 0.92 / len(seeds), 0.84,
-                                     edgecolor="#888888", linewidth=0.3, **_look(row["state"], row["system"], shades)))
+                                     edgecolor="#888888", linewidth=0.3,
+                                     **_look(State(row["state"]), row["system"], shades)))
     entries = []
-    for state in (name for name in look.STATES if counts.get(name)):
+    for state in (known for known in State if counts.get(known)):
         of_state = runs.cells[runs.cells["state"] == state]
-        for system in sorted(of_state["system"].unique()) if state == "done" else [""]:
-            n = int((of_state["system"] == system).sum()) if state == "done" else int(counts[state])
-            word = look.STATES[state][0] + (f" on {system}" if system and len(shades) > 1 else "")
+        for system in sorted(of_state["system"].unique()) if state is State.DONE else [""]:
+            n = int((of_state["system"] == system).sum()) if state is State.DONE else int(counts[state])
+            word = state.label + (f" on {system}" if system and len(shades) > 1 else "")
             entries.append(Patch(edgecolor="#888888", linewidth=0.4, label=f"{word} ({n})",
                                  **_look(state, system, shades)))
     look.legend_above(figure, entries, min(5, len(entries)))
     return figure
 
 
-def _look(state: str, system: str, shades: dict[str, str]) -> look.Look:
-    _, colour, hatch = look.STATES[state]
-    return {"facecolor": shades.get(system, colour) if state == "done" else colour, "hatch": hatch * 2}
+def _look(state: State, system: str, shades: dict[str, str]) -> look.Look:
+    colour = shades.get(system, state.colour) if state is State.DONE else state.colour
+    return {"facecolor": colour, "hatch": 2 * look.HATCHES.get(state, "")}
