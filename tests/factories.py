@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from qablate import __version__
-from qablate.catalog import model_info
+from qablate.catalog import model_info, task_info
 from qablate.config import check_config, read_yaml
 from qablate.goldens import DatasetFacts, published_parameters
 from qablate.records import METRICS, check_record, plain_types, write_record
@@ -68,14 +68,13 @@ def record_of(study: Study, cell: Cell, rng: np.random.Generator | None = None, 
         "schema_version": 2,
         "status": status,
         "family": "published",
-        "recipe": study.recipe,
-        "model_variant": None,
-        "task_variant": None,
+        "recipe": study.training_settings(cell.model)["recipe"],
+        **study.variants_of(cell),
         **_data(study, cell),
         "training": _training(study, cell, history, status),
         "model_config": {
-            "n_heads": study.config["model"]["n_heads"],
-            "chunk": model_info(cell.model).chunk,
+            **study.model_settings(cell.model, cell.length),
+            "chunk": study.chunk(cell.model, cell.length),
             "backend": "torch",
             "n_params_trainable": n_params(cell) - (100 if cell.model in ("1a", "3a") else 0),
             "model_code_version": model_info(cell.model).code_version,
@@ -106,7 +105,7 @@ def following(record: Mapping[str, Any], given: Mapping[str, Any], variance: flo
 def variance_of(study: Study, cell: Cell) -> float:
     """Variance of the test targets: of the dataset where it is known, else nominal."""
     facts = _facts(study, cell)
-    return facts.test_target_var or (1 / 6 if cell.task == "adding_problem" else 1 / 12)
+    return facts.test_target_var or (1 / 6 if task_info(cell.task).id == "adding_problem" else 1 / 12)
 
 
 def _facts(study: Study, cell: Cell) -> DatasetFacts:
@@ -133,7 +132,7 @@ def stable_int(text: str) -> int:
 
 def n_params(cell: Cell) -> int:
     """The published parameter count, else an invented one that differs between models, tasks and, for two, lengths."""
-    published = published_parameters().get((cell.model, cell.task, cell.length))
+    published = published_parameters().get((model_info(cell.model).id, cell.task, cell.length))
     if published is not None:
         return published
     growing = cell.length if cell.model in ("1a", "3a") else 0
@@ -142,7 +141,7 @@ def n_params(cell: Cell) -> int:
 
 def _identity(study: Study, cell: Cell) -> dict[str, Any]:
     spec = study.dataset(cell.task, cell.length, cell.seed)
-    settings, training = study.config["model"], study.config["training"]
+    settings, training = study.model_settings(cell.model, cell.length), study.training_settings(cell.model)
     return {
         **cell.identity,
         "n_params": n_params(cell),
@@ -161,7 +160,8 @@ def _data(study: Study, cell: Cell) -> dict[str, Any]:
     facts = _facts(study, cell)
     n_train, n_val, n_test = spec.split_sizes
     return {
-        "dataset": {"generator": spec.info.generator, "variant": spec.variant, "n_samples": spec.n_samples,
+        "dataset": {"generator": spec.generator, "variant": spec.variant, "n_samples": spec.n_samples,
+                    "n_items": spec.n_items,
                     "data_seed": cell.seed, "dataset_sha256": facts.sha256,
                     "statistics_baseline": spec.info.nominal_baseline},
         "split": {"split_id": spec.split_id, "split_seed": cell.seed,
@@ -173,9 +173,9 @@ def _data(study: Study, cell: Cell) -> dict[str, Any]:
 
 def _history(study: Study, cell: Cell, rng: np.random.Generator, status: str) -> dict[str, Any]:
     """Curves that get better up to an epoch and then end by the study's patience, or at its last epoch."""
-    training, n = study.config["training"], study.config["training"]["max_epochs"]
+    training, n = study.training_settings(cell.model), study.training_settings(cell.model)["max_epochs"]
     n_train, n_val, _ = study.dataset(cell.task, cell.length, cell.seed).split_sizes
-    regression = cell.task != "forrelation"
+    regression = task_info(cell.task).id != "forrelation"
     best = int(rng.integers(1, (n if regression else min(n, training["patience"])) + 1))
     epochs = min(n, best + training["patience"])
     decay = np.exp(-3 * np.arange(epochs) / epochs)
@@ -201,12 +201,12 @@ def _best(kind: str, curve: list[float]) -> float:
 
 
 def _test_metrics(study: Study, cell: Cell, rng: np.random.Generator, status: str) -> dict[str, Any]:
-    names = ("test_acc", "test_auc", "test_f1", "test_loss") if cell.task == "forrelation" else (
+    names = ("test_acc", "test_auc", "test_f1", "test_loss") if task_info(cell.task).id == "forrelation" else (
         "test_mse", "test_mae", "test_r2")
     if status == "diverged":
         return dict.fromkeys(names)
     strength = stable_int(cell.model) % 100 / 100
-    if cell.task == "forrelation":
+    if task_info(cell.task).id == "forrelation":
         n_test = study.dataset(cell.task, cell.length, cell.seed).split_sizes[2]
         accuracy = float(rng.binomial(n_test, 0.5 + 0.04 * strength) / n_test)
         return dict(zip(names, (accuracy, accuracy, max(0.0, accuracy - 0.01), 0.69), strict=True))
@@ -219,7 +219,7 @@ def _test_metrics(study: Study, cell: Cell, rng: np.random.Generator, status: st
 def _extra(cell: Cell, rng: np.random.Generator, status: str) -> dict[str, Any]:
     if status == "diverged":
         return {}
-    if cell.task == "forrelation":
+    if task_info(cell.task).id == "forrelation":
         return {"majority_rate": float(rng.integers(250, 268) / 500), "majority_rate_val": 0.534,
                 "constant_prediction": bool(rng.random() < 0.2), "brier": 0.25}
     nominal = 1 / 6 if cell.task == "adding_problem" else 1 / 12
@@ -232,14 +232,14 @@ def _extra(cell: Cell, rng: np.random.Generator, status: str) -> dict[str, Any]:
 def _training(study: Study, cell: Cell, history: Mapping[str, Any], status: str) -> dict[str, Any]:
     training, n, curve = study.config["training"], len(history["epochs"]), history["val_metric"]
     known = [value for value in curve if value is not None]
-    best = curve.index((max if cell.task == "forrelation" else min)(known)) + 1 if known else None
+    best = curve.index((max if task_info(cell.task).id == "forrelation" else min)(known)) + 1 if known else None
     return {
-        "dropout": study.config["model"]["dropout"],
+        "dropout": study.model_settings(cell.model, cell.length)["dropout"],
         "patience": training["patience"],
         "clip_norm": training["clip_norm"],
         "optimizer": "AdamW",
         "scheduler": "cosine per epoch",
-        "monitor": "validation accuracy" if cell.task == "forrelation" else "validation MSE",
+        "monitor": "validation accuracy" if task_info(cell.task).id == "forrelation" else "validation MSE",
         "best_epoch": None if status == "no_improvement" else best,
         "stop_reason": "non_finite" if status == "diverged" else (
             "patience" if best is None or n - best >= training["patience"] else "max_epochs"),

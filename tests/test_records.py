@@ -62,7 +62,7 @@ IMPOSSIBLE = [
     ("history.val_metric", [0.1], "history.val_metric has 1 entries"),
     ("best_val_metric", 1e9, "is not the best of its curve"),
     ("model_info.group", 3, "group 3 for model 1b"),
-    ("model_id", "9z", "model_id must be one of"),
+    ("model_id", "9z", "model_id must match"),
     ("data_info.n_timesteps", 99, "n_timesteps 99"),
     ("status", "finished", "status must be one of"),
     ("schema_version", 3, "schema_version must be one of"),

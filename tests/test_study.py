@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,8 @@ def test_published_forrelation_files_have_no_honest_score(tmp_path):
 
 def test_the_schema_lists_the_models_and_tasks_of_the_catalog():
     properties = config_schema()["properties"]
+    for kind, ids in (("model", MODELS), ("task", TASKS)):
+        assert all(re.match(config_schema()["$defs"][kind]["pattern"], name) for name in ids)
     assert set(properties["tasks"]["properties"]) == set(TASKS)
 
 

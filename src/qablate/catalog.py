@@ -21,9 +21,12 @@ METRICS = {
     "regression": ("test_mse", "test_mae", "test_r2"),
     "classification": ("test_acc", "test_auc", "test_f1", "test_loss"),
 }
-MODEL_ID = "[A-Za-z0-9-]+"
+MODEL_ID = "[A-Za-z0-9]+"
 TASK_ID = "[a-z][a-z0-9]*(?:_[a-z0-9]+)*"
 """What ids look like, in file names and logs too."""
+TAG = "[a-z][a-z0-9]*"
+"""What tags of variants look like."""
+MODEL_TOKEN, TASK_TOKEN = f"{MODEL_ID}(?:-{TAG})*", f"{TASK_ID}(?:-{TAG})*"
 _Entry = TypeVar("_Entry")
 
 
@@ -47,7 +50,7 @@ class ModelInfo:
     code_version: int = 1
 
     def __post_init__(self) -> None:
-        _require(re.fullmatch(MODEL_ID, self.id), f"model id '{self.id}' must consist of letters, digits and hyphens")
+        _require(re.fullmatch(MODEL_ID, self.id), f"model id '{self.id}' must consist of letters and digits")
         for name in (self.features, self.mixing):
             _require(name in _LETTER, f"model {self.id}: '{name}' is not one of {', '.join(_LETTER)}")
 
@@ -66,13 +69,14 @@ class ModelInfo:
         """The users' short form, features then mixing: `Q→C`, `C→Q(S)`; S stands for superposition."""
         return f"{_LETTER[self.features]}→{_LETTER[self.mixing]}"
 
+
     def ignores(self, setting: str) -> str | None:
         """Say why a setting of the models has no effect on this one; None if it has one."""
         if setting in ("circuit", "train_angles") and not (self.quantum_features or self.quantum_mixing):
             return f"{self.id} has no circuit"
         if setting == "hand_over" and not (self.quantum_features and self.mixing == "quantum_superposition"):
             return f"in {self.id} no circuit hands a state to another"
-        if setting == "d_state" and (self.architecture == "transformer" or self.quantum_mixing):
+        if setting == "d_state" and (self.architecture not in ("mamba", "hydra") or self.quantum_mixing):
             return f"{self.id} has no recurrent state"
         return None
 
@@ -219,9 +223,9 @@ TASKS: Mapping[str, TaskInfo] = MappingProxyType(
                 "forrelation-g2",
                 0.5,
                 {"encoding": "bits", "n_bits": 6, "order": "random", "reject_abs_phi": "0.15"},
-                {"n_bits": {"description": "address bits of a table", "type": "integer", "minimum": 2, "maximum": 10}},
-                {"encoding": {"description": "how an address is given", "enum": ["bits", "onehot"]},
-                 "order": {"description": "random addresses, or the table in order", "enum": ["random", "sorted"]}},
+                {"n_bits": {"description": "address bits of a table", "type": "integer", "minimum": 2, "maximum": 10},
+                 "encoding": {"description": "of an address", "enum": ["bits", "onehot"]},
+                 "order": {"description": "of the steps; sorted: whole tables", "enum": ["random", "sorted"]}},
                 channels=_forrelation_channels,
                 generators={"encoding": "forrelation-g3", "order": "forrelation-g3"},
                 short="forr.",

@@ -24,7 +24,7 @@ from qablate.models.trained import load_trained
 from qablate.quantum import ExactCircuits, circuit_kind
 from qablate.quantum.wrapped import DepolarisingCircuits, ObservedCircuits
 from qablate.records import CHECKSUM
-from qablate.results import read_record
+from qablate.results import checks_path, read_record
 from qablate.results.judging import differences
 from qablate.study import Study
 from qablate.tasks import Dataset, classification_metrics, regression_metrics, split_of
@@ -43,9 +43,10 @@ STEPS_PER_CHUNK = 32
 def check_file(study: Study, path: Path, seed: int = 0) -> Path:
     """Check the trained model of a result of the study (or of the weights next to it); return the file of the answers.
 
-    That is `..._checks.json` next to the result: what `check_model` returns, the exact cell means or degree marks of
-    the same test items, and the hash of the result. A missing dataset is made. Raises QablateError for a result that
-    is not whole or of another study or dataset, and for weights that are missing or of another model.
+    That is `checks/..._checks.json`, so that counting results never counts one. It holds what `check_model` returns,
+    the exact cell means or degree marks of the same test items, and the hash of the result. A missing dataset is made.
+    Raises QablateError for a result that is not whole or of another study or dataset, and for weights that are missing
+    or of another model.
     """
     model = cast(SequenceModel, load_trained(path))
     result = path.with_name(path.name.removesuffix("model.pt").removesuffix("results.json") + "results.json")
@@ -55,7 +56,8 @@ def check_file(study: Study, path: Path, seed: int = 0) -> Path:
         raise QablateError(f"{result}: not of study '{study.name}': {lines[0]}")
     dataset = make_dataset(study.dataset(cell.task, cell.length, cell.seed), study.dataset_path(cell))
     answers = {"result_sha256": record[CHECKSUM], **check_model(model, dataset, seed), **marks(model, dataset)}
-    target = result.with_name(result.name.removesuffix("results.json") + "checks.json")
+    target = checks_path(result)
+    target.parent.mkdir(exist_ok=True)
     write_json(target, answers)
     return target
 

@@ -231,7 +231,7 @@ def _add_check(commands: Any) -> None:
     parser = _command(commands, "check", _check, "Ask trained models without training: is the circuit used, is it "
                       "entangled, what was there before training (docs/controls.md).")
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULT",
-                        help="result, or the weights next to it; before --config")
+                        help="result, or the weights next to it; write these before --config")
     parser.add_argument("--seed", type=int, default=0, help="of shuffles, probe, shots and errors (default 0)")
 
 

@@ -14,10 +14,10 @@ from typing import Any
 import platformdirs
 import yaml
 
-from qablate.catalog import TASKS
+from qablate.catalog import MODELS, TAG, TASKS, TaskInfo
 from qablate.errors import QablateError, suggestion
 from qablate.files import packaged_text
-from qablate.variants import TAG, check_variants, task_parameters
+from qablate.variants import check_variants, task_parameters
 
 Config = dict[str, Any]
 MAX_CONFIG_BYTES = 1_000_000
@@ -146,23 +146,23 @@ def check_config(config: Mapping[str, Any]) -> Config:
 
 @functools.cache
 def config_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a study's settings, those of tasks from the catalog, for variants of tasks too."""
+    """Return the JSON Schema of a study's settings, with the ids and the task settings of the catalog."""
     schema: dict[str, Any] = yaml.safe_load(packaged_text("schemas/config.schema.yaml"))
-    rules = schema["properties"]
-    lengths, n_train = {"lengths": {"$ref": "#/$defs/lengths"}}, {"n_train": {"$ref": "#/$defs/n_train"}}
-    rules["tasks"]["properties"] = {name: _object({**lengths, **info.settings}, required=["lengths"])
-                                    for name, info in TASKS.items()}
-    rules["tasks"]["patternProperties"] = {f"^{name}(-{TAG})+$": one
-                                           for name, one in rules["tasks"]["properties"].items()}
-    rules["task_variants"]["additionalProperties"]["properties"] = {
-        name: _object({**info.settings, **info.variant_settings, **n_train}, minProperties=1)
-        for name, info in TASKS.items()}
+    rules, named = schema["properties"], schema["$defs"]
+    for kind, ids in (("model", MODELS), ("task", TASKS)):
+        named[kind]["pattern"] = f"^({'|'.join(ids)})(-{TAG})*$"
+    rules["tasks"]["properties"] = {name: _task_schema(info) for name, info in TASKS.items()}
+    rules["tasks"]["patternProperties"] = {f"^{name}(-{TAG})+$": _task_schema(info) for name, info in TASKS.items()}
     rules["assign"]["properties"] |= {name: {"$ref": "#/$defs/name"} for name in TASKS}
+    rules["task_variants"]["additionalProperties"]["properties"] = {
+        name: {"type": "object", "additionalProperties": False, "minProperties": 1,
+               "properties": {**info.settings, "n_train": {"$ref": "#/$defs/n_train"}}} for name, info in TASKS.items()}
     return schema
 
 
-def _object(properties: dict[str, Any], **rules: Any) -> dict[str, Any]:
-    return {"type": "object", "additionalProperties": False, "properties": properties, **rules}
+def _task_schema(info: TaskInfo) -> dict[str, Any]:
+    settings = {"lengths": {"$ref": "#/$defs/lengths"}, **info.settings}
+    return {"type": "object", "additionalProperties": False, "required": ["lengths"], "properties": settings}
 
 
 @functools.cache
@@ -199,6 +199,8 @@ def explain(error: Any) -> str:
     if rule == "required":
         key = next(key for key in allowed if key not in error.instance)
         return f"{prefix}{key}: missing key"
+    if rule == "pattern" and (ids := re.match(r"\^\((.*)\)\(-", allowed)):    # a model or task
+        return f"{where}: {error.instance!r} is not allowed, one of {ids[1].replace('|', ', ')}, or a variant of one"
     if rule == "enum":
         return f"{where}: {error.instance!r} is not allowed, one of {', '.join(map(str, allowed))}"
     if rule == "type":
@@ -223,9 +225,8 @@ def _check_model(model: Mapping[str, Any]) -> None:
 def _check_tasks(config: Mapping[str, Any]) -> None:
     for name, settings in config["tasks"].items():
         task = TASKS[name]
-        parameters = task_parameters(config, name)
         for length in settings["lengths"]:
-            if least := task.too_short(length, parameters):
+            if least := task.too_short(length, task_parameters(config, name)):
                 raise ConfigError(f"tasks.{name}.lengths: {length} is shorter than {least}")
 
 

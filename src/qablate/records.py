@@ -16,15 +16,15 @@ from typing import Any
 
 import fastjsonschema
 
-from qablate.catalog import METRICS, MODEL_ID, MODELS, TASK_ID, TASKS
+from qablate.catalog import METRICS, MODEL_TOKEN, MODELS, TAG, TASK_TOKEN, TASKS
 from qablate.errors import QablateError
 from qablate.files import packaged_text, write_atomic
-from qablate.variants import TAG, join_token
+from qablate.variants import split_token
 
 Record = dict[str, Any]
 MAX_RECORD_BYTES = 8_000_000
 RESULT_NAME = re.compile(
-    rf"synthetic_(?P<model>{MODEL_ID})_(?P<task>{TASK_ID}(?:-{TAG})*)_L(?P<length>[0-9]+)_seed(?P<seed>[0-9]+)_results\.json"
+    rf"synthetic_(?P<model>{MODEL_TOKEN})_(?P<task>{TASK_TOKEN})_L(?P<length>[0-9]+)_seed(?P<seed>[0-9]+)_results\.json"
 )
 CURVES = ("train_loss", "train_metric", "val_loss", "val_metric")
 HISTORY = (*CURVES, "epochs", "lr")
@@ -125,8 +125,8 @@ def _schema(version: int) -> dict[str, Any]:
     schema: dict[str, Any] = json.loads(packaged_text(f"schemas/result-{version}.schema.json"))
     rules = schema["properties"]
     for key, ids in (("model_id", MODELS), ("task", TASKS)):
-        rules[key] = {"enum": list(ids)} if version == 1 else {
-            "type": "string", "maxLength": 200, "pattern": f"^({'|'.join(ids)})(-{TAG})*$"}
+        rules[key] = {"enum": list(ids)} if version == 1 else {"type": "string", "maxLength": 200,
+                                                               "pattern": f"^({'|'.join(ids)})(-{TAG})*$"}
     for key, attribute in (("feat", "features"), ("mix", "mixing"), ("type", "architecture")):
         known = {getattr(info, attribute) for info in MODELS.values()}
         rules["model_info"]["properties"][key] = {"enum": sorted(known)}
@@ -317,8 +317,9 @@ def _key_problem(record: Mapping[str, Any]) -> str | None:
 def _variant_problem(record: Mapping[str, Any]) -> str | None:
     """Say if a variant's name, its tags and the settings that the record was made with are not of one another."""
     for key, token in (("model_variant", record["model_id"]), ("task_variant", record["task"])):
-        variant = record[key] or {"base": token, "tags": []}
-        if join_token(variant["base"], variant["tags"]) != token or bool(variant["tags"]) != bool(record[key]):
+        base, tags = split_token(token)
+        held = record[key] or {"base": token, "tags": []}
+        if (held["base"], held["tags"]) != (base, list(tags)):
             return f"{key}: base and tags do not make {token!r}"
     held = {**{f"model.{key}": value for key, value in record["model_config"].items()}, **settings_of_record(record)}
     for key, value in (record["model_variant"] or {"settings": {}})["settings"].items():

@@ -10,9 +10,6 @@ from typing import Any
 from qablate.catalog import AS_PUBLISHED, MODELS, TASKS, model_info, task_info
 from qablate.errors import QablateError, suggestion
 
-TAG = "[a-z][a-z0-9]*"
-"""Pattern of a tag, which stands in file names."""
-TOKEN = f"[a-z0-9_]+(?:-{TAG})*"
 Config = Mapping[str, Any]
 PARTS = ("model", "training")
 
@@ -54,12 +51,12 @@ def task_changes(config: Config, token: str) -> dict[str, Any]:
     return changed
 
 
-def _declared(config: Config, kind: str, token: str) -> tuple[str, ...]:
+def _declared(config: Config, kind: str, token: str, where: str = "") -> tuple[str, ...]:
     """The tags of a token; a QablateError for one that the study does not declare."""
     tags, declared = split_token(token)[1], config.get(kind) or {}
     for tag in tags:
         if tag not in declared:
-            raise QablateError(f"{token}: unknown tag '{tag}', {suggestion(tag, declared)}")
+            raise QablateError(f"{where}{token}: unknown tag '{tag}', {suggestion(tag, declared)}")
     return tags
 
 
@@ -115,7 +112,7 @@ def _check_token(config: Config, where: str, token: str, bases: Mapping[str, Any
     base, tags = split_token(token)
     if base not in bases:
         raise QablateError(f"{where}: {token!r} is not allowed, one of {', '.join(bases)}")
-    _declared(config, kind, token)
+    _declared(config, kind, token, f"{where}: ")
     order = [tag for tag in config.get(kind) or {} if tag in tags]
     if list(tags) != order:
         raise QablateError(f"{where}: {token}: write {join_token(base, order)}, each tag once and in declared order")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qablate.catalog import MODEL_ID, MODELS, TASK_ID, TASKS, task_info
+from qablate.catalog import MODEL_TOKEN, MODELS, TASK_TOKEN, TASKS, task_info
 from qablate.logtail import EVENT, parse_event
 from qablate.records import CURVES, METRICS, Record
 from qablate.study import Cell
@@ -25,8 +25,8 @@ EPOCH = re.compile(r"Epoch +(\d{1,6})/(\d{1,6}) \([\d.]+s\)(?: \*)? \| (.*?)(?: 
 REGRESSION = re.compile(rf"Train MSE: {NUMBER} \| Val MSE: {NUMBER}")
 CLASSIFICATION = re.compile(rf"Train: {NUMBER}/{NUMBER} \| Val: {NUMBER}/{NUMBER}")
 HEADER = {
-    "model": re.compile(rf"Model ID: ({MODEL_ID}) \("),
-    "task": re.compile(rf"Task: ({TASK_ID}(?:-{TAG})*) \("),
+    "model": re.compile(rf"Model ID: ({MODEL_TOKEN}) \("),
+    "task": re.compile(rf"Task: ({TASK_TOKEN}) \("),
     "length": re.compile(r"Sequence Length: (\d{1,6})$"),
     "seed": re.compile(r"Seed: (\d{1,10})$"),
     "n_params": re.compile(r"Model parameters: ([\d,]{1,20})$"),

@@ -50,6 +50,11 @@ class Reading:
     changed: bool = False
 
 
+def checks_path(result: Path) -> Path:
+    """Return the file of what `qablate check` found out about a result; in a folder of its own, not among results."""
+    return result.parent / "checks" / result.name.replace("results.json", "checks.json")
+
+
 def read_record(path: Path) -> Record:
     """Return the record of schema 2 that a file holds; RecordError, in one line, if it holds none."""
     reading = read_result(path)

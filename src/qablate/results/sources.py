@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from qablate.catalog import MODEL_TOKEN, TASK_TOKEN
 from qablate.results.logs import Log, read_log
 from qablate.results.verdicts import LOCAL, Found
 from qablate.study import Cell, Study
 
-CHECKPOINT_NAME = re.compile(r"checkpoint_([\w-]+?)_([a-z]+(?:_[a-z]+)*(?:-[a-z0-9]+)*)_L(\d{1,6})_seed(\d{1,10})\.pt")
+CHECKPOINT_NAME = re.compile(rf"checkpoint_({MODEL_TOKEN})_({TASK_TOKEN})_L(\d{{1,6}})_seed(\d{{1,10}})\.pt")
 MISPLACED_NAME = re.compile(r"synthetic_.*_results\.json(?:\.\w{1,4})?")
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 MAX_DEPTH = 3

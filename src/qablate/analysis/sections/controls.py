@@ -19,6 +19,7 @@ from qablate.analysis.verdicts import compare
 from qablate.catalog import TASKS, task_info
 from qablate.files import read_regular
 from qablate.records import CHECKSUM
+from qablate.results import checks_path
 from qablate.study import Cell
 from qablate.variants import is_variant, join_token, split_token
 
@@ -120,7 +121,7 @@ def _rungs(runs: Runs, base: str) -> Table:
 
 
 def checks(runs: Runs) -> pd.DataFrame:
-    """One row per run whose result has a file of `qablate check` next to it, made of this very result."""
+    """One row per run whose result has a file of `qablate check` that was made of this very result."""
     rows = [{**vars(cell), **{name: _at(found, keys) for name, keys in CHECKS.items()}}
             for cell, found in _files(runs)]
     return pd.DataFrame(rows, columns=[*CELL, *CHECKS]).astype(dict.fromkeys(CHECKS, "float64"))
@@ -128,11 +129,9 @@ def checks(runs: Runs) -> pd.DataFrame:
 
 def _files(runs: Runs) -> Iterator[tuple[Cell, Any]]:
     for row in runs.files[runs.files["chosen"]].to_dict("records"):
-        cell = Cell(*(row[key] for key in CELL))
-        path = Path(row["path"])
+        cell = Cell(row["model"], row["task"], int(row["length"]), int(row["seed"]))
         try:
-            found = json.loads(read_regular(path.with_name(path.name.replace("results.json", "checks.json")),
-                                            MAX_CHECKS_BYTES))
+            found = json.loads(read_regular(checks_path(Path(row["path"])), MAX_CHECKS_BYTES))
         except (OSError, ValueError, RecursionError):
             continue
         if cell in runs.records and _at(found, ("result_sha256",)) == runs.records[cell].get(CHECKSUM):

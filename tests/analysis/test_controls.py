@@ -1,0 +1,58 @@
+"""The controls section: which variant is compared with what, verdicts in words, checks of this very result only."""
+
+import json
+
+import pytest
+from factories import published_study, record_of, write_results
+
+from qablate.analysis.collect import collect
+from qablate.analysis.sections.controls import checks, contrasts, controls
+from qablate.analysis.table import Table
+from qablate.records import write_record
+from qablate.results import checks_path
+
+TAGS = {"tanh": {"model": {"circuit": "tanh"}}, "chunk8": {"model": {"chunk": 8}}}
+MODELS = ["1b", "1b-tanh", "1b-chunk8", "1b-tanh-chunk8", "2a", "2a-tanh"]
+
+
+@pytest.fixture
+def study(tmp_path):
+    return published_study(tmp_path, models=MODELS, variants=TAGS,
+                           tasks={"selective_copy": {"lengths": [100, 200, 500], "n_markers": 8}})
+
+
+def scored(study, scores):
+    """Write results with these R2 for each model, a little apart between seeds."""
+    for cell in study.cells:
+        if cell.model in scores:
+            r2 = scores[cell.model] + 0.001 * (cell.seed - 2024) * (1 if "-" in cell.model else -1)
+            write_record(study.result_path(cell), record_of(study, cell, test_r2=r2))
+
+
+def test_a_variant_is_compared_with_the_models_that_lack_one_of_its_tags(study):
+    pairs = {(one.plus[0], one.minus[0]): one.margin for one in contrasts(collect(study))}
+    assert pairs == {("1b-tanh", "1b"): 0.02, ("1b-chunk8", "1b"): 0.02, ("1b-tanh-chunk8", "1b-tanh"): 0.02,
+                     ("1b-tanh-chunk8", "1b-chunk8"): 0.02, ("2a-tanh", "2a"): 0.05}
+
+
+def test_verdicts_in_words(study):
+    scored(study, {"1b": 0.5, "1b-tanh": 0.5, "1b-chunk8": 0.7, "2a": 0.5})
+    table = next(part for part in controls(collect(study)).parts if isinstance(part, Table) and part.id == "controls")
+    found = dict(zip(table.shown["variant"], table.shown["verdict"], strict=True))
+    assert found == {"1b-tanh": "can be replaced", "1b-chunk8": "better than its base"}
+    assert "No block yet: 1b-tanh-chunk8, 2a-tanh." in table.caption
+
+
+def test_only_checks_of_this_very_result_are_shown(study):
+    record, other = write_results(study, study.cells[:2])
+    for cell, sha in zip(study.cells, (record["content_sha256"], "0" * 64), strict=False):
+        path = checks_path(study.result_path(cell))
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"result_sha256": sha, "score": 0.25, "swap": {"mean_field": 0.125}, "probe": None}))
+    found = checks(collect(study))
+    assert found[["seed", "score", "mean field"]].to_numpy().tolist() == [[study.cells[0].seed, 0.25, 0.125]]
+    assert found["Q"].isna().all()
+
+
+def test_no_variants_no_section(tmp_path):
+    assert controls(collect(published_study(tmp_path, models=["1b"]))).parts == ()
