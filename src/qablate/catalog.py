@@ -69,7 +69,6 @@ class ModelInfo:
         """The users' short form, features then mixing: `Q→C`, `C→Q(S)`; S stands for superposition."""
         return f"{_LETTER[self.features]}→{_LETTER[self.mixing]}"
 
-
     def ignores(self, setting: str) -> str | None:
         """Say why a setting of the models has no effect on this one; None if it has one."""
         if setting in ("circuit", "train_angles") and not (self.quantum_features or self.quantum_mixing):
@@ -134,8 +133,7 @@ class TaskInfo:
     published files carry. A classification is one into two classes.
 
     `generator` is the version of the generator, `generators` the one for changed parameters by their name. `settings`
-    are the parameters that a study may set, `variant_settings` those that only a task variant may, each with its JSON
-    Schema. `channels`, `outputs` (of a regression) and
+    are the parameters that a study may set, each with its JSON Schema. `channels`, `outputs` (of a regression) and
     `shortest` (the least length) are sizes. `module` is the generator's file in `qablate.tasks`, by default named as
     the id; `short` heads a narrow column.
 
@@ -152,7 +150,6 @@ class TaskInfo:
     nominal_baseline: float
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    variant_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     channels: Size = 1
     outputs: Size = 1
     shortest: Size = 1
@@ -166,7 +163,7 @@ class TaskInfo:
         _require(re.fullmatch(TASK_ID, self.id), f"task id '{self.id}' must be lower-case words joined by underscores")
         known = METRICS[self.kind]
         _require(self.metric in known, f"task {self.id}: metric '{self.metric}' is not one of {', '.join(known)}")
-        for key in (*self.settings, *self.variant_settings):
+        for key in self.settings:
             _require(key in self.parameters, f"task {self.id}: setting '{key}' is none of its parameters")
 
     @property
