@@ -10,7 +10,7 @@ import pytest
 import yaml
 from factories import CONFIG, published_study, record_of, schema1_of, small_study
 
-from qablate.catalog import TASKS, model_info
+from qablate.catalog import MODELS, TASKS, model_info
 from qablate.config import ConfigError, config_schema, load_config, merge
 from qablate.errors import QablateError
 from qablate.records import write_record

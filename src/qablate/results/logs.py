@@ -16,7 +16,7 @@ from qablate.catalog import MODEL_TOKEN, MODELS, TASK_TOKEN, TASKS, task_info
 from qablate.logtail import EVENT, parse_event
 from qablate.records import CURVES, METRICS, Record
 from qablate.study import Cell
-from qablate.variants import TAG, split_token
+from qablate.variants import split_token
 
 MAX_LOG_BYTES = 50_000_000
 HEAD_BYTES = 4096
