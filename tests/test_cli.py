@@ -52,8 +52,8 @@ def test_bad_settings_name_the_key(capsys, tmp_path, changes, expected):
         (["--model", "9z", *CELL[2:]], "unknown model '9z'"),
         ([*CELL[:2], "--task", "copying", *CELL[4:]], "unknown task 'copying'"),
         ([*CELL[:4], "--length", "7", *CELL[6:]],
-         "length 7: not in study 'published', which has 100, 200, 500, 1000"),
-        ([*CELL[:-1], "7"], "seed 7: not in study 'published', which has 2024, 2025, 2026"),
+         "length 7: study 'published' has 100, 200, 500, 1000"),
+        ([*CELL[:-1], "7"], "seed 7: study 'published' has 2024, 2025, 2026"),
         ([*CELL, "--output", "x.json"], "is named synthetic_1b_adding_problem_L100_seed2024_results.json"),
         ([*CELL, "--config", "nowhere.yaml"], "nowhere.yaml: cannot read"),
     ],
@@ -116,7 +116,7 @@ def test_config_files_lie_over_config_yaml_unless_it_is_one_of_them(capsys, tmp_
                   ["other.yaml", "overlay.yaml"]):
         code, error = run(capsys, "dataset", *CELL[2:], "--config", *files)
         assert code == 2
-        assert "seed 2024: not in study 'overlay', which has 7" in error
+        assert "seed 2024: study 'overlay' has 7" in error
     Path("config.yaml").unlink()
     code, error = run(capsys, "dataset", *CELL[2:], "--config", "overlay.yaml")
     assert code == 2

@@ -139,7 +139,7 @@ def test_the_schema_lists_the_models_and_tasks_of_the_catalog():
 
 
 @pytest.mark.parametrize(("entry", "changes", "words"), [
-    (MODELS["1a"], {"id": "1_a"}, "model id '1_a' must consist of letters, digits and hyphens"),
+    (MODELS["1a"], {"id": "1_a"}, "model id '1_a' must consist of letters and digits"),
     (MODELS["1a"], {"mixing": "quantun"}, "model 1a: 'quantun' is not one of classical, quantum, quantum_"),
     (TASKS["forrelation"], {"id": "Forrelation"}, "task id 'Forrelation' must be lower-case words"),
     (TASKS["forrelation"], {"metric": "test_mse"}, "task forrelation: metric 'test_mse' is not one of test_acc"),

@@ -183,7 +183,7 @@ def read_regular(path: Path, limit: int) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "a folder, pipe or device, not a regular file", str(path))
         if status.st_size > limit:
-            raise OSError(errno.EFBIG, f"{status.st_size} bytes, at most {limit} are read", str(path))
+            raise OSError(errno.EFBIG, f"over {limit} bytes", str(path))
         with os.fdopen(handle, "rb", closefd=False) as file:
             return file.read(limit)
     finally:

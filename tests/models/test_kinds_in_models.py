@@ -57,13 +57,14 @@ def test_the_table_of_counts_in_the_docs():
 def test_kinds_give_other_outputs_and_train_the_same_tensors(model_id):
     found = {kind: gradients(small_model(model_id, circuit=kind)) for kind in KINDS}
     base, base_gradients = found["exact"]
+    rounding = 1e-6 * max(gradient.abs().max() for gradient in base_gradients.values() if gradient is not None)
     for kind in list(KINDS)[1:]:
         outputs, by_name = found[kind]
         assert (outputs - base).abs().max() > 1e-6, kind
         for name, gradient in by_name.items():
             phase_only = name.endswith("_im") or "alpha" in name or "beta" in name or "gamma" in name
             expected = base_gradients[name]
-            if not phase_only and expected is not None and expected.abs().max() > 1e-9:
+            if not phase_only and expected is not None and expected.abs().max() > rounding:
                 assert gradient is not None and gradient.abs().max() > 0, (kind, name)
 
 
