@@ -15,7 +15,7 @@ STAMP := .venv/installed$(addprefix -,$(EXTRAS))
 # One thread a process: cells and tests run side by side, one a core.
 export OMP_NUM_THREADS := 1
 
-# uv where it is there, which takes a fraction of the time, else pip.
+# uv where it is there, else pip.
 UV := $(shell command -v uv)
 VENV := $(if $(UV),$(UV) venv -q --allow-existing --python $(PYTHON),$(PYTHON) -m venv)
 INSTALL := $(if $(UV),$(UV) pip install -q --python $(BIN)/python,$(BIN)/pip install -q --disable-pip-version-check)
@@ -48,12 +48,13 @@ lint: $(STAMP)
 	$(BIN)/mypy src
 	$(BIN)/snakefmt --check Snakefile workflow
 
-# uv notes the hashes of every system's files, also for torch, whose build each machine chooses by itself.
-lock:
-	sed -i '/^[^#]/d' requirements.lock
+# Newest versions, with the hashes of every system's files; without torch, whose build each machine chooses by itself.
+lock: $(STAMP)
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-annotate \
-	    --no-header -c requirements-torch.lock | awk '/^[a-z]/ {drop = /^(torch|triton|nvidia-.*|cuda-.*)==/} !drop' \
-	    >> requirements.lock
+	    --no-header -c requirements-torch.lock > .venv/resolved
+	(grep '^#' requirements.lock; awk '/^[a-z]/ {drop = /^(torch|triton|nvidia-.*|cuda-.*)==/} !drop' .venv/resolved) \
+	    > .venv/lock
+	mv .venv/lock requirements.lock
 
 setup: $(STAMP)
 

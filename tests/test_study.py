@@ -138,6 +138,18 @@ def test_the_schema_lists_the_models_and_tasks_of_the_catalog():
     assert set(properties["tasks"]["properties"]) == set(TASKS)
 
 
+@pytest.mark.parametrize(("entry", "changes", "words"), [
+    (MODELS["1a"], {"id": "1_a"}, "model id '1_a' must consist of letters, digits and hyphens"),
+    (MODELS["1a"], {"mixing": "quantun"}, "model 1a: 'quantun' is not one of classical, quantum, quantum_"),
+    (TASKS["forrelation"], {"id": "Forrelation"}, "task id 'Forrelation' must be lower-case words"),
+    (TASKS["forrelation"], {"metric": "test_mse"}, "task forrelation: metric 'test_mse' is not one of test_acc"),
+    (TASKS["forrelation"], {"settings": {"bits": {}}}, "task forrelation: setting 'bits' is none of its parameters"),
+])
+def test_an_entry_that_files_or_results_cannot_hold_is_refused(entry, changes, words):
+    with pytest.raises(QablateError, match=words):
+        dataclasses.replace(entry, **changes)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_no_setting_is_nan_or_infinite(value):
     published = yaml.safe_load(CONFIG.read_text())

@@ -69,7 +69,6 @@ class ModelInfo:
         """The users' short form, features then mixing: `Q→C`, `C→Q(S)`; S stands for superposition."""
         return f"{_LETTER[self.features]}→{_LETTER[self.mixing]}"
 
-
     def ignores(self, setting: str) -> str | None:
         """Say why a setting of the models has no effect on this one; None if it has one."""
         if setting in ("circuit", "train_angles") and not (self.quantum_features or self.quantum_mixing):

@@ -76,7 +76,7 @@ def test_results_that_no_longer_stand_are_moved_and_trained(tiny: Workspace) -> 
     assert dry.cells == {stale: "stale", broken: "unreadable", failing: "missing"}
     assert "study tiny: 4 cells, 1 done, 3 to train (1 missing, 1 stale, 1 unreadable)" in dry.text
     assert "  training.batch_size is 16, the study has 32\n" in dry.text
-    assert "not valid JSON" in dry.text
+    assert "truncated: ends before task" in dry.text
     assert not (tiny.folder / "results/superseded").exists()
 
     real = tiny.snakemake(*PROFILE, "--retries", "0", QABLATE_FAKE_FAIL=failing.name)
