@@ -96,6 +96,10 @@ class _ByToken(dict[str, _Entry]):
         return cast(_Entry, replace(entry, **{named: f"{getattr(entry, named)}-{tags}"}))
 
 
+def _by_token(entries: Mapping[str, _Entry]) -> Mapping[str, _Entry]:
+    return MappingProxyType(_ByToken(entries))
+
+
 def _require(met: object, problem: str) -> None:
     if not met:
         raise QablateError(f"catalog: {problem}")
@@ -104,8 +108,8 @@ def _require(met: object, problem: str) -> None:
 _LETTER = {"classical": "C", "quantum": "Q", "quantum_superposition": "Q(S)"}
 _Q, _C, _S = "quantum", "classical", "quantum_superposition"
 
-MODELS: Mapping[str, ModelInfo] = MappingProxyType(
-    _ByToken({
+MODELS: Mapping[str, ModelInfo] = _by_token(
+    {
         info.id: info
         for info in (
             ModelInfo("1a", "QuantumTransformer", 1, _Q, _C, "transformer", 16),
@@ -121,7 +125,7 @@ MODELS: Mapping[str, ModelInfo] = MappingProxyType(
             ModelInfo("4d", "QuantumMambaE2E_Superposition", 4, _Q, _S, "mamba", 16),
             ModelInfo("4e", "QuantumHydraE2E_Superposition", 4, _Q, _S, "hydra", 16),
         )
-    })
+    }
 )
 
 
@@ -207,8 +211,8 @@ def _forrelation_channels(parameters: Mapping[str, Parameter]) -> int:
     return 2 << n_bits if parameters["encoding"] == "onehot" else 2 * (n_bits + 1)
 
 
-TASKS: Mapping[str, TaskInfo] = MappingProxyType(
-    _ByToken({
+TASKS: Mapping[str, TaskInfo] = _by_token(
+    {
         info.id: info
         for info in (
             TaskInfo(
@@ -262,7 +266,7 @@ TASKS: Mapping[str, TaskInfo] = MappingProxyType(
                 num_markers="n_markers",
             ),
         )
-    })
+    }
 )
 
 
