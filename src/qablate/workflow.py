@@ -37,8 +37,8 @@ from qablate.status.slurm_queue import start_on_slurm
 from qablate.study import Cell, Study
 
 NAMED_CELLS = 3
-NOT_SHOWN = "Missing metadata for file"
-"""What --report says of every job, whose results Snakemake knows nothing of."""
+NOT_SHOWN = ("Missing metadata for file", "Adding ")
+"""What --report says of every job, of whose results Snakemake knows nothing, and of every figure and table."""
 REASON_COLUMNS = 80 - len("Reason: ")
 PLAIN_WORD = re.compile(r"[\w.&|-]+")
 SHOWN = {"figures": ("{id}.png", "figure.rst"), "tables": ("{id}.csv", "table.rst")}
