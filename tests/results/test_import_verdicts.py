@@ -10,9 +10,9 @@ import pytest
 from factories import record_of, schema1_of
 from import_builders import FIXTURES, put, put_log, study_with, text_of, variance
 
+from qablate.logs import parse_log
 from qablate.results import merge
 from qablate.results.judging import Judge
-from qablate.results.logs import parse_log
 from qablate.results.reading import parse
 from qablate.results.verdicts import Found
 from qablate.study import Cell

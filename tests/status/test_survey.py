@@ -14,7 +14,7 @@ from factories import published_study, small_study, write_results
 from status_traces import COSTS, at, comment, epoch, event, look
 
 from qablate.costs import CostTable
-from qablate.logtail import TAIL_BYTES, parse_tail, read_tail
+from qablate.logs import TAIL_BYTES, parse_log, read_tail
 from qablate.plan import Plan
 from qablate.results import state_of
 from qablate.status import STATES, counts, hours, survey
@@ -194,9 +194,9 @@ def test_only_the_end_of_a_log_is_read(tmp_path):
         file.seek(0, os.SEEK_END)
         file.write(b"\n" + epoch(5).encode() + b"\n")
     tail = read_tail(path)
-    assert (tail.epoch, tail.seconds) == (5, (30.0,))
+    assert (tail.last_epoch, tail.seconds) == (5, [30.0])
     path.write_text(epoch(4) + "\n" + "x" * TAIL_BYTES)
-    assert read_tail(path).epoch == 0
+    assert read_tail(path).last_epoch == 0
 
 
 def test_no_log_is_followed_into_a_pipe_or_a_folder(study, traces):
@@ -210,8 +210,8 @@ def test_no_log_is_followed_into_a_pipe_or_a_folder(study, traces):
 
 
 def test_a_fresh_start_hides_what_was_before():
-    tail = parse_tail("\n".join([START, epoch(1), event("checkpoint", epoch=2), START, epoch(1, 7.0)]))
-    assert (tail.epoch, tail.saved_epoch, tail.seconds) == (1, None, (7.0,))
+    tail = parse_log([START, epoch(1), event("checkpoint", epoch=2), START, epoch(1, 7.0)], Path("x.log"))
+    assert (tail.last_epoch, tail.saved_epoch, tail.seconds) == (1, None, [7.0])
 
 
 def test_checkpoints_are_never_unpickled(study, traces, tmp_path):

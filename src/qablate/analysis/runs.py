@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from qablate.catalog import model_info
-from qablate.logtail import log_path, read_tail
+from qablate.logs import log_path, read_tail
 from qablate.records import Record, settings_of_record
 from qablate.results import CellState, Merged, Run, State, merge
 from qablate.study import Cell, DatasetSpec, Study

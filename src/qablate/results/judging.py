@@ -14,6 +14,7 @@ from qablate.catalog import model_info, task_info
 from qablate.errors import QablateError
 from qablate.files import read_regular
 from qablate.goldens import PUBLISHED_MODEL, DatasetFacts, published_datasets, published_parameters
+from qablate.logs import Log
 from qablate.records import (
     ADDED_KEYS,
     CHECKSUM,
@@ -31,7 +32,6 @@ from qablate.records import (
     stop_problem,
     time_problem,
 )
-from qablate.results.logs import Log
 from qablate.results.reading import CHANGED, Reading, read_result
 from qablate.results.sources import COMPRESSED
 from qablate.results.states import CellState, State

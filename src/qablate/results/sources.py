@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from qablate.results.logs import Log, read_log
+from qablate.logs import Log, read_log
 from qablate.results.verdicts import LOCAL, Found
 from qablate.study import Cell, Study
 

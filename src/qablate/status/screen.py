@@ -13,7 +13,7 @@ from rich.text import Text
 
 from qablate import __version__
 from qablate.catalog import model_info
-from qablate.logtail import duration
+from qablate.logs import duration
 from qablate.provenance import utc_time
 from qablate.status.survey import STATES, CellStatus, Survey, counts, hours
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qablate.costs import CostTable
-from qablate.logtail import LogTail, duration, log_path, read_tail
+from qablate.logs import Log, duration, log_path, read_tail
 from qablate.plan import Plan
 from qablate.results import State, Verdict
 from qablate.status.hours import Costs, TimeLeft
@@ -109,17 +109,17 @@ class _Look:
         state, facts = self._under_way(cell, tail, system)
         if job is not None:
             state = State(job.state)
-            facts = {"job": job.id, "epoch": tail.epoch or tail.saved_epoch, "reason": job.reason}
+            facts = {"job": job.id, "epoch": tail.last_epoch or tail.saved_epoch, "reason": job.reason}
         if state is None:
             state = State.MISSING if judged.state is State.ASSIGNED else judged.state
             facts = {"reason": judged.reason or _why_missing(tail)}
-        left = self.costs.time_left(system, cell, _epochs_done(state, tail, facts.get("epoch")), tail.seconds)
+        left = self.costs.time_left(system, cell, _epochs_done(state, tail, facts.get("epoch")), tuple(tail.seconds))
         return CellStatus(cell, state, system, judged.state != "assigned", left=left, **facts)
 
-    def _under_way(self, cell: Cell, tail: LogTail, system: str) -> tuple[State | None, dict[str, Any]]:
+    def _under_way(self, cell: Cell, tail: Log, system: str) -> tuple[State | None, dict[str, Any]]:
         """What log and checkpoint say; None if training has left no trace that counts."""
         if tail.is_running(self.study.config["run"]["checkpoint_interval_s"], self.now):
-            return State.RUNNING, {"epoch": tail.epoch or tail.saved_epoch}
+            return State.RUNNING, {"epoch": tail.last_epoch or tail.saved_epoch}
         if tail.name == "fail":
             return State.FAILED, {"epoch": tail.saved_epoch, "reason": tail.reason or "no reason logged"}
         if _has_checkpoint(self.study.result_folder, cell):
@@ -139,7 +139,7 @@ def _has_checkpoint(folder: Path, cell: Cell) -> bool:
     return path.exists() or path.with_name(path.name + ".previous").exists()
 
 
-def _why_stopped(tail: LogTail, now: float) -> str:
+def _why_stopped(tail: Log, now: float) -> str:
     if tail.name == "stop":
         return f"stopped: {tail.reason}"
     if tail.process_gone:
@@ -148,15 +148,15 @@ def _why_stopped(tail: LogTail, now: float) -> str:
     return "no log" if silence is None else f"silent for {duration(silence)}"
 
 
-def _why_missing(tail: LogTail) -> str:
+def _why_missing(tail: Log) -> str:
     if tail.name == "result":
         return "finished, but its result was taken away"
     return "started, no checkpoint" if tail.event else "never started"
 
 
-def _epochs_done(state: State, tail: LogTail, epoch: int | None) -> int:
+def _epochs_done(state: State, tail: Log, epoch: int | None) -> int:
     """Epochs that need not be run again: all printed ones of a live cell, else those before the checkpoint's."""
     if state in ("missing", "stale", "unreadable"):
         return 0
     saved = max((tail.saved_epoch or 1) - 1, 0)
-    return max(tail.epoch, saved) if state == "running" else saved
+    return max(tail.last_epoch, saved) if state == "running" else saved

@@ -25,7 +25,7 @@ import torch
 
 from qablate.errors import MachineError, QablateError
 from qablate.files import read_regular, remove_leftovers, write_atomic
-from qablate.training.log import event
+from qablate.logs import say_event
 
 MAGIC = b"qablate-checkpoint-1 "
 MAX_BYTES = 2_000_000_000
@@ -69,7 +69,7 @@ def load_checkpoint(path: Path, identity: CheckpointIdentity, device: torch.devi
             continue
         except CheckpointDamaged as error:
             _move(candidate, damaged(candidate))
-            event("damaged", reason=str(error))
+            say_event("damaged", reason=str(error))
             continue
         _check_identity(candidate, state, identity)
         return state

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qablate import logs
 from qablate.catalog import TaskKind
-from qablate.training import log
 from qablate.training.data import CellData, Items
 from qablate.training.evaluate import correct_predictions, finite, outputs_of, validation_values
 from qablate.training.interrupts import Interrupts, Stopped
@@ -125,9 +125,9 @@ class Training:
         elif progress.stop_reason is None and progress.epoch >= limit:
             progress.stop_reason = "max_epochs"
         left = progress.seconds_left(limit) if progress.stop_reason is None else None
-        log.epoch_line(self.kind, progress.epoch, limit, progress.epoch_seconds, improved, row, left)
+        logs.say_epoch(self.kind, progress.epoch, limit, progress.epoch_seconds, improved, row, left)
         if progress.stop_reason == "patience":
-            log.early_stop(progress.epoch, patience)
+            logs.say_early_stop(progress.epoch, patience)
         progress.epoch_seconds = 0.0
 
     def _row(self, between: Callable[[], None]) -> dict[str, Any]:
