@@ -9,7 +9,7 @@ import qablate
 
 ROOT = Path(qablate.__file__).parent
 LAYERS = {
-    **dict.fromkeys(("errors", "catalog", "files", "goldens", "config", "study", "records", "provenance", "costs",
+    **dict.fromkeys(("errors", "catalog", "files", "goldens", "config", "study", "records", "provenance", "hours",
                      "logs", "jobs", "locks", "slurm"), 0),
     "__init__": 0,
     **dict.fromkeys(("simd", "selfcheck"), 0.5),    # what compiled kernels of layer 1 share

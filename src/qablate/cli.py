@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from qablate import __version__
-from qablate.costs import COSTS_PATH, CostTable
 from qablate.errors import MachineError, QablateError, one_line
+from qablate.hours import COSTS_PATH, CostTable
 from qablate.jobs import STOPPED_FOR_TIME, allowed_seconds
 from qablate.study import Cell, Study
 

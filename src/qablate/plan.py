@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from qablate import __version__
-from qablate.costs import COSTS_PATH
 from qablate.files import write_atomic
+from qablate.hours import COSTS_PATH
 from qablate.records import canonical_json
 from qablate.results import CellState, Merged, State, merge, require_readable
 from qablate.study import Cell, Study

@@ -4,9 +4,8 @@ import pytest
 from factories import small_study, write_results
 
 from qablate.bench.planning import finished_runs, measure_costs, plan_hours, print_plan
-from qablate.costs import CostRow, CostTable
 from qablate.errors import QablateError
-from qablate.status.hours import epochs_used
+from qablate.hours import CostRow, CostTable, epochs_used
 
 TASKS = ("adding_problem", "forrelation", "selective_copy")
 TABLE = CostTable(CostRow("cpu", model, task, length, 3600.0, None, "measured")

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from import_builders import put, put_log, study_with, text_of, variance
 
 from qablate.analysis.runs import collect
-from qablate.costs import CostTable
 from qablate.files import read_regular
+from qablate.hours import CostTable
 from qablate.plan import Plan
 from qablate.records import write_record
 from qablate.results import State, merge, state_of

@@ -13,12 +13,11 @@ import pytest
 from factories import published_study, small_study, write_results
 from status_traces import COSTS, at, comment, epoch, event, look
 
-from qablate.costs import CostTable
+from qablate.hours import CostTable, Hours
 from qablate.logs import TAIL_BYTES, parse_log, read_tail
 from qablate.plan import Plan
 from qablate.results import state_of
 from qablate.status import STATES, counts, hours, survey
-from qablate.status.hours import Costs
 from qablate.status.screen import missing_lines
 from qablate.study import Study
 
@@ -306,7 +305,7 @@ def test_own_epochs_and_results_go_before_the_table(study, traces):
 def test_expected_epochs_are_those_that_others_used(study, traces):
     cell = study.cell("1b", "adding_problem", 16, 2024)
     record = {**traces.result(cell), "epochs_trained": 4, "training": {"seconds_per_epoch_median": 3600.0}}
-    costs = Costs(study, COSTS, [("local", record)])
+    costs = Hours(study, COSTS, [("local", record)])
     left = [costs.time_left("local", cell, done) for done in (0, 1, 3, 5, 6)]
     assert [hours.expected for hours in left] == pytest.approx([4, 3, 1, 1, 0])
     assert [hours.at_most for hours in left] == pytest.approx([6, 5, 3, 1, 0])

@@ -14,7 +14,7 @@ from tiny import tiny_study, with_dataset
 from qablate import logs
 from qablate.catalog import MODELS
 from qablate.cli import main
-from qablate.costs import to_csv
+from qablate.hours import to_csv
 from qablate.logs import parse_log, read_log
 from qablate.status.screen import screen
 from qablate.status.survey import STATES

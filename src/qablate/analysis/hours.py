@@ -5,7 +5,7 @@ import statistics
 import pandas as pd
 
 from qablate.analysis.runs import Collection
-from qablate.costs import COSTS_PATH, MEASURED_ITEMS, CostRow, CostTable, with_rows
+from qablate.hours import COSTS_PATH, MEASURED_ITEMS, CostRow, CostTable, with_rows
 
 HOUR = 3600.0
 

@@ -10,8 +10,8 @@ from qablate.analysis.hours import HOUR, cost_table
 from qablate.analysis.runs import Collection
 from qablate.analysis.summary import distinct
 from qablate.analysis.table import MODEL, Column, Content, number, text
-from qablate.costs import MEASURED_ITEMS
 from qablate.files import packaged_text
+from qablate.hours import MEASURED_ITEMS
 
 
 def published_epochs() -> pd.DataFrame:

@@ -13,14 +13,13 @@ from rich.table import Table
 from qablate.bench.presentation import COLUMNS
 from qablate.bench.steps import measure_step
 from qablate.catalog import model_info
-from qablate.costs import MEASURED_ITEMS, CostRow, CostTable, Estimate, to_csv, with_rows
 from qablate.errors import QablateError
 from qablate.files import write_atomic
+from qablate.hours import MEASURED_ITEMS, CostRow, CostTable, Estimate, epochs_used, to_csv, with_rows
 from qablate.models import ModelSettings
 from qablate.plan import Plan
 from qablate.provenance import provenance_of_process, utc_now
 from qablate.records import Record
-from qablate.status.hours import epochs_used
 from qablate.study import Cell, Study
 from qablate.training.cell import prepare_torch
 

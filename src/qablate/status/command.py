@@ -5,8 +5,8 @@ import json
 from collections.abc import Callable
 
 from qablate.config import known_systems
-from qablate.costs import COSTS_PATH, CostTable
 from qablate.errors import QablateError
+from qablate.hours import COSTS_PATH, CostTable
 from qablate.status.screen import console, missing_lines, screen, to_json, watch
 from qablate.status.survey import Survey, survey
 from qablate.study import Study
@@ -14,8 +14,7 @@ from qablate.study import Study
 
 def run_status(study: Study, options: argparse.Namespace) -> int:
     """Print what the options ask for; return the exit code."""
-    table = CostTable([]) if options.cost_table == COSTS_PATH and not COSTS_PATH.exists() else CostTable.read(
-        options.cost_table)
+    table = CostTable.at_hand() if options.cost_table == COSTS_PATH else CostTable.read(options.cost_table)
     devices = _by_system(study, "--devices", options.devices)
 
     def take() -> Survey:

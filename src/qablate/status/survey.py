@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qablate.costs import CostTable
+from qablate.hours import CostTable, Hours, TimeLeft
 from qablate.logs import Log, duration, log_path, read_tail
 from qablate.plan import Plan
 from qablate.results import State, Verdict
-from qablate.status.hours import Costs, TimeLeft
 from qablate.status.slurm_queue import Queue, ask_queue
 from qablate.study import Cell, Study
 
@@ -49,7 +48,7 @@ class Survey:
     study: Study
     cells: tuple[CellStatus, ...]
     queue: Queue
-    costs: Costs
+    costs: Hours
     taken_at: float
 
     @property
@@ -84,7 +83,7 @@ def survey(study: Study, table: CostTable, devices: Mapping[str, str] | None = N
     plan, now = Plan(study), time.time()
     sources = {cell: plan.merged.source_of(cell) for cell in study.cells}
     runs = [(source.system, source.record) for source in sources.values() if source and source.record]
-    costs = Costs(study, table, runs, devices)
+    costs = Hours(study, table, runs, devices)
     queue = ask_queue(study.cells) if ask_slurm else Queue()
     if ask_slurm and not (queue.reachable or queue.note) and study.config["jobs"]["max_minutes"]:
         queue = Queue(note="queue unknown: there is no squeue here")    # though the settings are for Slurm
@@ -97,7 +96,7 @@ class _Look:
     study: Study
     plan: Plan
     queue: Queue
-    costs: Costs
+    costs: Hours
     now: float
 
     def at(self, cell: Cell, source: Verdict | None) -> CellStatus:
