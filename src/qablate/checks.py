@@ -21,8 +21,7 @@ from qablate.quantum import ExactCircuits, circuit_kind
 from qablate.quantum.wrapped import DepolarisingCircuits, ObservedCircuits
 from qablate.tasks import Dataset, classification_metrics, regression_metrics, split_of
 from qablate.tasks.solvers import read_cells, ridge
-from qablate.training.data import Items, cut
-from qablate.training.evaluate import outputs_of
+from qablate.training.loop import Items, cut, outputs_of
 
 Numbers = dict[str, Any]
 PROBE_ITEMS = 4000

@@ -32,12 +32,10 @@ from qablate.training.checkpoint import (
     save_checkpoint,
     set_aside,
 )
-from qablate.training.data import CellData, cut
-from qablate.training.graphed import GraphedTraining
+from qablate.training.cuda_graph import CudaGraphTraining
 from qablate.training.interrupts import Interrupts, Stopped
-from qablate.training.loop import Training, build_seeded
-from qablate.training.result import Run, beside, build_record, test_outputs, write_predictions, write_weights
-from qablate.training.streams import Streams
+from qablate.training.loop import CellData, Streams, Training, build_seeded, cut
+from qablate.training.record import Run, build_record, companion, test_outputs, write_predictions, write_weights
 
 FINISHED = 0
 OUT_OF_MEMORY = "out of memory"
@@ -178,7 +176,7 @@ def _training(study: Study, cell: Cell, spec: DatasetSpec, data: CellData, devic
         lambda: build_model(cell.model, spec.n_channels, cell.length, spec.n_outputs, _settings(study)), streams, device
     )
     legacy = study.config["legacy_metric"] and cell.task == "forrelation"
-    kind = GraphedTraining if device.type == "cuda" and study.config["run"]["cuda_graph"] else Training
+    kind = CudaGraphTraining if device.type == "cuda" and study.config["run"]["cuda_graph"] else Training
     return kind(model, task_info(cell.task).kind, data, streams, study.config["training"], legacy)
 
 
@@ -232,8 +230,8 @@ def _finish(run: Run, output: Path, checkpoint: Path, interrupts: Interrupts) ->
 
     came_meanwhile = is_valid()
     if not came_meanwhile:
-        write_weights(beside(output, "model.pt"), run)
-    predictions = write_predictions(beside(output, "predictions.npz"), run, outputs, only_describe=came_meanwhile)
+        write_weights(companion(output, "model.pt"), run)
+    predictions = write_predictions(companion(output, "predictions.npz"), run, outputs, only_describe=came_meanwhile)
     record = write_record(output, build_record(run, outputs, predictions), place)
     delete_checkpoints(checkpoint)
     logs.say_results(record, str(places[0]))
