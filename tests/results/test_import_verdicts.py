@@ -14,7 +14,7 @@ from qablate.logs import parse_log
 from qablate.results import merge
 from qablate.results.judging import Judge
 from qablate.results.reading import parse
-from qablate.results.verdicts import Found
+from qablate.results.states import Found
 from qablate.study import Cell
 
 ADDING = Cell("1b", "adding_problem", 100, 2024)

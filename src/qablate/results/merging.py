@@ -15,9 +15,8 @@ from typing import Any
 from qablate.errors import QablateError
 from qablate.files import read_regular
 from qablate.results.judging import Judge
-from qablate.results.sources import Listing, list_sources
-from qablate.results.states import CellState, State
-from qablate.results.verdicts import FINISHED, LOCAL, Found, Pair, Run, Verdict, same_run
+from qablate.results.reading import Listing, list_sources
+from qablate.results.states import FINISHED, LOCAL, CellState, Found, Pair, Run, State, Verdict, same_run
 from qablate.study import Cell, Study
 
 LOST_IN_WRITING = ("empty", "truncated", "not_json", "encoding", "unreadable", "not_a_file", "too_large", "compressed")
@@ -103,7 +102,7 @@ class Merged:
 
 
 def merge(study: Study) -> Merged:
-    """Read and judge every file of every source, and choose one result a cell. Nothing is written."""
+    """Read and judge every file of every source, and choose one result per cell. Nothing is written."""
     listing = list_sources(study)
     judge = Judge(study, adopted_from(study))
     verdicts = [judge.result(file, _logs_of(listing, file, judge)) for file in listing.results]

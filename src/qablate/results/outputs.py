@@ -13,7 +13,7 @@ from qablate.files import supersede, write_atomic, write_json
 from qablate.provenance import utc_time
 from qablate.records import METRICS
 from qablate.results.merging import Merged, adoption_note
-from qablate.results.verdicts import FINISHED, Run, Verdict
+from qablate.results.states import FINISHED, Run, Verdict
 from qablate.study import Cell, Study
 
 CELL = ("model", "task", "length", "seed")
