@@ -1,7 +1,7 @@
 """What one cell asks of a machine: run time of its job, its own budget, its share of a GPU.
 
 Layer 0. The rules hand these numbers to Snakemake, whose executor hands them to Slurm; everything that is the same for
-all cells (account, qos, memory, ...) stands in the profile.
+all cells (account, qos, memory, ...) is set in the profile.
 """
 
 import functools

@@ -210,7 +210,7 @@ class Study:
 
     @property
     def result_folder(self) -> Path:
-        """Folder of the result files; nothing but finished cells may stand there as `*.json`."""
+        """Folder of the result files; nothing but finished cells may be there as `*.json`."""
         return self.results / "synthetic_benchmarks"
 
     def result_path(self, cell: Cell) -> Path:
@@ -227,7 +227,7 @@ class Study:
         return self.dataset(cell.task, cell.length, cell.seed).path(self.results)
 
     def settings_of(self, cell: Cell) -> dict[str, Any]:
-        """Every setting that changes the numbers of this cell, flat; what decides whether a result stands."""
+        """Every setting that changes the numbers of this cell, flat; what decides whether a result is valid."""
         model, training = self.config["model"], self.config["training"]
         spec = self.dataset(cell.task, cell.length, cell.seed)
         return {

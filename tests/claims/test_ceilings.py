@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from ceilings import density_ceiling, order_lost_ceiling, sort_and_read, window_ceiling
 from factories import small_study
 from synthetic import SEEDS, row, study
 
@@ -16,14 +17,10 @@ from qablate.tasks.selective import selective_copy
 from qablate.tasks.solvers import (
     cell_means,
     chunk_ceiling,
-    density_ceiling,
-    order_lost_ceiling,
     position_only_limit,
     position_readout_limit,
     solver_accuracies,
-    sort_and_read,
     table_products,
-    window_ceiling,
 )
 
 LENGTHS = (100, 200, 500, 1000)

@@ -167,7 +167,7 @@ def test_a_checkpoint_of_the_assigned_system(tmp_path):
 
 def test_a_result_that_was_taken_away(study, traces):
     traces.log(study.cells[0], START, epoch(6), event("result", status="ok"))
-    assert at(look(study), study.cells[0]).reason == "finished, but its result was taken away"
+    assert at(look(study), study.cells[0]).reason == "finished earlier; result file is gone"
 
 
 @pytest.mark.parametrize("content", [

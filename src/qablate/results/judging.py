@@ -478,5 +478,5 @@ def _what_was_lost(record: Record, flags: Sequence[str]) -> str:
     known = f"{metric} recovered" if record[metric] is not None else f"no {metric}"
     origin = {"from_log": "completed from its log", "derived": "R2 from MSE and test variance"}
     counts = "counts" if record[metric] is not None else "does not count"
-    told = [origin[flag] for flag in flags if flag in origin]
-    return ", ".join(["cut off while it was written", known, *told, counts])
+    origins = [origin[flag] for flag in flags if flag in origin]
+    return ", ".join(["cut off while it was written", known, *origins, counts])

@@ -156,10 +156,10 @@ def _complete_keys(text: str) -> dict[str, Any]:
 
 
 def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object whose keys differ; ValueError for a key that stands twice: one value would be lost."""
+    """Return a JSON object whose keys differ; ValueError for a key that is there twice: one value would be lost."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("a key is there twice")
     return found
 
 
@@ -248,7 +248,8 @@ def _add_results(listing: Listing, source: str, folder: Path, key: str, declared
     n_unreadable = len(listing.unreadable)
     files = list(_files(listing, folder, key))
     listing.folders.append(folder)
-    found = [Found.at(source, path) for path in files if path.suffix == ".json" or _is_compressed(path)]
+    found = [Found.at(source, path) for path in files
+             if path.suffix == ".json" or (path.suffix in COMPRESSED and path.stem.endswith(".json"))]
     below = folder / "checkpoints"
     checkpoints = _files(listing, below, f"{key}: checkpoints") if below.is_dir() else iter(())
     for path in [*files, *checkpoints]:
@@ -261,10 +262,6 @@ def _add_results(listing: Listing, source: str, folder: Path, key: str, declared
     if not found and source != LOCAL and n_unreadable == len(listing.unreadable):
         elsewhere = f"; results lie in {misplaced[0].path.parent}?" if misplaced else ""
         listing.remarks.append(f"{key}: {folder}: holds no result{elsewhere}")
-
-
-def _is_compressed(path: Path) -> bool:
-    return path.suffix in COMPRESSED and path.stem.endswith(".json")
 
 
 def _in_subfolders(folder: Path, declared: set[Path]) -> list[Path]:

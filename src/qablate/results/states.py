@@ -240,7 +240,7 @@ class Pair:
     second: Verdict
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a test metric that both hold: cell, metric, systems, values, `difference` = second - first."""
+        """One row per test metric that both hold: cell, metric, systems, values, `difference` = second - first."""
         one, two = self.first.record or {}, self.second.record or {}
         return [
             {**vars(self.cell), "metric": key, "system_a": self.first.system, "value_a": one[key],

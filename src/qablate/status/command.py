@@ -1,8 +1,8 @@
 """`qablate status`: which of its views is asked for, and printing it."""
 
 import argparse
+import contextlib
 import json
-from collections.abc import Callable
 
 from qablate.config import known_systems
 from qablate.errors import QablateError
@@ -21,7 +21,10 @@ def run_status(study: Study, options: argparse.Namespace) -> int:
         return survey(study, table, devices, ask_slurm=not options.no_queue)
 
     if options.watch is not None:
-        _watch(take, options.watch)
+        if not 1 <= options.watch <= 86400:
+            raise QablateError(f"--watch {options.watch:g}: seconds between two looks, 1 to 86400")
+        with contextlib.suppress(KeyboardInterrupt):
+            watch(take, options.watch)
     elif options.missing:
         print("".join(f"{line}\n" for line in missing_lines(take())), end="")
     elif options.json:
@@ -29,15 +32,6 @@ def run_status(study: Study, options: argparse.Namespace) -> int:
     else:
         console().print(screen(take()))
     return 0
-
-
-def _watch(take: Callable[[], Survey], interval: float) -> None:
-    if not 1 <= interval <= 86400:
-        raise QablateError(f"--watch {interval:g}: seconds between two looks, 1 to 86400")
-    try:
-        watch(take, interval)
-    except KeyboardInterrupt:
-        return
 
 
 def _by_system(study: Study, option: str, texts: list[str]) -> dict[str, str]:

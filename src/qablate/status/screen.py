@@ -155,7 +155,7 @@ def watch(take: Callable[[], Survey], interval: float) -> None:
 
 
 def missing_lines(survey: Survey) -> list[str]:
-    """One line a cell that a dry run lists: model, task, length, seed, state, epoch, reason; separated by tabs."""
+    """One line per cell that a dry run lists: model, task, length, seed, state, epoch, reason; separated by tabs."""
     return ["\t".join(map(str, (*vars(status.cell).values(), status.state, status.epoch or "-",
                                 " ".join(status.reason.split()) or "-")))
             for status in survey.cells if status.to_train]

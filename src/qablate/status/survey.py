@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from qablate.hours import CostTable, Hours, TimeLeft
@@ -121,7 +120,8 @@ class _Look:
             return State.RUNNING, {"epoch": tail.last_epoch or tail.saved_epoch}
         if tail.name == "fail":
             return State.FAILED, {"epoch": tail.saved_epoch, "reason": tail.reason or "no reason logged"}
-        if _has_checkpoint(self.study.result_folder, cell):
+        checkpoint = self.study.result_folder / f"checkpoints/checkpoint_{cell.name}.pt"
+        if checkpoint.exists() or checkpoint.with_name(checkpoint.name + ".previous").exists():
             return State.CHECKPOINT, {"epoch": tail.saved_epoch, "reason": _why_stopped(tail, self.now)}
         return self._elsewhere(cell, system)
 
@@ -131,11 +131,6 @@ class _Look:
             if verdict.status == "unfinished" and verdict.system == system != self.study.system:
                 return State.CHECKPOINT, {"reason": verdict.detail}
         return None, {}
-
-
-def _has_checkpoint(folder: Path, cell: Cell) -> bool:
-    path = folder / "checkpoints" / f"checkpoint_{cell.name}.pt"
-    return path.exists() or path.with_name(path.name + ".previous").exists()
 
 
 def _why_stopped(tail: Log, now: float) -> str:
@@ -149,7 +144,7 @@ def _why_stopped(tail: Log, now: float) -> str:
 
 def _why_missing(tail: Log) -> str:
     if tail.name == "result":
-        return "finished, but its result was taken away"
+        return "finished earlier; result file is gone"
     return "started, no checkpoint" if tail.event else "never started"
 
 

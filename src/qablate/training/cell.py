@@ -122,7 +122,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def checkpoint_path(output: Path) -> Path:
-    """Return the checkpoint of a result: in `checkpoints/` beside it, so that counting results never counts one."""
+    """Return the checkpoint of a result: in `checkpoints/` next to it, so that counting results never counts one."""
     stem = output.name.removeprefix("synthetic_").removesuffix("_results.json")
     return output.parent / "checkpoints" / f"checkpoint_{stem}.pt"
 

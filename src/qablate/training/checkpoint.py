@@ -207,7 +207,7 @@ class Progress:
         self.batch, self.loss_sum, self.correct, self.epoch_seconds = 0, 0.0, 0, 0.0
 
     def add_kernels(self, names: dict[str, str]) -> None:
-        """Note what computes from here on beside what has computed so far."""
+        """Note what computes from here on, after what has computed so far."""
         for part, name in names.items():
             known = self.kernels.setdefault(part, name).split(", ")
             self.kernels[part] = ", ".join(dict.fromkeys([*known, name]))

@@ -50,7 +50,7 @@ class Run:
 
 
 def companion(result: Path, ending: str) -> Path:
-    """Return the file of the same stem beside a result: `predictions.npz`, `model.pt`."""
+    """Return the file of the same stem next to a result: `predictions.npz`, `model.pt`."""
     return result.with_name(result.name.removesuffix("results.json") + ending)
 
 
