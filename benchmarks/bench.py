@@ -19,9 +19,9 @@ import steps
 import torch
 
 from qablate.catalog import model_info
-from qablate.costs import COSTS_PATH, MEASURED_ITEMS, CostRow, CostTable, to_csv, with_rows
 from qablate.errors import QablateError
 from qablate.files import write_atomic
+from qablate.hours import COSTS_PATH, MEASURED_ITEMS, CostRow, CostTable, to_csv, with_rows
 from qablate.models import ModelSettings
 from qablate.provenance import provenance_of_process, utc_now
 from qablate.study import Study

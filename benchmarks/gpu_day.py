@@ -28,10 +28,9 @@ from qablate.study import Study
 from qablate.tasks.store import make_dataset
 from qablate.training import loop
 from qablate.training.cell import prepare_torch, train_cell
-from qablate.training.data import Items
-from qablate.training.graph import GraphStep
+from qablate.training.cuda_graph import CudaGraphStep
 from qablate.training.interrupts import Stopped
-from qablate.training.loop import MAX_NONFINITE_RUN
+from qablate.training.loop import MAX_NONFINITE_RUN, Items
 
 ONE_OF_EACH_GROUP = ("1b", "2d", "3b", "4d")
 ROUNDS = 5
@@ -91,7 +90,7 @@ def _steps(study: Study, device: torch.device, model: str, length: int, compiled
     index = torch.arange(study.config["training"]["batch_size"], device=device)
     names = ("torch", compiled, compiled)
     plain, fast, held = (trained_model(study, spec, model, device, name, name) for name in names)
-    graph = GraphStep(held.model, spec.info.kind, Items(*batch), study.config["training"], MAX_NONFINITE_RUN)
+    graph = CudaGraphStep(held.model, spec.info.kind, Items(*batch), study.config["training"], MAX_NONFINITE_RUN)
     return {"torch": lambda: plain(*batch), compiled: lambda: fast(*batch), "graph": lambda: graph(index, 1.0)}
 
 

@@ -21,8 +21,7 @@ from qablate.models import ModelSettings, build_model, dropout, rows
 from qablate.quantum import execution
 from qablate.quantum.backends import Backend
 from qablate.study import DatasetSpec, Study
-from qablate.training.evaluate import EVALUATION_BATCH
-from qablate.training.step import TrainingStep
+from qablate.training.loop import EVALUATION_BATCH, TrainingStep
 
 LENGTHS = (100, 200, 1000)
 LONGEST_BASELINE = 200

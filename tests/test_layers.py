@@ -9,8 +9,8 @@ import qablate
 
 ROOT = Path(qablate.__file__).parent
 LAYERS = {
-    **dict.fromkeys(("errors", "catalog", "files", "goldens", "config", "study", "records", "provenance", "costs",
-                     "logtail", "jobs", "locks", "slurm", "variants"), 0),
+    **dict.fromkeys(("errors", "catalog", "files", "goldens", "config", "study", "records", "provenance", "hours",
+                     "logs", "jobs", "locks", "slurm", "variants"), 0),
     **dict.fromkeys(("simd", "selfcheck"), 0.5),    # what compiled kernels of layer 1 share
     **dict.fromkeys(("tasks", "quantum", "ssm", "results"), 1),
     "plan": 1.5,    # the workflow's questions, answered with what every system has made

@@ -15,12 +15,12 @@ import qablate
 from qablate.catalog import MODELS, TAG, TASKS, model_info, task_info
 from qablate.cli import main
 from qablate.config import load_config, read_yaml
-from qablate.costs import CostRow, CostTable
 from qablate.errors import QablateError
+from qablate.hours import CostRow, CostTable
+from qablate.logs import read_log
 from qablate.plan import Plan
 from qablate.records import RESULT_NAME, RecordError, check_record, write_record
 from qablate.results import checks_path, merge, state_of
-from qablate.results.logs import read_log
 from qablate.study import Study
 from qablate.training.cell import train_cell
 from qablate.variants import join_token, split_token

@@ -30,8 +30,7 @@ from qablate.study import Study
 from qablate.tasks import Dataset, classification_metrics, regression_metrics, split_of
 from qablate.tasks.solvers import cell_mean_score, degree_marks, read_cells, ridge
 from qablate.tasks.store import make_dataset
-from qablate.training.data import Items, cut
-from qablate.training.evaluate import outputs_of
+from qablate.training.loop import Items, cut, outputs_of
 
 Numbers = dict[str, Any]
 PROBE_ITEMS = 4000

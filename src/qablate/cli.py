@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from qablate import __version__
-from qablate.costs import COSTS_PATH
 from qablate.errors import MachineError, QablateError, one_line
+from qablate.hours import COSTS_PATH
 from qablate.jobs import STOPPED_FOR_TIME, allowed_seconds
 from qablate.study import Cell, Study
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = int(options.run(options))
         if options.run is not _train:
             print(end="", flush=True)  # what cannot be written is an error of this command
-        elif arguments is None:  # a process of its own: its outcome stands, whatever comes on the way out
+        elif arguments is None:  # a process of its own: its outcome is valid, whatever comes on the way out
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
                 signal.signal(number, signal.SIG_IGN)
         return code
@@ -183,7 +183,7 @@ def _add_status(commands: Any) -> None:
     parser = _command(commands, "status", _status, "Show what is done, under way and missing, and the hours left.")
     view = parser.add_mutually_exclusive_group()
     view.add_argument("--watch", nargs="?", type=float, const=30.0, metavar="SECONDS", help="refresh (default: 30)")
-    view.add_argument("--missing", action="store_true", help="one cell a line, as a dry run lists them, for scripts")
+    view.add_argument("--missing", action="store_true", help="one cell per line, as a dry run lists them, for scripts")
     view.add_argument("--json", action="store_true", help="everything, for programs")
     parser.add_argument("--profile", default=os.environ.get("SNAKEMAKE_PROFILE", "none"), metavar="PROFILE",
                         help="take the settings of a Snakemake profile too, such as the name of the system")

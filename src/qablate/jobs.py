@@ -1,7 +1,7 @@
 """What one cell asks of a machine: run time of its job, its own budget, its share of a GPU.
 
 Layer 0. The rules hand these numbers to Snakemake, whose executor hands them to Slurm; everything that is the same for
-all cells (account, qos, memory, ...) stands in the profile.
+all cells (account, qos, memory, ...) is set in the profile.
 """
 
 import functools
@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from qablate.catalog import model_info
-from qablate.costs import COSTS_PATH, CostTable
 from qablate.errors import QablateError
+from qablate.hours import CostTable, Hours
 from qablate.slurm import job_state
 from qablate.study import Cell, Study
 
@@ -48,12 +48,11 @@ class Jobs:
         self.study = study
         self.settings: dict[str, Any] = study.config["jobs"]
         self._limit: int | None = self.settings["max_minutes"]
-        self._base = functools.cache(self._estimate)
 
     @functools.cached_property
-    def costs(self) -> CostTable:
-        """The cost table, read once."""
-        return CostTable.read(COSTS_PATH)
+    def hours(self) -> Hours:
+        """What the cost table says of the profile's device; no result is asked, for each process says the same."""
+        return Hours(self.study, CostTable.read())
 
     def minutes(self, cell: Cell, attempt: int) -> int | None:
         """Run time to ask for, in minutes: the estimate times the attempt, never above the limit; None without one.
@@ -63,7 +62,7 @@ class Jobs:
         """
         if self._limit is None:
             return None
-        estimate = self._base(cell.model, cell.task, cell.length)
+        estimate = self._estimate(cell)
         return self._limit if estimate is None else min(self._limit, attempt * estimate)
 
     @property
@@ -73,12 +72,9 @@ class Jobs:
             return None
         return max(self.minutes(cell, 1) or 0 for cell in self.study.cells)
 
-    def _estimate(self, model: str, task: str, length: int) -> int | None:
-        device = self.settings["cost_device"]
-        if device is None:
-            return None
-        limit = self.study.training_settings(model)["max_epochs"]
-        cost = self.costs.estimate(device, model, task, length, limit, self.study.n_items(task))
+    def _estimate(self, cell: Cell) -> int | None:
+        known = self.settings["cost_device"] is not None
+        cost = self.hours.estimate(self.study.system, cell) if known else None
         if cost is None:
             return None
         return STEP * math.ceil((self.settings["margin"] * cost.seconds / 60 + START_MINUTES) / STEP)
@@ -88,7 +84,7 @@ class Jobs:
         if self._limit is None:
             return []
         cells = {cell.model: cell for cell in self.study.cells}
-        return [model for model, cell in cells.items() if self._base(model, cell.task, cell.length) is None]
+        return [model for model, cell in cells.items() if self._estimate(cell) is None]
 
 
 def budget(minutes: int) -> float:

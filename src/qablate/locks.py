@@ -1,7 +1,7 @@
 """The lock of a Snakemake that was killed, taken over by the next one in its folder.
 
 Layer 0. Snakemake locks a folder by files without an owner, so that a killed one leaves it locked until somebody types
-`--unlock`. Here each run notes its owner beside these files before it locks. Snakemake deletes the notes with the lock.
+`--unlock`. Here each run notes its owner next to these files before it locks. Snakemake deletes notes and lock.
 """
 
 import atexit
@@ -22,7 +22,7 @@ PID_NAMESPACE = "/proc/self/ns/pid"
 def take_over_lock(folder: Path = LOCKS) -> str:
     """Remove a lock whose owner is dead and note this process as the next owner; return a line to print, or "".
 
-    A lock is left alone, and Snakemake refuses to run, unless every owner noted beside it is known to be dead: a
+    A lock is left alone, and Snakemake refuses to run, unless every owner noted next to it is known to be dead: a
     process of this host that is gone, or one in a Slurm job that is over.
     """
     notes = {path: _read(path) for path in folder.glob("owner-*.json")}

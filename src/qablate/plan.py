@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from qablate import __version__
-from qablate.costs import COSTS_PATH
 from qablate.files import write_atomic
+from qablate.hours import COSTS_PATH
 from qablate.records import canonical_json
 from qablate.results import CellState, Merged, State, merge, require_readable
 from qablate.study import Cell, Study
@@ -85,7 +85,7 @@ class Plan:
     def remove_old_flags(self) -> None:
         """Remove the flags of cells that are to be trained (again), or Snakemake would take them for trained.
 
-        The flags are listed before the results are read: another run beside this one writes a result before its flag,
+        The flags are listed before the results are read: another run next to this one writes a result before its flag,
         so that a flag that it still needs is never removed.
         """
         flags = {path.name for path in self.flags.glob("*")}

@@ -60,8 +60,8 @@ def content_sha256(record: Mapping[str, Any]) -> str:
 
     Whole floats count as integers, so that a file written again by a program that has no integers keeps its hash.
     """
-    told = {key: value for key, value in record.items() if key != CHECKSUM and not key.startswith("_")}
-    return hashlib.sha256(canonical_json(_whole_as_integers(told)).encode("ascii")).hexdigest()
+    content = {key: value for key, value in record.items() if key != CHECKSUM and not key.startswith("_")}
+    return hashlib.sha256(canonical_json(_whole_as_integers(content)).encode("ascii")).hexdigest()
 
 
 def canonical_json(value: object) -> str:
@@ -228,11 +228,11 @@ def grid_problem(record: Mapping[str, Any]) -> str | None:
 def time_problem(record: Mapping[str, Any]) -> str | None:
     """Say if a time, a loss or a learning rate is negative."""
     training, provenance, history = record.get("training", {}), record.get("provenance", {}), record["history"]
-    told = {"training_time": record["training_time"], "provenance.wall_seconds": provenance.get("wall_seconds"),
+    times = {"training_time": record["training_time"], "provenance.wall_seconds": provenance.get("wall_seconds"),
             "provenance.peak_memory_mb": provenance.get("peak_memory_mb"),
             "training.seconds_per_epoch_median": training.get("seconds_per_epoch_median")}
     lowest = {f"history.{key}": min((v for v in history[key] if v is not None), default=0) for key in (*CURVES, "lr")}
-    for key, value in (told | lowest).items():
+    for key, value in (times | lowest).items():
         if value is not None and value < 0:
             return f"{key} {value} is negative"
     return None
@@ -281,7 +281,7 @@ def _status_problem(record: Mapping[str, Any]) -> str | None:
 
 
 def _size_problem(record: Mapping[str, Any]) -> str | None:
-    """Sizes that stand twice must be equal."""
+    """Sizes that a record holds twice must be equal."""
     split, config, hyper, predictions = (record[key] for key in ("split", "model_config", "hyperparameters",
                                                                  "predictions"))
     sizes = [split[f"n_{part}"] for part in PUBLISHED_PARTS]
@@ -303,7 +303,7 @@ def _size_problem(record: Mapping[str, Any]) -> str | None:
 
 
 def _key_problem(record: Mapping[str, Any]) -> str | None:
-    """Seeds and the identity of the cell, wherever they stand, must be those of the record."""
+    """Seeds and the identity of the cell, wherever a record holds them, must be those of the record."""
     seeds, split = record["seeds"], record["split"]
     if not record["seed"] == record["dataset"]["data_seed"] == split["split_seed"] == seeds["data"] == seeds["split"]:
         return f"seed {record['seed']}, but other seeds in dataset, split or seeds"

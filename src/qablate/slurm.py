@@ -130,7 +130,7 @@ def job_state(job: str) -> str | None:
 
 
 def main(words: Sequence[str]) -> int:
-    """Answer for one of Slurm's programs; `words` are the path of the one that stands before it, and its arguments."""
+    """Answer for one of Slurm's programs; `words` are the path of the one that goes before it, and its arguments."""
     own, *arguments = words
     folder, program = Path(own).parents[1], Path(own).name
     os.environ["PATH"] = os.pathsep.join(part for part in os.environ["PATH"].split(os.pathsep)

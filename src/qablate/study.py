@@ -232,7 +232,7 @@ class Study:
 
     @property
     def result_folder(self) -> Path:
-        """Folder of the result files; nothing but finished cells may stand there as `*.json`."""
+        """Folder of the result files; nothing but finished cells may be there as `*.json`."""
         return self.results / "synthetic_benchmarks"
 
     def result_path(self, cell: Cell) -> Path:
@@ -249,7 +249,7 @@ class Study:
         return self.dataset(cell.task, cell.length, cell.seed).path(self.results)
 
     def settings_of(self, cell: Cell) -> dict[str, Any]:
-        """Every setting that changes the numbers of this cell, flat; what decides whether a result stands."""
+        """Every setting that changes the numbers of this cell, flat; what decides whether a result is valid."""
         model, training = self.model_settings(cell.model, cell.length), self.training_settings(cell.model)
         spec = self.dataset(cell.task, cell.length, cell.seed)
         return {

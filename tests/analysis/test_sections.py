@@ -16,7 +16,7 @@ from qablate.analysis.figure import model_look
 from qablate.analysis.sections import agreement, attention, cost, methods, running, scores, summary
 from qablate.analysis.table import Figure, Table
 from qablate.catalog import MODELS, TASKS, ModelInfo, TaskInfo
-from qablate.costs import CostTable
+from qablate.hours import CostTable
 from qablate.records import write_record
 from qablate.status.survey import survey
 

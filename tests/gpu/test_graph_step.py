@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from qablate.training.data import Items
-from qablate.training.graph import GraphStep
-from qablate.training.step import TrainingStep
+from qablate.training.cuda_graph import CudaGraphStep
+from qablate.training.loop import Items, TrainingStep
 
 SETTINGS = {"learning_rate": 0.01, "weight_decay": 0.1, "clip_norm": 1.0, "max_epochs": 50}
 
@@ -35,7 +34,7 @@ def both_steps(kind: str):
     first, second = Small(), Small()
     second.load_state_dict(first.state_dict())
     items = items_of(kind)
-    return TrainingStep(first, kind, SETTINGS), GraphStep(second, kind, items, SETTINGS, 3), items
+    return TrainingStep(first, kind, SETTINGS), CudaGraphStep(second, kind, items, SETTINGS, 3), items
 
 
 def weights(step) -> torch.Tensor:
@@ -104,7 +103,7 @@ def test_it_goes_on_from_a_saved_state_to_the_bit():
     graph.begin_epoch(0.01)
     graph(torch.arange(8), 1.0)
     torch.manual_seed(5)
-    again = GraphStep(Small(), "regression", items, SETTINGS, 3)
+    again = CudaGraphStep(Small(), "regression", items, SETTINGS, 3)
     again.model.load_state_dict(graph.model.state_dict())
     for optimizer, saved in zip(again.optimizers, graph.optimizers, strict=True):
         optimizer.load_state_dict(copy.deepcopy(saved.state_dict()))

@@ -27,7 +27,7 @@ from qablate.results import read_record
 from qablate.study import Cell, Study
 from qablate.training.cell import checkpoint_path
 from qablate.training.checkpoint import previous
-from qablate.training.result import beside
+from qablate.training.record import companion
 
 Damage = Callable[[], None]
 
@@ -80,7 +80,7 @@ class Workplace:
     def files(self) -> tuple[dict[str, Any], bytes, bytes]:
         """Record without times and provenance, predictions, weights."""
         record = stable(read_record(self.output))
-        return record, *(beside(self.output, ending).read_bytes() for ending in ("predictions.npz", "model.pt"))
+        return record, *(companion(self.output, ending).read_bytes() for ending in ("predictions.npz", "model.pt"))
 
     def leftovers(self) -> list[str]:
         """Files that no finished cell leaves: temporaries and checkpoints."""

@@ -335,6 +335,6 @@ def test_a_result_made_with_a_key_twice_is_no_result(whole, tmp_path):
     place.output.write_text(text)
     assert state_of(place.study, place.cell).state == "unreadable"
     assert place.run() == 0
-    assert "a key stands twice" in place.log.read_text()
+    assert "a key is there twice" in place.log.read_text()
     (kept,) = place.study.superseded.iterdir()
     assert kept.read_text() == text

@@ -20,7 +20,7 @@ from qablate.config import ConfigError, load_config
 from qablate.records import HISTORY, METRICS
 from qablate.results.judging import Judge
 from qablate.results.reading import parse
-from qablate.results.verdicts import FINISHED, Found
+from qablate.results.states import FINISHED, Found
 from qablate.study import Cell, Study
 from qablate.training.cell import train_cell
 

@@ -10,11 +10,11 @@ import pytest
 from factories import record_of, schema1_of
 from import_builders import FIXTURES, put, put_log, study_with, text_of, variance
 
+from qablate.logs import parse_log
 from qablate.results import merge
 from qablate.results.judging import Judge
-from qablate.results.logs import parse_log
 from qablate.results.reading import parse
-from qablate.results.verdicts import Found
+from qablate.results.states import Found
 from qablate.study import Cell
 
 ADDING = Cell("1b", "adding_problem", 100, 2024)

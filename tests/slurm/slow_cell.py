@@ -17,7 +17,7 @@ HANGING_BATCH = 6
 
 def slow_down(name: str) -> None:
     """Make the training of this process slow or let it hang, if its cell is named."""
-    from qablate.training.step import TrainingStep
+    from qablate.training.loop import TrainingStep
 
     batch, taken = TrainingStep.__call__, 0
 

@@ -23,7 +23,7 @@ from qablate.cli import main
 from qablate.config import merge, read_yaml
 from qablate.results import read_record
 from qablate.study import Cell
-from qablate.training.result import beside
+from qablate.training.record import companion
 
 SLOW = Path(__file__).parent / "slow_cell.py"
 
@@ -82,9 +82,9 @@ def processes_in(folder: Path) -> list[str]:
 def bits_of(place: Place, cell: Cell) -> tuple[dict[str, Any], dict[str, bytes], dict[str, bytes]]:
     """The record without times and places, predictions and weights."""
     output = place.study.result_path(cell)
-    with np.load(beside(output, "predictions.npz")) as arrays:
+    with np.load(companion(output, "predictions.npz")) as arrays:
         predictions = {name: arrays[name].tobytes() for name in arrays.files}
-    weights = torch.load(beside(output, "model.pt"), weights_only=True)
+    weights = torch.load(companion(output, "model.pt"), weights_only=True)
     bits = {name: tensor.numpy().tobytes() for name, tensor in weights.items()}
     return stable(read_record(output)), predictions, bits
 

@@ -13,8 +13,8 @@ from working_folder import ROOT
 
 from qablate.catalog import MODELS
 from qablate.config import merge, read_yaml
-from qablate.costs import COLUMNS
 from qablate.errors import QablateError
+from qablate.hours import COLUMNS
 from qablate.jobs import Jobs, allowed_seconds, budget, check_request, gpu_slots
 from qablate.study import Study
 

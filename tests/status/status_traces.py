@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from factories import write_results
 
-from qablate.costs import CostRow, CostTable
+from qablate.hours import CostRow, CostTable
 from qablate.status import Survey, survey
 from qablate.study import Cell, Study
 

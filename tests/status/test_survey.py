@@ -13,12 +13,11 @@ import pytest
 from factories import published_study, small_study, write_results
 from status_traces import COSTS, at, comment, epoch, event, look
 
-from qablate.costs import CostTable
-from qablate.logtail import TAIL_BYTES, parse_tail, read_tail
+from qablate.hours import CostTable, Hours
+from qablate.logs import TAIL_BYTES, parse_log, read_tail
 from qablate.plan import Plan
 from qablate.results import state_of
 from qablate.status import STATES, counts, hours, survey
-from qablate.status.hours import Costs
 from qablate.status.screen import missing_lines
 from qablate.study import Study
 
@@ -168,7 +167,7 @@ def test_a_checkpoint_of_the_assigned_system(tmp_path):
 
 def test_a_result_that_was_taken_away(study, traces):
     traces.log(study.cells[0], START, epoch(6), event("result", status="ok"))
-    assert at(look(study), study.cells[0]).reason == "finished, but its result was taken away"
+    assert at(look(study), study.cells[0]).reason == "finished earlier; result file is gone"
 
 
 @pytest.mark.parametrize("content", [
@@ -194,9 +193,9 @@ def test_only_the_end_of_a_log_is_read(tmp_path):
         file.seek(0, os.SEEK_END)
         file.write(b"\n" + epoch(5).encode() + b"\n")
     tail = read_tail(path)
-    assert (tail.epoch, tail.seconds) == (5, (30.0,))
+    assert (tail.last_epoch, tail.seconds) == (5, [30.0])
     path.write_text(epoch(4) + "\n" + "x" * TAIL_BYTES)
-    assert read_tail(path).epoch == 0
+    assert read_tail(path).last_epoch == 0
 
 
 def test_no_log_is_followed_into_a_pipe_or_a_folder(study, traces):
@@ -210,8 +209,8 @@ def test_no_log_is_followed_into_a_pipe_or_a_folder(study, traces):
 
 
 def test_a_fresh_start_hides_what_was_before():
-    tail = parse_tail("\n".join([START, epoch(1), event("checkpoint", epoch=2), START, epoch(1, 7.0)]))
-    assert (tail.epoch, tail.saved_epoch, tail.seconds) == (1, None, (7.0,))
+    tail = parse_log([START, epoch(1), event("checkpoint", epoch=2), START, epoch(1, 7.0)], Path("x.log"))
+    assert (tail.last_epoch, tail.saved_epoch, tail.seconds) == (1, None, [7.0])
 
 
 def test_checkpoints_are_never_unpickled(study, traces, tmp_path):
@@ -306,7 +305,7 @@ def test_own_epochs_and_results_go_before_the_table(study, traces):
 def test_expected_epochs_are_those_that_others_used(study, traces):
     cell = study.cell("1b", "adding_problem", 16, 2024)
     record = {**traces.result(cell), "epochs_trained": 4, "training": {"seconds_per_epoch_median": 3600.0}}
-    costs = Costs(study, COSTS, [("local", record)])
+    costs = Hours(study, COSTS, [("local", record)])
     left = [costs.time_left("local", cell, done) for done in (0, 1, 3, 5, 6)]
     assert [hours.expected for hours in left] == pytest.approx([4, 3, 1, 1, 0])
     assert [hours.at_most for hours in left] == pytest.approx([6, 5, 3, 1, 0])

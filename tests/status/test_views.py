@@ -11,14 +11,14 @@ from rich.console import Console
 from status_traces import COSTS, comment, epoch, event, look
 from tiny import tiny_study, with_dataset
 
+from qablate import logs
 from qablate.catalog import MODELS
 from qablate.cli import main
-from qablate.costs import to_csv
-from qablate.results.logs import parse_log, read_log
+from qablate.hours import to_csv
+from qablate.logs import parse_log, read_log
 from qablate.status.screen import screen
 from qablate.status.survey import STATES
 from qablate.study import Study
-from qablate.training import log
 from qablate.training.cell import train_cell
 
 START = event("start", cell="x")
@@ -194,7 +194,7 @@ def test_watching_prints_again_until_interrupted(study, tmp_path, capsys, monkey
     (None, ""), (50.4, " | at most 50 s left"), (720, " | at most 12 min left"), (12345, " | at most 3.4 h left"),
 ])
 def test_the_line_of_an_epoch_is_the_published_one_with_the_time_left(capsys, tmp_path, kind, row, text, seconds, left):
-    log.epoch_line(kind, 10, 100, 38.2, True, row, seconds)
+    logs.say_epoch(kind, 10, 100, 38.2, True, row, seconds)
     line = capsys.readouterr().out
     assert line == f"Epoch  10/100 (38.2s) * | {text}{left}\n"
     parsed = parse_log([line.rstrip("\n")], tmp_path)

@@ -7,31 +7,18 @@ import pytest
 
 from qablate.study import DatasetSpec
 from qablate.tasks import generate
-from qablate.tasks.selective import selective_copy
 from qablate.tasks.solvers import (
     chunk_ceiling,
-    density_ceiling,
     position_only_limit,
     position_readout_limit,
     solver_accuracies,
-    sort_and_read,
     table_products,
-    window_ceiling,
 )
 
 LENGTHS = (100, 200, 500, 1000)
 
 
-def test_sort_and_read_solves_selective_copy():
-    drawn = selective_copy(300, 100, 1)
-    assert np.array_equal(sort_and_read(drawn.sequences, 8), drawn.targets)
-
-
-def test_controls_of_the_chunk_hypothesis():
-    assert [window_ceiling(length, 32) for length in LENGTHS] == pytest.approx((0.396, 0.423, 0.424, 0.423), abs=5e-4)
-    assert window_ceiling(200, 16) == pytest.approx(0.618, abs=5e-4)
-    assert window_ceiling(500, 8) == pytest.approx(0.787, abs=5e-4)
-    assert [density_ceiling(length, 32) for length in LENGTHS] == pytest.approx((0.396, 0.385, 0.372, 0.368), abs=5e-4)
+def test_a_quarter_of_the_length_per_chunk_bounds_alike_at_every_length():
     quarter = [chunk_ceiling(length, length // 4) for length in LENGTHS]
     assert quarter == pytest.approx((0.4547, 0.4523, 0.4509, 0.4504), abs=5e-5)
 

@@ -19,7 +19,7 @@ from qablate.records import METRICS
 from qablate.results import read_record, state_of
 from qablate.training import cell as cell_module
 from qablate.training.cell import checkpoint_path, train_cell
-from qablate.training.result import beside
+from qablate.training.record import companion
 
 
 @pytest.mark.parametrize("task", ["adding_problem", "forrelation", "selective_copy"])
@@ -33,7 +33,7 @@ def test_a_cell_leaves_a_whole_result(study, task):
     assert (record["provenance"]["matmul_precision"], record["provenance"]["cudnn_tf32"]) == ("highest", False)
     assert not torch.backends.cuda.mem_efficient_sdp_enabled() and os.environ["CUBLAS_WORKSPACE_CONFIG"]
     assert all(key in record for key in METRICS[record["task_type"]])
-    with np.load(beside(output, "predictions.npz")) as arrays:
+    with np.load(companion(output, "predictions.npz")) as arrays:
         assert len(arrays["test_indices"]) == record["split"]["n_test"] == 12
         assert arrays["outputs"].shape == (12, record["data_info"]["output_dim"])
     assert (record["legacy"] is not None) == (task == "forrelation")

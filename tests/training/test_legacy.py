@@ -2,7 +2,7 @@
 
 import pytest
 
-from qablate.training.legacy import legacy_score
+from qablate.training.record import legacy_score
 
 
 def score(validation, test, **changes):

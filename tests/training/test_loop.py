@@ -16,12 +16,19 @@ from qablate.tasks import split_of
 from qablate.tasks.store import load_dataset
 from qablate.training import loop
 from qablate.training.cell import train_cell
-from qablate.training.data import Items, cut
-from qablate.training.evaluate import EVALUATION_BATCH, GPU_EVALUATION_BATCH, outputs_of
 from qablate.training.interrupts import Interrupts
-from qablate.training.loop import Training
-from qablate.training.step import EagerAdamW, StepOutcome, TrainingStep
-from qablate.training.streams import Streams
+from qablate.training.loop import (
+    EVALUATION_BATCH,
+    GPU_EVALUATION_BATCH,
+    EagerAdamW,
+    Items,
+    StepOutcome,
+    Streams,
+    Training,
+    TrainingStep,
+    cut,
+    outputs_of,
+)
 
 
 class Constant(torch.nn.Module):
@@ -102,7 +109,7 @@ def test_a_training_process_imports_no_compiler():
     script = """
 import sys, torch
 from qablate.models import build_model
-from qablate.training.step import TrainingStep
+from qablate.training.loop import TrainingStep
 model = build_model("2a", 2, 16, 1)
 step = TrainingStep(model, "regression", dict(learning_rate=1e-3, weight_decay=0, max_epochs=2, clip_norm=1))
 step(torch.rand(2, 2, 16), torch.rand(2, 1))

@@ -11,7 +11,7 @@ from qablate.results import read_record
 from qablate.training import cell as cell_module
 from qablate.training.cell import FINISHED, STOPPED_FOR_TIME, checkpoint_path, train_cell
 from qablate.training.interrupts import Interrupts
-from qablate.training.result import beside
+from qablate.training.record import companion
 
 
 class StopAfter(Interrupts):
@@ -35,9 +35,9 @@ def stopping_after(batches: int) -> Callable[..., Interrupts]:
 
 def files_of(study, cell):
     output = study.result_path(cell)
-    with np.load(beside(output, "predictions.npz")) as arrays:
+    with np.load(companion(output, "predictions.npz")) as arrays:
         predictions = {name: arrays[name] for name in arrays.files}
-    weights = torch.load(beside(output, "model.pt"), weights_only=True)
+    weights = torch.load(companion(output, "model.pt"), weights_only=True)
     return stable(read_record(output)), predictions, weights
 
 

@@ -6,7 +6,7 @@ import random
 import numpy as np
 import torch
 
-from qablate.training.streams import Streams, generator_states, restore_generators, seed_everything
+from qablate.training.loop import Streams, generator_states, restore_generators, seed_everything
 
 CELL = "published/published/1b/adding_problem/L100"
 

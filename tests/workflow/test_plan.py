@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from qablate.analysis.collect import collect
 from qablate.config import difference, merge
-from qablate.costs import CostTable
+from qablate.hours import CostTable
 from qablate.plan import Plan, fingerprint, note_report
 from qablate.results import CellState
 from qablate.status import survey

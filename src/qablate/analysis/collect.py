@@ -12,9 +12,9 @@ from typing import Any
 import pandas as pd
 
 from qablate.catalog import MODELS, TASKS
-from qablate.costs import COSTS_PATH, CostTable
 from qablate.errors import QablateError
-from qablate.logtail import log_path, read_tail
+from qablate.hours import CostTable
+from qablate.logs import log_path, read_tail
 from qablate.records import METRICS, Record, settings_of_record
 from qablate.results import CellState, Merged, Run, State, Verdict, merge
 from qablate.status.survey import survey
@@ -178,7 +178,7 @@ def study_of(folder: Path, config: str | Path | Sequence[str | Path] | None = No
 def _hours(study: Study) -> dict[Cell, float]:
     """Expected hours of each open cell, as `qablate status` tells them; none while a folder cannot be listed."""
     try:
-        cells = survey(study, CostTable.read() if COSTS_PATH.exists() else CostTable(()), ask_slurm=False).cells
+        cells = survey(study, CostTable.at_hand(), ask_slurm=False).cells
     except QablateError:
         return {}
     return {status.cell: status.left.expected for status in cells if status.left is not None}

@@ -14,6 +14,7 @@ from qablate.catalog import AS_PUBLISHED, task_info
 from qablate.errors import QablateError
 from qablate.files import read_regular
 from qablate.goldens import PUBLISHED_MODEL, DatasetFacts, published_datasets, published_parameters
+from qablate.logs import Log
 from qablate.records import (
     ADDED_KEYS,
     CHECKSUM,
@@ -31,11 +32,8 @@ from qablate.records import (
     stop_problem,
     time_problem,
 )
-from qablate.results.logs import Log
-from qablate.results.reading import CHANGED, Reading, read_result
-from qablate.results.sources import COMPRESSED
-from qablate.results.states import CellState, State
-from qablate.results.verdicts import LOCAL, Found, Status, Verdict
+from qablate.results.reading import CHANGED, COMPRESSED, Reading, read_result
+from qablate.results.states import LOCAL, CellState, Found, State, Status, Verdict
 from qablate.study import Cell, DatasetSpec, Study, known_dataset, selected_on_test
 from qablate.variants import split_token
 
@@ -273,14 +271,11 @@ class Judge:
         """Add what follows from the record; an R2 that was derived from the variance says nothing about the data."""
         biased = ("selected_on_test",) if selected_on_test(record) else ()
         if "dataset" in record:
-            verified = self._own_dataset(cell, record)
+            facts = known_dataset(self.study.dataset(cell.task, cell.length, cell.seed), self.study.results)
+            verified = facts is not None and record["dataset"]["dataset_sha256"] == facts.sha256
         else:
             verified = "derived" not in flags and _r2_fits_dataset(cell, record)
         return (*flags, *biased, "dataset_verified" if verified else "dataset_unverified")
-
-    def _own_dataset(self, cell: Cell, record: Record) -> bool:
-        facts = known_dataset(self.study.dataset(cell.task, cell.length, cell.seed), self.study.results)
-        return facts is not None and record["dataset"]["dataset_sha256"] == facts.sha256
 
 
 def _published_facts(cell: Cell) -> DatasetFacts | None:
@@ -476,17 +471,10 @@ def _warnings(cell: Cell, record: Record) -> Iterator[str]:
         yield f"n_params {record['n_params']}, the model has {counted}"
     if selected_on_test(record) and record["test_acc"] != record["best_val_metric"]:
         yield "test_acc differs from best_val_metric though both are of the test items"
-    if record["schema_version"] == 1:
-        yield from _oddities(cell, record)
-
-
-def _oddities(cell: Cell, record: Record) -> Iterator[str]:
-    """What a file of schema 2 would be refused for: published ones do not say enough of themselves to be sure."""
-    if problem := grid_problem(record):
-        yield problem
-    facts = _published_facts(cell)
-    if facts is not None and (problem := _r2_problem(record, facts)):
-        yield problem
+    if record["schema_version"] == 1:    # those of schema 2 are refused for these; published ones say too little
+        facts = _published_facts(cell)
+        problems = grid_problem(record), facts and _r2_problem(record, facts)
+        yield from filter(None, problems)
 
 
 def _what_was_lost(record: Record, flags: Sequence[str]) -> str:
@@ -494,5 +482,5 @@ def _what_was_lost(record: Record, flags: Sequence[str]) -> str:
     known = f"{metric} recovered" if record[metric] is not None else f"no {metric}"
     origin = {"from_log": "completed from its log", "derived": "R2 from MSE and test variance"}
     counts = "counts" if record[metric] is not None else "does not count"
-    told = [origin[flag] for flag in flags if flag in origin]
-    return ", ".join(["cut off while it was written", known, *told, counts])
+    origins = [origin[flag] for flag in flags if flag in origin]
+    return ", ".join(["cut off while it was written", known, *origins, counts])

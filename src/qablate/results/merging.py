@@ -15,9 +15,8 @@ from typing import Any
 from qablate.errors import QablateError
 from qablate.files import read_regular
 from qablate.results.judging import Judge
-from qablate.results.sources import Listing, list_sources
-from qablate.results.states import CellState, State
-from qablate.results.verdicts import FINISHED, LOCAL, Found, Pair, Run, Verdict, same_run
+from qablate.results.reading import Listing, list_sources
+from qablate.results.states import FINISHED, LOCAL, CellState, Found, Pair, Run, State, Verdict, same_run
 from qablate.study import Cell, Study
 
 LOST_IN_WRITING = ("empty", "truncated", "not_json", "encoding", "unreadable", "not_a_file", "too_large", "compressed")
@@ -103,10 +102,11 @@ class Merged:
 
 
 def merge(study: Study) -> Merged:
-    """Read and judge every file of every source, and choose one result a cell. Nothing is written."""
+    """Read and judge every file of every source, and choose one result per cell. Nothing is written."""
     listing = list_sources(study)
     judge = Judge(study, adopted_from(study))
-    verdicts = [judge.result(file, _logs_of(listing, file, judge)) for file in listing.results]
+    named = ((file, judge.cell_if_any(file)) for file in listing.results)
+    verdicts = [judge.result(file, listing.logs.get((file.source, cell), []) if cell else []) for file, cell in named]
     verdicts += _without_result(listing, judge, verdicts)
     verdicts += [judge.misplaced(file) for file in listing.misplaced]
     runs, legacy, verdicts = choose(study, verdicts)
@@ -121,7 +121,7 @@ def require_readable(merged: Merged) -> None:
 
 
 def adoption_note(study: Study, cell: Cell) -> Path:
-    """File that says where an adopted result came from; outside the results folder, where only results may stand."""
+    """File that says where an adopted result came from; outside the results folder, where only results may be."""
     return study.results / "imported" / "adopted" / f"{cell.name}.json"
 
 
@@ -194,23 +194,18 @@ def _preference(study: Study, verdict: Verdict) -> tuple[Any, ...]:
     )
 
 
-def _logs_of(listing: Listing, file: Found, judge: Judge) -> list[Any]:
-    cell = judge.cell_if_any(file)
-    return listing.logs.get((file.source, cell), []) if cell is not None else []
-
-
 def _without_result(listing: Listing, judge: Judge, verdicts: list[Verdict]) -> list[Verdict]:
     """Judge the logs and checkpoints of cells that their own source has no usable result of.
 
     A run that was refused for what it is (wrong settings, leaky data) is not let in again by its log. A checkpoint
     next to a finished result is what a stopped clean-up left, and no file to judge.
     """
-    told = {(verdict.file.source, verdict.cell) for verdict in verdicts
+    judged = {(verdict.file.source, verdict.cell) for verdict in verdicts
             if verdict.competes or verdict.reason not in LOST_IN_WRITING}
     finished = {(verdict.file.source, verdict.cell) for verdict in verdicts if verdict.finishes}
     found = []
     for key, logs in sorted(listing.logs.items()):
-        if key in told:
+        if key in judged:
             continue
         file = Found(key[0], logs[0].path, modified=logs[0].modified)
         found += [judge.other_log(Found(key[0], log.path, modified=log.modified), key[1], file) for log in logs[1:]]
@@ -233,5 +228,5 @@ def _why_not(verdict: Verdict) -> str:
         "forrelation_v1": "quarantined, made with the data that give their labels away (forrelation_v1)",
         "truncated": "known only without a test score (the file was cut off)" if verdict.status == "partial" else "",
     }.get(verdict.reason, "")
-    told = reason or f"{verdict.status}, {verdict.reason}" + (f": {verdict.detail}" if verdict.detail else "")
-    return f"{verdict.system}: {told}".replace("; ", ", ")
+    words = reason or f"{verdict.status}, {verdict.reason}" + (f": {verdict.detail}" if verdict.detail else "")
+    return f"{verdict.system}: {words}".replace("; ", ", ")

@@ -13,7 +13,7 @@ from qablate.files import supersede, write_atomic, write_json
 from qablate.provenance import utc_time
 from qablate.records import METRICS
 from qablate.results.merging import Merged, adoption_note
-from qablate.results.verdicts import FINISHED, Run, Verdict
+from qablate.results.states import FINISHED, Run, Verdict
 from qablate.study import Cell, Study
 
 CELL = ("model", "task", "length", "seed")
@@ -30,7 +30,7 @@ FORMULA = ("=", "+", "-", "@", "\t")
 def write_tables(merged: Merged) -> tuple[Path, Path]:
     """Write `imported/index.csv`, one row per file, and `imported/runs.csv`, one row per run; return both paths.
 
-    Runs of the legacy table stand below the others, with `selected_on_test` among their flags.
+    Runs of the legacy table come below the others, with `selected_on_test` among their flags.
     """
     folder = merged.study.results / "imported"
     runs = (*merged.runs.values(), *merged.legacy.values())
@@ -118,7 +118,7 @@ def adopt(merged: Merged) -> list[Path]:
     """Copy the chosen whole results of other folders, unchanged, to where the study looks for them; return the copies.
 
     A cell with a whole result of its own is left alone. Results that were cut off stay where they are, since only
-    whole files may stand in the results folder; so do those selected on their test items. A file of the results folder
+    whole files may be in the results folder; so do those selected on their test items. A file of the results folder
     that is not valid is kept in `superseded/` first.
     """
     own = {verdict.cell for verdict in merged.verdicts

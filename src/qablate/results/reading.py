@@ -1,4 +1,6 @@
-"""Reading result files that somebody else wrote: leniently, in bounded time and memory, never following a content.
+"""Listing the folders that results come from, never written to, and reading the files that somebody else wrote.
+
+Files are read leniently, in bounded time and memory, and no content is followed.
 
 Accepted next to plain JSON: the tokens NaN, Infinity and -Infinity, a byte order mark, and a text that is cut off
 anywhere (also one whose lost end reads as zero bytes), of which the complete top-level keys are kept.
@@ -12,11 +14,14 @@ import math
 import os
 import re
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from qablate.catalog import MODEL_TOKEN, TASK_TOKEN
 from qablate.files import read_regular
+from qablate.logs import Log, read_log
 from qablate.records import (
     CHECKSUM,
     MAX_RECORD_BYTES,
@@ -26,7 +31,13 @@ from qablate.records import (
     content_sha256,
     integers_as_such,
 )
+from qablate.results.states import LOCAL, Found
+from qablate.study import Cell, Study
 
+CHECKPOINT_NAME = re.compile(rf"checkpoint_({MODEL_TOKEN})_({TASK_TOKEN})_L(\d{{1,6}})_seed(\d{{1,10}})\.pt")
+MISPLACED_NAME = re.compile(r"synthetic_.*_results\.json(?:\.\w{1,4})?")
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+MAX_DEPTH = 3
 SPACE = re.compile(r"[ \t\n\r]*")
 LITERALS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
 NUMBER_STUBS = (".", "e", "E", "e-", "e+", "E-", "E+")
@@ -151,10 +162,10 @@ def _complete_keys(text: str) -> dict[str, Any]:
 
 
 def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object whose keys differ; ValueError for a key that stands twice: one value would be lost."""
+    """Return a JSON object whose keys differ; ValueError for a key that is there twice: one value would be lost."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("a key is there twice")
     return found
 
 
@@ -192,3 +203,104 @@ def _integer(token: str) -> int | None:
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_unrepeated, parse_constant=lambda _: None, parse_float=_finite, parse_int=_integer
 )
+
+
+@dataclass
+class Listing:
+    """What the folders of all sources hold.
+
+    `misplaced`: results in subfolders, which are not read. `unreadable` has one line per folder that could not be
+    listed, `remarks` one per declared folder of which nothing was read.
+    """
+
+    results: list[Found] = field(default_factory=list)
+    misplaced: list[Found] = field(default_factory=list)
+    checkpoints: dict[tuple[str, Cell], Found] = field(default_factory=dict)
+    logs: dict[tuple[str, Cell], list[Log]] = field(default_factory=dict)
+    folders: list[Path] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+def list_sources(study: Study) -> Listing:
+    """List the study's own results folder (label `local`) and every folder of `systems:`.
+
+    A folder that several entries name is listed once, under the first system that names it.
+    """
+    listing, systems = Listing(), study.config["systems"] or {}
+    declared = [(name, folder) for name, settings in systems.items() for folder in _folders(settings["results"])]
+    known, seen = {_resolved(folder) for _, folder in declared}, set[Path]()
+    for name, folder in declared:
+        if _resolved(folder) not in seen:
+            seen.add(_resolved(folder))
+            _add_results(listing, name, folder, f"systems.{name}.results", known)
+    for name, settings in systems.items():
+        for folder in _folders(settings.get("logs", [])):
+            _add_logs(listing, name, folder, f"systems.{name}.logs")
+    if study.result_folder.exists() and _resolved(study.result_folder) not in seen:
+        _add_results(listing, LOCAL, study.result_folder, "results", known)
+    return listing
+
+
+def _folders(setting: str | list[str]) -> list[Path]:
+    return [Path(folder) for folder in ([setting] if isinstance(setting, str) else setting)]
+
+
+def _resolved(folder: Path) -> Path:
+    return Path(os.path.realpath(folder))    # Path.resolve raises where links go round
+
+
+def _add_results(listing: Listing, source: str, folder: Path, key: str, declared: set[Path]) -> None:
+    n_unreadable = len(listing.unreadable)
+    files = list(_files(listing, folder, key))
+    listing.folders.append(folder)
+    found = [Found.at(source, path) for path in files
+             if path.suffix == ".json" or (path.suffix in COMPRESSED and path.stem.endswith(".json"))]
+    below = folder / "checkpoints"
+    checkpoints = _files(listing, below, f"{key}: checkpoints") if below.is_dir() else iter(())
+    for path in [*files, *checkpoints]:
+        if match := CHECKPOINT_NAME.fullmatch(path.name):
+            cell = Cell(match[1], match[2], int(match[3]), int(match[4]))
+            listing.checkpoints.setdefault((source, cell), Found.at(source, path))
+    misplaced = [Found.at(source, path) for path in _in_subfolders(folder, declared)]
+    listing.results += found
+    listing.misplaced += misplaced
+    if not found and source != LOCAL and n_unreadable == len(listing.unreadable):
+        elsewhere = f"; results lie in {misplaced[0].path.parent}?" if misplaced else ""
+        listing.remarks.append(f"{key}: {folder}: holds no result{elsewhere}")
+
+
+def _in_subfolders(folder: Path, declared: set[Path]) -> list[Path]:
+    """Files named like results below a folder that are not read, few levels deep; declared folders are skipped."""
+    found = []
+    for place, names, files in os.walk(folder):
+        here = Path(place)
+        depth = len(here.relative_to(folder).parts)
+        names[:] = sorted(name for name in names if depth < MAX_DEPTH and _resolved(here / name) not in declared)
+        found += [here / name for name in sorted(files) if depth and MISPLACED_NAME.fullmatch(name)]
+    return found
+
+
+def _add_logs(listing: Listing, source: str, folder: Path, key: str) -> None:
+    """Sort the logs of one folder by cell: those with results first, younger ones before older."""
+    n_unreadable, n_logs = len(listing.unreadable), 0
+    for path in _files(listing, folder, key):
+        log = read_log(path)
+        if log is not None and log.cell is not None:
+            n_logs += 1
+            of_cell = listing.logs.setdefault((source, log.cell), [])
+            of_cell.append(log)
+            of_cell.sort(key=lambda log: (not log.complete, -log.modified, str(log.path)))
+    if not n_logs and n_unreadable == len(listing.unreadable):
+        listing.remarks.append(f"{key}: {folder}: holds no training log")
+
+
+def _files(listing: Listing, folder: Path, key: str) -> Iterator[Path]:
+    """The entries of one folder by name; what cannot be listed is noted."""
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries)
+    except OSError as error:
+        listing.unreadable.append(f"{key}: {folder}: {error.strerror or error}")
+        return
+    yield from (folder / name for name in names)

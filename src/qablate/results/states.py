@@ -1,10 +1,30 @@
-"""The state of a cell: one word, one colour, and what it counts as, for plan, status, import and report alike."""
+"""What a file turned out to be, and the state of a cell: one word, one colour, and what it counts as, for all.
+
+Plan, status, import and report take their words from here.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
+
+from qablate.catalog import task_info
+from qablate.files import sha256_of
+from qablate.records import METRICS, Record
+from qablate.study import Cell
 
 CountsAs = Literal["finished", "to train", "elsewhere"]
+Status = Literal["ok", "diverged", "no_improvement", "partial", "quarantined", "rejected", "duplicate", "unfinished"]
+FINISHED = ("ok", "diverged", "no_improvement")
+"""Statuses of a whole result."""
+USABLE = (*FINISHED, "partial")
+"""Statuses of what competes for a cell."""
+LOG_DIGITS = {"regression": 1e-6, "classification": 1e-4}
+"""Last printed digit of the first test metric in a log."""
+LOCAL = "local"
+"""Label of the study's own results folder among the sources."""
+OTHER_SETTINGS = ("hyperparameters", "code_version", "dataset_mismatch")
+"""Reasons of files that are sound but made with other settings or data than the study's."""
 
 
 class State(StrEnum):
@@ -60,3 +80,188 @@ class CellState:
 
     state: State
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file of a source, as the file system describes it; `modified` in seconds since 1970."""
+
+    source: str
+    path: Path
+    size: int = 0
+    modified: float = 0.0
+
+    @classmethod
+    def at(cls, source: str, path: Path) -> "Found":
+        """Look at a file; one that cannot be looked at has neither size nor time."""
+        try:
+            status = path.stat()
+        except OSError:
+            return cls(source, path)
+        return cls(source, path, status.st_size, status.st_mtime)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one file is worth.
+
+    `reason` is a code, `detail` a line for people. `flags`: `salvaged` (from a text cut off), `from_log` (completed
+    from a log or read from one alone), `derived` (R2 computed from the MSE), `selected_on_test`, `dataset_verified` or
+    `dataset_unverified`, `unchecked` (schema 2 without a checksum), `other_predictions` (the predictions next to it
+    are of another run). `warnings` change nothing. `record` has the shape of schema 2, with the keys that schema 1
+    lacks left out and unknown values None. `judged` keeps the status that a duplicate had by itself.
+    """
+
+    file: Found
+    status: Status
+    reason: str = ""
+    detail: str = ""
+    cell: Cell | None = None
+    record: Record | None = None
+    flags: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    sha256: str = ""
+    system: str = ""
+    judged: str = ""
+    chosen: bool = False
+
+    @property
+    def selected_on_test(self) -> bool:
+        """Whether the score is that of the best epoch on the test items themselves."""
+        return "selected_on_test" in self.flags
+
+    @property
+    def competes(self) -> bool:
+        """Whether the file may be the one used for its cell."""
+        return self.status in USABLE
+
+    @property
+    def has_score(self) -> bool:
+        """Whether the primary test metric of the task is known."""
+        return self.record is not None and self.record.get(task_info(self.record["task"]).metric) is not None
+
+    @property
+    def finishes(self) -> bool:
+        """Whether the file is a finished cell: whole, or cut off with its primary test metric recovered."""
+        return self.status in FINISHED or (self.status == "partial" and self.has_score)
+
+    @property
+    def state(self) -> State:
+        """What the file by itself says of its cell."""
+        status = self.judged or self.status
+        ended = status in FINISHED or (status == "partial" and self.has_score)
+        if ended and self.selected_on_test:
+            return State.SELECTED_ON_TEST
+        if status == "partial" and not ended:
+            return State.NO_SCORE
+        return State({"ok": "done", "unfinished": "checkpoint"}.get(status, status))
+
+    @property
+    def own_state(self) -> State:
+        """The same of a file where the study looks for its own results: what was refused is stale or unreadable."""
+        if self.state in (State.REJECTED, State.QUARANTINED):
+            return State.STALE if self.reason in OTHER_SETTINGS else State.UNREADABLE
+        return State.UNREADABLE if self.state is State.NO_SCORE else self.state
+
+    @property
+    def line(self) -> str:
+        """Why the file does not finish its cell: settings that differ, or the file and what is wrong with it."""
+        return self.detail if self.reason in OTHER_SETTINGS else f"{self.file.path}: {self.reason}: {self.detail}"
+
+    def sha256_of_file(self) -> str:
+        """The hash of the file, computed now if reading did not need it (checkpoints, logs).
+
+        Empty for what is no regular file: opening a pipe would wait for ever, a device has no end.
+        """
+        try:
+            return self.sha256 or (sha256_of(self.file.path) if self.file.path.is_file() else "")
+        except OSError:
+            return ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The one result used for a cell, and the others there are of it.
+
+    `duplicates` hold other numbers for the same cell; copies of the same run are not among them.
+    """
+
+    cell: Cell
+    verdict: Verdict
+    duplicates: tuple[Verdict, ...] = ()
+
+    @property
+    def record(self) -> Record:
+        """The result in the shape of schema 2; a key that its file did not have is left out or None."""
+        assert self.verdict.record is not None
+        return self.verdict.record
+
+    @property
+    def status(self) -> str:
+        """`ok`, `no_improvement`, `diverged` or `partial`."""
+        return self.verdict.status
+
+    @property
+    def system(self) -> str:
+        """Where it was trained: what the record says, else the name of the folder it was found in."""
+        return self.verdict.system
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The flags of its file (see `Verdict`)."""
+        return self.verdict.flags
+
+    @property
+    def finished(self) -> bool:
+        """Whether the cell has an end: a whole result, or a cut one whose primary test metric was recovered."""
+        return self.verdict.finishes
+
+    @property
+    def enters_means(self) -> bool:
+        """Whether its score may enter a mean: finished, not diverged, not selected on its test items."""
+        return self.finished and self.status != "diverged" and not self.verdict.selected_on_test
+
+    @property
+    def enters_claims(self) -> bool:
+        """Whether a verdict may rest on it: as for means, made with a dataset that was verified, or diverged.
+
+        What diverged has no score that could verify its data; without it, models that fail would gain.
+        """
+        verified = "dataset_verified" in self.flags and "other_predictions" not in self.flags
+        return self.finished and not self.verdict.selected_on_test and (verified or self.status == "diverged")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two results of one cell with different numbers, trained apart: the evidence that systems agree."""
+
+    cell: Cell
+    first: Verdict
+    second: Verdict
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per test metric that both hold: cell, metric, systems, values, `difference` = second - first."""
+        one, two = self.first.record or {}, self.second.record or {}
+        return [
+            {**vars(self.cell), "metric": key, "system_a": self.first.system, "value_a": one[key],
+             "system_b": self.second.system, "value_b": two[key], "difference": two[key] - one[key],
+             "path_a": str(self.first.file.path), "path_b": str(self.second.file.path)}
+            for key in METRICS[task_info(self.cell.task).kind]
+            if one.get(key) is not None and two.get(key) is not None
+        ]
+
+
+def same_run(one: Verdict, two: Verdict) -> bool:
+    """Whether two files are copies of one training: curves and metrics equal to the last bit.
+
+    Of a file that was cut off, metrics after the first may come from a log and only the first is compared, to the
+    digits of a log. Two trainings never share a whole curve.
+    """
+    a, b = one.record or {}, two.record or {}
+    if not a or not b or a["history"] != b["history"]:
+        return False
+    names = METRICS[a["task_type"]]
+    if "salvaged" not in (*one.flags, *two.flags):
+        return all(a[key] == b[key] for key in ("best_val_metric", *names))
+    known = a[names[0]] is not None and b[names[0]] is not None
+    return not known or abs(a[names[0]] - b[names[0]]) <= LOG_DIGITS[a["task_type"]]

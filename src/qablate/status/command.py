@@ -1,12 +1,12 @@
 """`qablate status`: which of its views is asked for, and printing it."""
 
 import argparse
+import contextlib
 import json
-from collections.abc import Callable
 
 from qablate.config import known_systems
-from qablate.costs import COSTS_PATH, CostTable
 from qablate.errors import QablateError
+from qablate.hours import COSTS_PATH, CostTable
 from qablate.status.screen import console, missing_lines, screen, to_json, watch
 from qablate.status.survey import Survey, survey
 from qablate.study import Study
@@ -14,15 +14,17 @@ from qablate.study import Study
 
 def run_status(study: Study, options: argparse.Namespace) -> int:
     """Print what the options ask for; return the exit code."""
-    table = CostTable([]) if options.cost_table == COSTS_PATH and not COSTS_PATH.exists() else CostTable.read(
-        options.cost_table)
+    table = CostTable.at_hand() if options.cost_table == COSTS_PATH else CostTable.read(options.cost_table)
     devices = _by_system(study, "--devices", options.devices)
 
     def take() -> Survey:
         return survey(study, table, devices, ask_slurm=not options.no_queue)
 
     if options.watch is not None:
-        _watch(take, options.watch)
+        if not 1 <= options.watch <= 86400:
+            raise QablateError(f"--watch {options.watch:g}: seconds between two looks, 1 to 86400")
+        with contextlib.suppress(KeyboardInterrupt):
+            watch(take, options.watch)
     elif options.missing:
         print("".join(f"{line}\n" for line in missing_lines(take())), end="")
     elif options.json:
@@ -30,15 +32,6 @@ def run_status(study: Study, options: argparse.Namespace) -> int:
     else:
         console().print(screen(take()))
     return 0
-
-
-def _watch(take: Callable[[], Survey], interval: float) -> None:
-    if not 1 <= interval <= 86400:
-        raise QablateError(f"--watch {interval:g}: seconds between two looks, 1 to 86400")
-    try:
-        watch(take, interval)
-    except KeyboardInterrupt:
-        return
 
 
 def _by_system(study: Study, option: str, texts: list[str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from qablate import __version__
 from qablate.catalog import model_info, task_info
-from qablate.logtail import duration
+from qablate.logs import duration
 from qablate.provenance import utc_time
 from qablate.status.survey import STATES, CellStatus, Survey, counts, hours
 
@@ -158,7 +158,7 @@ def watch(take: Callable[[], Survey], interval: float) -> None:
 
 
 def missing_lines(survey: Survey) -> list[str]:
-    """One line a cell that a dry run lists: model, task, length, seed, state, epoch, reason; separated by tabs."""
+    """One line per cell that a dry run lists: model, task, length, seed, state, epoch, reason; separated by tabs."""
     return ["\t".join(map(str, (*vars(status.cell).values(), status.state, status.epoch or "-",
                                 " ".join(status.reason.split()) or "-")))
             for status in survey.cells if status.to_train]

@@ -7,14 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from qablate.costs import CostTable
-from qablate.logtail import LogTail, duration, log_path, read_tail
+from qablate.hours import CostTable, Hours, TimeLeft
+from qablate.logs import Log, duration, log_path, read_tail
 from qablate.plan import Plan
 from qablate.results import State, Verdict
-from qablate.status.hours import Costs, TimeLeft
 from qablate.status.slurm_queue import Queue, ask_queue
 from qablate.study import Cell, Study
 
@@ -49,7 +47,7 @@ class Survey:
     study: Study
     cells: tuple[CellStatus, ...]
     queue: Queue
-    costs: Costs
+    costs: Hours
     taken_at: float
 
     @property
@@ -84,7 +82,7 @@ def survey(study: Study, table: CostTable, devices: Mapping[str, str] | None = N
     plan, now = Plan(study), time.time()
     sources = {cell: plan.merged.source_of(cell) for cell in study.cells}
     runs = [(source.system, source.record) for source in sources.values() if source and source.record]
-    costs = Costs(study, table, runs, devices)
+    costs = Hours(study, table, runs, devices)
     queue = ask_queue(study.cells) if ask_slurm else Queue()
     if ask_slurm and not (queue.reachable or queue.note) and study.config["jobs"]["max_minutes"]:
         queue = Queue(note="queue unknown: there is no squeue here")    # though the settings are for Slurm
@@ -97,7 +95,7 @@ class _Look:
     study: Study
     plan: Plan
     queue: Queue
-    costs: Costs
+    costs: Hours
     now: float
 
     def at(self, cell: Cell, source: Verdict | None) -> CellStatus:
@@ -109,20 +107,21 @@ class _Look:
         state, facts = self._under_way(cell, tail, system)
         if job is not None:
             state = State(job.state)
-            facts = {"job": job.id, "epoch": tail.epoch or tail.saved_epoch, "reason": job.reason}
+            facts = {"job": job.id, "epoch": tail.last_epoch or tail.saved_epoch, "reason": job.reason}
         if state is None:
             state = State.MISSING if judged.state is State.ASSIGNED else judged.state
             facts = {"reason": judged.reason or _why_missing(tail)}
-        left = self.costs.time_left(system, cell, _epochs_done(state, tail, facts.get("epoch")), tail.seconds)
+        left = self.costs.time_left(system, cell, _epochs_done(state, tail, facts.get("epoch")), tuple(tail.seconds))
         return CellStatus(cell, state, system, judged.state != "assigned", left=left, **facts)
 
-    def _under_way(self, cell: Cell, tail: LogTail, system: str) -> tuple[State | None, dict[str, Any]]:
+    def _under_way(self, cell: Cell, tail: Log, system: str) -> tuple[State | None, dict[str, Any]]:
         """What log and checkpoint say; None if training has left no trace that counts."""
         if tail.is_running(self.study.config["run"]["checkpoint_interval_s"], self.now):
-            return State.RUNNING, {"epoch": tail.epoch or tail.saved_epoch}
+            return State.RUNNING, {"epoch": tail.last_epoch or tail.saved_epoch}
         if tail.name == "fail":
             return State.FAILED, {"epoch": tail.saved_epoch, "reason": tail.reason or "no reason logged"}
-        if _has_checkpoint(self.study.result_folder, cell):
+        checkpoint = self.study.result_folder / f"checkpoints/checkpoint_{cell.name}.pt"
+        if checkpoint.exists() or checkpoint.with_name(checkpoint.name + ".previous").exists():
             return State.CHECKPOINT, {"epoch": tail.saved_epoch, "reason": _why_stopped(tail, self.now)}
         return self._elsewhere(cell, system)
 
@@ -134,12 +133,7 @@ class _Look:
         return None, {}
 
 
-def _has_checkpoint(folder: Path, cell: Cell) -> bool:
-    path = folder / "checkpoints" / f"checkpoint_{cell.name}.pt"
-    return path.exists() or path.with_name(path.name + ".previous").exists()
-
-
-def _why_stopped(tail: LogTail, now: float) -> str:
+def _why_stopped(tail: Log, now: float) -> str:
     if tail.name == "stop":
         return f"stopped: {tail.reason}"
     if tail.process_gone:
@@ -148,15 +142,15 @@ def _why_stopped(tail: LogTail, now: float) -> str:
     return "no log" if silence is None else f"silent for {duration(silence)}"
 
 
-def _why_missing(tail: LogTail) -> str:
+def _why_missing(tail: Log) -> str:
     if tail.name == "result":
-        return "finished, but its result was taken away"
+        return "finished earlier; result file is gone"
     return "started, no checkpoint" if tail.event else "never started"
 
 
-def _epochs_done(state: State, tail: LogTail, epoch: int | None) -> int:
+def _epochs_done(state: State, tail: Log, epoch: int | None) -> int:
     """Epochs that need not be run again: all printed ones of a live cell, else those before the checkpoint's."""
     if state in ("missing", "stale", "unreadable"):
         return 0
     saved = max((tail.saved_epoch or 1) - 1, 0)
-    return max(tail.epoch, saved) if state == "running" else saved
+    return max(tail.last_epoch, saved) if state == "running" else saved

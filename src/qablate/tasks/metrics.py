@@ -106,7 +106,7 @@ def weighted_f1(predicted: Array, labels: Array) -> float:
 
 
 def extra_metrics(task: str, outputs: Array, targets: Array, train_targets: Array, bootstrap_seed: int) -> Metrics:
-    """Return everything reported beside the published metrics, including `primary_ci95`.
+    """Return everything reported next to the published metrics, including `primary_ci95`.
 
     `outputs` are (n, o) values or (n, 2) logits of the test items, `targets` (n, o) or labels (n,); `train_targets`
     give the mean predictor. The interval resamples the test items (percentiles of 2,000 draws): it says how far the

@@ -167,13 +167,6 @@ def _ridge_accuracy(features: NDArray[Any], labels: NDArray[np.int64], split: Sp
     return float(np.mean((fitted[:, 0] > 0) == labels[split.test]))
 
 
-def sort_and_read(sequences: NDArray[np.float32], n_markers: int) -> NDArray[np.float32]:
-    """Solve Selective Copy: the values (n, m) of the marked steps of inputs (n, l, 2), in the order of the steps."""
-    marked = sequences[..., 1] > 0.5
-    positions = np.argsort(~marked, axis=1, kind="stable")[:, :n_markers]
-    return np.take_along_axis(sequences[..., 0], positions, axis=1)
-
-
 def cell_means(
     sequences: NDArray[np.float32], chunk: int, n_markers: int, both_directions: bool = False
 ) -> Floats:
@@ -213,21 +206,6 @@ def read_cells(counts: NDArray[Any], sums: NDArray[Any], n_markers: int) -> Floa
     last = whole.cumsum(axis=1)     # markers in this cell and before
     cell = (last[:, None, :] <= np.arange(n_markers)[:, None]).sum(axis=2)     # (n, m), k beyond the last marker
     return np.take_along_axis(np.pad(means, ((0, 0), (0, 1)), constant_values=0.5), cell, axis=1)
-
-
-def window_ceiling(length: int, chunk: int, window: int = 100, n_markers: int = 8) -> float:
-    """Return the chunk ceiling when all markers lie in one window at a uniform offset, averaged over the offsets."""
-    ceilings = []
-    for start in range(length - window + 1):
-        bounds = sorted({start, start + window, *range((start // chunk + 1) * chunk, start + window, chunk)})
-        ceilings.append(occupied_cells_ceiling(
-            (b - a for a, b in zip(bounds, bounds[1:], strict=False)), n_markers))
-    return sum(ceilings) / len(ceilings)
-
-
-def density_ceiling(length: int, chunk: int, density: float = 0.08) -> float:
-    """Return the chunk ceiling with a marker on this share of the steps."""
-    return chunk_ceiling(length, chunk, max(1, round(density * length)))
 
 
 def position_readout_limit(n_markers: int = 8) -> float:

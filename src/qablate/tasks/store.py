@@ -46,7 +46,7 @@ def make_dataset(spec: DatasetSpec, path: Path) -> Dataset:
 
 
 def save_dataset(dataset: Dataset, path: Path) -> None:
-    """Write a dataset and its sidecar; what already stands there is checked and never overwritten.
+    """Write a dataset and its sidecar; what is already there is checked and never overwritten.
 
     Raises DatasetError when an existing file or sidecar holds another dataset or is damaged.
     """

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from qablate import logs
 from qablate.errors import MachineError, QablateError, one_line
 from qablate.files import check_writable, keep_copy, put_in_place, remove_leftovers
 from qablate.jobs import STOPPED_FOR_TIME
@@ -22,7 +23,6 @@ from qablate.results import state_of
 from qablate.study import Cell, DatasetSpec, Study
 from qablate.tasks import Dataset, split_of
 from qablate.tasks.store import load_dataset, make_dataset
-from qablate.training import log
 from qablate.training.checkpoint import (
     CheckpointIdentity,
     CheckpointUnfit,
@@ -31,12 +31,10 @@ from qablate.training.checkpoint import (
     save_checkpoint,
     set_aside,
 )
-from qablate.training.data import CellData, cut
-from qablate.training.graphed import GraphedTraining
+from qablate.training.cuda_graph import CudaGraphTraining
 from qablate.training.interrupts import Interrupts, Stopped
-from qablate.training.loop import Training, build_seeded
-from qablate.training.result import Run, beside, build_record, test_outputs, write_predictions, write_weights
-from qablate.training.streams import Streams
+from qablate.training.loop import CellData, Streams, Training, build_seeded, cut
+from qablate.training.record import Run, build_record, companion, test_outputs, write_predictions, write_weights
 
 FINISHED = 0
 OUT_OF_MEMORY = "out of memory"
@@ -56,16 +54,16 @@ def train_cell(study: Study, cell: Cell, output: Path, max_seconds: float | None
     try:
         return _train(study, cell, output, max_seconds)
     except Stopped as stop:
-        log.event("stop", reason=str(stop))
+        logs.say_event("stop", reason=str(stop))
         return STOPPED_FOR_TIME
     except QablateError as error:
-        log.event("fail", reason=str(error))
+        logs.say_event("fail", reason=str(error))
         raise
     except Exception as error:
         if _is_out_of_memory(error):
-            log.event("fail", reason=OUT_OF_MEMORY)
+            logs.say_event("fail", reason=OUT_OF_MEMORY)
             raise MachineError(f"{cell.name}: {OUT_OF_MEMORY}; what is in its checkpoint stays") from error
-        log.event("fail", reason=one_line(f"{type(error).__name__}: {error}"))
+        logs.say_event("fail", reason=one_line(f"{type(error).__name__}: {error}"))
         raise
 
 
@@ -87,7 +85,7 @@ def _train(study: Study, cell: Cell, output: Path, max_seconds: float | None) ->
 
     def attempt(interrupts: Interrupts) -> None:
         training = _training(study, cell, spec, data, device)
-        log.header(cell, spec, parameter_counts(training.model)[0], command_line())
+        logs.say_header(cell, spec, parameter_counts(training.model)[0], command_line())
         made_by = _made_by(study, cell, device)
         _resume(training, checkpoint, identity, device, made_by)
         training.run(interrupts, lambda: _save(checkpoint, identity, training, made_by))
@@ -110,7 +108,7 @@ def _attempted(attempt: Callable[[], None], checkpoint: Path) -> bool:
         if known or _is_out_of_memory(error) or not set_aside(checkpoint, newest):
             raise
         reason = str(error) if isinstance(error, QablateError) else f"{type(error).__name__}: {error}"
-        log.event("unfit", reason=one_line(reason))
+        logs.say_event("unfit", reason=one_line(reason))
         return False
     return True
 
@@ -123,7 +121,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def checkpoint_path(output: Path) -> Path:
-    """Return the checkpoint of a result: in `checkpoints/` beside it, so that counting results never counts one."""
+    """Return the checkpoint of a result: in `checkpoints/` next to it, so that counting results never counts one."""
     stem = output.name.removeprefix("synthetic_").removesuffix("_results.json")
     return output.parent / "checkpoints" / f"checkpoint_{stem}.pt"
 
@@ -132,10 +130,10 @@ def _is_done(study: Study, cell: Cell, output: Path) -> bool:
     """Whether a valid result is there; anything else under its name is kept now and moved away for the new result."""
     found = state_of(study, cell, output)
     if found.state.finished:
-        log.say(f"{output}: already there, nothing to do")
+        logs.say(f"{output}: already there, nothing to do")
     elif os.path.lexists(output):
         kept = f"kept as {keep_copy(output, study.superseded)}" if output.is_file() else f"goes to {study.superseded}"
-        log.say(one_line(f"{output}: {found.state.label} ({found.reason}); {kept}"))
+        logs.say(one_line(f"{output}: {found.state.label} ({found.reason}); {kept}"))
     return found.state.finished
 
 
@@ -182,7 +180,7 @@ def _training(study: Study, cell: Cell, spec: DatasetSpec, data: CellData, devic
         device
     )
     legacy = study.config["legacy_metric"] and spec.info.selected_on_test
-    kind = GraphedTraining if device.type == "cuda" and study.config["run"]["cuda_graph"] else Training
+    kind = CudaGraphTraining if device.type == "cuda" and study.config["run"]["cuda_graph"] else Training
     return kind(model, spec.info.kind, data, streams, study.training_settings(cell.model), legacy)
 
 
@@ -202,24 +200,24 @@ def _resume(
 ) -> None:
     state, position = load_checkpoint(path, identity, device), training.progress
     if state is None:
-        log.event("start", cell=identity.cell_key, host=platform.node(), pid=os.getpid())
+        logs.say_event("start", cell=identity.cell_key, host=platform.node(), pid=os.getpid())
     else:
         try:
             training.restore(state)
-            log.other_numbers(state["made_by"], made_by)
+            logs.say_other_numbers(state["made_by"], made_by)
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:120]
             raise CheckpointUnfit(
                 f"{path}: does not fit this model ({reason}); move the file away to train from the start"
             ) from error
         position = training.progress
-        log.event("resume", epoch=position.epoch, batch=position.batch, host=platform.node(), pid=os.getpid())
+        logs.say_event("resume", epoch=position.epoch, batch=position.batch, host=platform.node(), pid=os.getpid())
     position.add_kernels(made_by["kernels"])
 
 
 def _save(path: Path, identity: CheckpointIdentity, training: Training, made_by: dict[str, Any]) -> None:
     save_checkpoint(path, identity, {**training.state(), "made_by": made_by})  # told, never a reason to refuse
-    log.event("checkpoint", epoch=training.progress.epoch, batch=training.progress.batch)
+    logs.say_event("checkpoint", epoch=training.progress.epoch, batch=training.progress.batch)
 
 
 def _finish(run: Run, output: Path, checkpoint: Path, interrupts: Interrupts) -> None:
@@ -236,19 +234,19 @@ def _finish(run: Run, output: Path, checkpoint: Path, interrupts: Interrupts) ->
 
     came_meanwhile = is_valid()
     if not came_meanwhile:
-        write_weights(beside(output, "model.pt"), run)
-    predictions = write_predictions(beside(output, "predictions.npz"), run, outputs, only_describe=came_meanwhile)
+        write_weights(companion(output, "model.pt"), run)
+    predictions = write_predictions(companion(output, "predictions.npz"), run, outputs, only_describe=came_meanwhile)
     record = write_record(output, build_record(run, outputs, predictions), place)
     delete_checkpoints(checkpoint)
-    log.summary(record, str(places[0]))
+    logs.say_results(record, str(places[0]))
     if places[0] != output:
-        log.say(f"{output}: a valid result came while this one was trained and stays; this one is in {places[0]}")
-    log.event("result", status=record["status"], file=output.name)
+        logs.say(f"{output}: a valid result came while this one was trained and stays; this one is in {places[0]}")
+    logs.say_event("result", status=record["status"], file=output.name)
 
 
 def _dataset(path: Path, spec: DatasetSpec) -> Dataset:
     """The cell's dataset, made here if it is not there; several cells that make it at once write equal bytes."""
     if not (path.exists() and path.with_suffix(".json").exists()):
-        log.say(f"{path}: missing, made now")
+        logs.say(f"{path}: missing, made now")
         make_dataset(spec, path)
     return load_dataset(path, spec)

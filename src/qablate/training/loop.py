@@ -1,29 +1,253 @@
-"""The training loop, the same for every model and task.
+"""The training loop, the same for every model and task: items, random streams, step, validation, loop.
 
 Every epoch is a function of (weights, optimiser, epoch): generators are reseeded and the batch order is drawn anew at
 its start. A run that stops between any two batches and goes on from its checkpoint therefore ends bit-equal.
+
+Random streams: `seed(name) = first 8 bytes of sha256("qablate-rng-1/{name}/{train_seed}/{rest}")`, little-endian, 63
+bits. Data and split have their own generators (qablate.tasks); `init` draws the weights, `shuffle` the batch order and
+`dropout` the masks of one epoch, `bootstrap` the intervals. Nothing else enters: no system, no path, no code version.
+
+Shapes: n items, b batch, c channels, l length, o outputs.
 """
 
+import hashlib
+import math
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from inspect import unwrap
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from qablate import logs
 from qablate.catalog import TaskKind
-from qablate.training import log
-from qablate.training.data import CellData, Items
-from qablate.training.evaluate import correct_predictions, finite, outputs_of, validation_values
+from qablate.tasks import Dataset, Split
+from qablate.training.checkpoint import Progress
 from qablate.training.interrupts import Interrupts, Stopped
-from qablate.training.progress import Progress
-from qablate.training.step import TrainingStep, load_optimizer
-from qablate.training.streams import Streams, generator_states, restore_generators, seed_everything
 
+EVALUATION_BATCH = 32
+GPU_EVALUATION_BATCH = 128
+"""A GPU takes as long for 32 items as for four times as many; outputs agree to 1e-5 (tests/training/test_loop.py)."""
 MAX_NONFINITE_RUN = 10
 Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Items:
+    """One part of the split: inputs (n, c, l) float32; targets (n, o) float32 or labels (n,) int64."""
+
+    inputs: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+@dataclass(frozen=True)
+class CellData:
+    """Training, validation and test items; the test items are read once, after training."""
+
+    train: Items
+    validation: Items
+    test: Items
+    split: Split
+
+
+def cut(dataset: Dataset, split: Split, device: torch.device) -> CellData:
+    """Put a dataset on a device, channels before time as the models take it."""
+
+    def items(indices: np.ndarray) -> Items:
+        inputs = np.ascontiguousarray(dataset.sequences[indices].transpose(0, 2, 1))  # (n, c, l)
+        return Items(torch.from_numpy(inputs).to(device), torch.from_numpy(dataset.targets[indices]).to(device))
+
+    return CellData(items(split.train), items(split.val), items(split.test), split)
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The seeds of one cell. `cell` is the cell key without its seed: `published/published/1b/adding_problem/L100`."""
+
+    train_seed: int
+    cell: str
+
+    def seed(self, name: str, epoch: int | None = None) -> int:
+        """Return the 63-bit seed of a stream; `shuffle` and `dropout` have one for each epoch."""
+        rest = self.cell if epoch is None else f"{self.cell}/{epoch}"
+        digest = hashlib.sha256(f"qablate-rng-1/{name}/{self.train_seed}/{rest}".encode("ascii")).digest()
+        return int.from_bytes(digest[:8], "little") & (2**63 - 1)
+
+    def batch_order(self, n_items: int, epoch: int) -> Tensor:
+        """Return the order of the training items in one epoch (n_items,), from a generator of its own."""
+        generator = torch.Generator().manual_seed(self.seed("shuffle", epoch))
+        return torch.randperm(n_items, generator=generator)
+
+
+def seed_everything(seed: int) -> None:
+    """Reseed the global generators of Python, numpy and torch (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def generator_states() -> dict[str, Tensor]:
+    """Return the states of torch's global generators; models and dropout draw from no other."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def restore_generators(states: dict[str, Tensor]) -> None:
+    """Put back what `generator_states` returned."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+def build_seeded(build: Callable[[], nn.Module], streams: Streams, device: torch.device) -> nn.Module:
+    """Build a model from its `init` stream: weights do not depend on what ran before."""
+    seed_everything(streams.seed("init"))
+    return build().to(device)
+
+
+class StepOutcome(NamedTuple):
+    """Loss of the batch before the step, correct predictions (0 for regression), and whether the step was taken."""
+
+    loss: float
+    correct: int
+    taken: bool
+
+
+class TrainingStep:
+    """Forward, backward, clip and update of one batch; skips the update when a gradient is not finite."""
+
+    def __init__(self, model: nn.Module, kind: TaskKind, training: dict[str, Any]) -> None:
+        self.model, self.kind = model, kind
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.clip_norm: float = training["clip_norm"]
+        self.base_rate: float = training["learning_rate"]
+        self.max_epochs: int = training["max_epochs"]
+        self.optimizers = adamw(self.parameters, self.base_rate, training["weight_decay"])
+
+    def learning_rate(self, epoch: int) -> float:
+        """Cosine from the base rate to 0 over `max_epochs`; `epoch` counts from 1."""
+        return 0.5 * self.base_rate * (1 + math.cos(math.pi * (epoch - 1) / self.max_epochs))
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Set the epoch's learning rate: the schedule is a function of the epoch and needs no state."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate(epoch)
+
+    def __call__(self, inputs: Tensor, targets: Tensor) -> StepOutcome:
+        """Train on one batch: inputs (b, c, l), targets (b, o) or labels (b,)."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        outputs = self.model(inputs)
+        if self.kind == "regression":
+            loss, correct = F.mse_loss(outputs, targets), 0
+        else:
+            loss = F.cross_entropy(outputs, targets)
+            correct = int((outputs.detach().argmax(dim=1) == targets).sum())
+        value = loss.item()
+        if not math.isfinite(value):
+            return StepOutcome(value, correct, taken=False)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        taken = math.isfinite(norm.item())
+        if taken:
+            for optimizer in self.optimizers:
+                optimizer.step()
+        return StepOutcome(value, correct, taken)
+
+
+class EagerAdamW(torch.optim.AdamW):
+    """AdamW without its guards against torch.compile, which import the compiler: a third of a process's start."""
+
+    step = torch.no_grad()(unwrap(torch.optim.AdamW.step))
+    zero_grad = unwrap(torch.optim.AdamW.zero_grad)
+    add_param_group = unwrap(torch.optim.AdamW.add_param_group)
+    state_dict = unwrap(torch.optim.AdamW.state_dict)
+    load_state_dict = unwrap(torch.optim.AdamW.load_state_dict)
+
+
+def adamw(parameters: list[nn.Parameter], rate: float, weight_decay: float) -> list[torch.optim.AdamW]:
+    """Return AdamW over all parameters as at most two optimisers, real and complex.
+
+    The update is element-wise, so the cut changes no number; torch's fused form, four times faster on these many
+    small tensors, takes real ones only.
+    """
+    real = [parameter for parameter in parameters if not parameter.is_complex()]
+    other = [parameter for parameter in parameters if parameter.is_complex()]
+    settings: dict[str, Any] = {"lr": rate, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": weight_decay}
+    optimizers: list[torch.optim.AdamW] = [EagerAdamW(real, fused=True, **settings)]
+    return [*optimizers, EagerAdamW(other, **settings)] if other else optimizers
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Load a saved state; ValueError for another recipe or other shapes, which torch's fused kernels do not check."""
+    recipe = ("betas", "eps", "weight_decay")
+    before = [[group[key] for key in recipe] for group in optimizer.param_groups]
+    optimizer.load_state_dict(saved)
+    if [[group[key] for key in recipe] for group in optimizer.param_groups] != before:
+        raise ValueError(f"the optimiser was saved with other {', '.join(recipe)}")
+    for parameter, state in optimizer.state.items():
+        moments = [state["exp_avg"], state["exp_avg_sq"]]
+        if state["step"].numel() != 1 or any(
+            moment.shape != parameter.shape or moment.dtype != parameter.dtype for moment in moments
+        ):
+            raise ValueError("the optimiser's state has other shapes than the weights")
+
+
+def outputs_of(
+    model: nn.Module, items: Items, check_interrupts: Callable[[], None] | None = None, batch_size: int | None = None
+) -> Tensor:
+    """Return the model's outputs (n, o) for all items, in order; the model is left in training mode.
+
+    `check_interrupts()` is called after every batch; what it raises ends the pass.
+    """
+    batch_size = batch_size or (GPU_EVALUATION_BATCH if items.inputs.is_cuda else EVALUATION_BATCH)
+    model.eval()
+    parts = []
+    for inputs in items.inputs.split(batch_size):
+        with torch.no_grad():  # inference_mode would make cached tensors that no later backward pass may save
+            parts.append(model(inputs))
+        if check_interrupts is not None:
+            check_interrupts()
+    model.train()
+    return torch.cat(parts)
+
+
+def validation_values(kind: TaskKind, outputs: Tensor, targets: Tensor) -> tuple[float | None, float | None]:
+    """Return (loss, monitored value) as published; None where it is not finite.
+
+    Regression: the mean squared error, twice. Classification: the mean of batch means of the cross-entropy, and the
+    accuracy.
+    """
+    if kind == "regression":
+        error = finite(F.mse_loss(outputs, targets).item())
+        return error, error
+    pairs = zip(outputs.split(EVALUATION_BATCH), targets.split(EVALUATION_BATCH), strict=True)
+    losses = [F.cross_entropy(logits, labels).item() for logits, labels in pairs]
+    if not torch.isfinite(outputs).all():
+        return None, None
+    return finite(sum(losses) / len(losses)), correct_predictions(outputs, targets) / len(targets)
+
+
+def correct_predictions(logits: Tensor, labels: Tensor) -> int:
+    """Count the items whose largest logit is their label."""
+    return int((logits.argmax(dim=1) == labels).sum())
+
+
+def finite(value: float) -> float | None:
+    """Return the value, or None for NaN and infinities."""
+    return value if math.isfinite(value) else None
 
 
 @dataclass
@@ -59,7 +283,7 @@ class Training:
             progress.begin_next_epoch()
         save()
 
-    def _epoch(self, between: Callable[[], None]) -> None:
+    def _epoch(self, check_interrupts: Callable[[], None]) -> None:
         """Train on the batches of the current epoch that are still to come."""
         progress, items, batches = self.progress, self.data.train, self._batches()
         self.step.begin_epoch(progress.epoch)
@@ -68,7 +292,7 @@ class Training:
             self._batch(items, batches[progress.batch], len(batches))
             progress.epoch_seconds = already + time.perf_counter() - began
             if progress.stop_reason is None:
-                between()
+                check_interrupts()
 
     def _batches(self) -> tuple[Tensor, ...]:
         """Indices of the current epoch's batches; seeds dropout where the epoch begins."""
@@ -107,11 +331,11 @@ class Training:
     def _diverge(self) -> None:
         self.progress.stop_reason, self.progress.diverged_epoch = "non_finite", self.progress.epoch
 
-    def _end_epoch(self, between: Callable[[], None]) -> None:
+    def _end_epoch(self, check_interrupts: Callable[[], None]) -> None:
         """Validate, extend the curves, keep the best weights, decide whether to stop, print the line of the epoch."""
         progress = self.progress
         began = time.perf_counter()
-        row = self._row(between)
+        row = self._row(check_interrupts)
         improved = self._improved(row["val_metric"])
         for key, value in row.items():
             progress.history[key].append(value)
@@ -125,12 +349,12 @@ class Training:
         elif progress.stop_reason is None and progress.epoch >= limit:
             progress.stop_reason = "max_epochs"
         left = progress.seconds_left(limit) if progress.stop_reason is None else None
-        log.epoch_line(self.kind, progress.epoch, limit, progress.epoch_seconds, improved, row, left)
+        logs.say_epoch(self.kind, progress.epoch, limit, progress.epoch_seconds, improved, row, left)
         if progress.stop_reason == "patience":
-            log.early_stop(progress.epoch, patience)
+            logs.say_early_stop(progress.epoch, patience)
         progress.epoch_seconds = 0.0
 
-    def _row(self, between: Callable[[], None]) -> dict[str, Any]:
+    def _row(self, check_interrupts: Callable[[], None]) -> dict[str, Any]:
         progress = self.progress
         row: dict[str, Any] = dict.fromkeys(("train_loss", "train_metric", "val_loss", "val_metric"))
         row |= {"epochs": progress.epoch, "lr": self.step.learning_rate(progress.epoch)}
@@ -140,16 +364,13 @@ class Training:
         row["train_loss"] = loss
         row["train_metric"] = loss if self.kind == "regression" else progress.correct / len(self.data.train)
         validation = self.data.validation
-        outputs = outputs_of(self.model, validation, between)
+        outputs = outputs_of(self.model, validation, check_interrupts)
         row["val_loss"], row["val_metric"] = validation_values(self.kind, outputs, validation.targets)
-        if self.legacy_metric:
-            self._count_legacy(between)
+        if self.legacy_metric:    # counted on the test half; the number goes nowhere but into `legacy_correct`
+            test = self.data.test
+            correct = correct_predictions(outputs_of(self.model, test, check_interrupts), test.targets)
+            progress.legacy_correct.append(correct)
         return row
-
-    def _count_legacy(self, between: Callable[[], None]) -> None:
-        """Count correct predictions on the test half; the number goes nowhere but into `legacy_correct`."""
-        test = self.data.test
-        self.progress.legacy_correct.append(correct_predictions(outputs_of(self.model, test, between), test.targets))
 
     def _improved(self, value: float | None) -> bool:
         progress, best = self.progress, self.progress.best_metric
@@ -195,9 +416,3 @@ class Training:
             load_optimizer(optimizer, saved)
         self.best_weights = state["best_weights"]
         restore_generators({name: value.cpu() for name, value in state["generators"].items()})
-
-
-def build_seeded(build: Callable[[], nn.Module], streams: Streams, device: torch.device) -> nn.Module:
-    """Build a model from its `init` stream: weights do not depend on what ran before."""
-    seed_everything(streams.seed("init"))
-    return build().to(device)

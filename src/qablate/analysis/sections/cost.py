@@ -13,8 +13,8 @@ from qablate.analysis.formats import DASH, fixed, metric_name, significant
 from qablate.analysis.sections.scores import means
 from qablate.analysis.table import Figure, Part, Section, Table, cell_columns, written
 from qablate.catalog import task_info
-from qablate.costs import COSTS_PATH, MEASURED_ITEMS, CostTable
 from qablate.files import packaged_text
+from qablate.hours import MEASURED_ITEMS, CostTable
 
 HOUR = 3600.0
 FRONTIER: look.Look = {"color": look.PALE, "linewidth": 0.8, "linestyle": (0, (4, 1.5))}
@@ -124,7 +124,7 @@ def _cost_row(model: str, found: pd.DataFrame) -> dict[str, Any]:
 
 def _planned(runs: Runs, found: pd.DataFrame) -> list[float | None]:
     """Hours that the cost table gives each run on the device it had, before any result was known."""
-    table = CostTable.read() if COSTS_PATH.exists() else CostTable(())
+    table = CostTable.at_hand()
     study = runs.study
     estimates = [table.estimate(str(row["device_name"]), row["model"], row["task"], row["length"],
                                 study.training_settings(row["model"])["max_epochs"], study.n_items(row["task"]))

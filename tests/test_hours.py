@@ -6,12 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from factories import published_study
 
-from qablate.costs import COLUMNS, COSTS_PATH, CostRow, CostTable, to_csv, with_rows
 from qablate.errors import QablateError
 from qablate.files import packaged_text
+from qablate.hours import COLUMNS, COSTS_PATH, HOUR, CostRow, CostTable, to_csv, with_rows
+from qablate.jobs import START_MINUTES, STEP, Jobs
+from qablate.status import survey
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def row(model="1b", task="adding_problem", length=100, seconds=2.0, epochs=None, device="cpu"):
@@ -112,7 +115,18 @@ def test_the_published_costs_are_those_that_the_report_compares_with():
     assert {(row.model, row.length): row.seconds_per_epoch for row in rows}.items() <= published.items()
 
 
+def test_jobs_ask_for_the_hours_that_status_tells(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    study = published_study(tmp_path, jobs={"cost_device": "published code on A100-SXM4-80GB", "margin": 1.5,
+                                            "max_minutes": 10**6, "launcher": ""})
+    jobs, cells = Jobs(study), survey(study, CostTable.at_hand(), ask_slurm=False).cells
+    for status in cells:
+        asked = (jobs.minutes(status.cell, 1) - START_MINUTES) / 60 / 1.5
+        assert -1e-9 < asked - status.left.expected < STEP * 60 / HOUR
+    assert len(cells) == 396
+
+
 def test_reading_costs_needs_nothing_heavy():
-    code = "import sys, qablate.costs; print(sorted({'torch', 'pandas', 'numpy', 'rich'} & set(sys.modules)))"
+    code = "import sys, qablate.hours; print(sorted({'torch', 'pandas', 'numpy', 'rich'} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert run.stdout.strip() == "[]"

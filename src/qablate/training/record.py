@@ -24,9 +24,9 @@ from qablate.study import Cell, DatasetSpec, Study
 from qablate.tasks import Dataset
 from qablate.tasks.baselines import measured_baseline
 from qablate.tasks.metrics import classification_metrics, extra_metrics, regression_metrics
-from qablate.training.evaluate import outputs_of
-from qablate.training.legacy import legacy_score
-from qablate.training.loop import Training
+from qablate.training.loop import Training, outputs_of
+
+LEGACY_NAME = "legacy_acc_selected_on_holdout"
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Run:
         return self.dataset.spec
 
 
-def beside(result: Path, ending: str) -> Path:
-    """Return the file of the same stem beside a result: `predictions.npz`, `model.pt`."""
+def companion(result: Path, ending: str) -> Path:
+    """Return the file of the same stem next to a result: `predictions.npz`, `model.pt`."""
     return result.with_name(result.name.removesuffix("results.json") + ending)
 
 
@@ -69,9 +69,9 @@ def write_weights(path: Path, run: Run) -> None:
     write_atomic(path, buffer.getvalue())
 
 
-def test_outputs(run: Run, between: Callable[[], None]) -> np.ndarray:
+def test_outputs(run: Run, check_interrupts: Callable[[], None]) -> np.ndarray:
     """Return the outputs (n, o) of the test items with the best epoch's weights: the one reading of these items."""
-    return outputs_of(run.training.model, run.training.data.test, between).cpu().numpy()
+    return outputs_of(run.training.model, run.training.data.test, check_interrupts).cpu().numpy()
 
 
 def build_record(run: Run, outputs: np.ndarray, predictions: dict[str, Any]) -> Record:
@@ -220,6 +220,38 @@ def _legacy(run: Run) -> dict[str, Any] | None:
         settings["patience"],
         settings["max_epochs"],
     )
+
+
+def legacy_score(
+    validation_accuracy: list[float | None], test_correct: list[int], n_validation: int, n_test: int, patience: int,
+    max_epochs: int,
+) -> dict[str, Any] | None:
+    """The published Forrelation score, biased on purpose: the best epoch chosen on the items it is reported on.
+
+    Applies the published rule to the accuracy on both halves of the hold-out: the best starts at 0, only strict
+    improvement counts, `patience` epochs without one end it. `legacy_censored` is set when our own run stopped before
+    that rule would have. Stopping, selection and learning rate never read `test_correct`, `Progress.legacy_correct`.
+    """
+    best, best_epoch, epoch = 0.0, 0, 0
+    stopped = False
+    for epoch, (share, correct) in enumerate(zip(validation_accuracy, test_correct, strict=False), start=1):
+        if share is None:
+            break
+        accuracy = (round(share * n_validation) + correct) / (n_validation + n_test)
+        if accuracy > best:
+            best, best_epoch = accuracy, epoch
+        if epoch - best_epoch >= patience:
+            stopped = True
+            break
+    if best_epoch == 0:
+        return None
+    return {
+        "name": LEGACY_NAME,
+        LEGACY_NAME: best,
+        "epoch": best_epoch,
+        "legacy_censored": not stopped and epoch < max_epochs,
+        "biased": True,
+    }
 
 
 def _provenance(run: Run) -> dict[str, Any]:

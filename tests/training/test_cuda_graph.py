@@ -11,11 +11,9 @@ from qablate.catalog import task_info
 from qablate.models import ModelSettings, build_model
 from qablate.tasks import split_of
 from qablate.tasks.store import load_dataset
-from qablate.training.data import cut
-from qablate.training.graphed import GraphedTraining
+from qablate.training.cuda_graph import CudaGraphTraining
 from qablate.training.interrupts import Interrupts, Stopped
-from qablate.training.loop import Training, build_seeded
-from qablate.training.streams import Streams
+from qablate.training.loop import Streams, Training, build_seeded, cut
 
 
 def training_of(study, cell, kind):
@@ -46,7 +44,7 @@ class StopAfter(Interrupts):
 @pytest.mark.parametrize(("model", "task"), [("2a", "adding_problem"), ("1b", "forrelation")])
 def test_the_curves_are_those_of_the_plain_loop(study, model, task):
     cell = with_dataset(study, model, task)
-    plain, graphed = (training_of(study, cell, kind) for kind in (Training, GraphedTraining))
+    plain, graphed = (training_of(study, cell, kind) for kind in (Training, CudaGraphTraining))
     for training in (plain, graphed):
         training.run(Interrupts(1e9, None), lambda: None)
     for key in ("train_loss", "train_metric", "val_loss", "val_metric"):
@@ -56,14 +54,14 @@ def test_the_curves_are_those_of_the_plain_loop(study, model, task):
 
 def test_stopped_within_an_epoch_it_goes_on_to_the_same_bits(study):
     cell = with_dataset(study, "2a")
-    whole = training_of(study, cell, GraphedTraining)
+    whole = training_of(study, cell, CudaGraphTraining)
     whole.run(Interrupts(1e9, None), lambda: None)
 
-    first, kept = training_of(study, cell, GraphedTraining), {}
+    first, kept = training_of(study, cell, CudaGraphTraining), {}
     with pytest.raises(Stopped):
         first.run(StopAfter(16), lambda: kept.update(copy.deepcopy(first.state())))
     assert kept["progress"]["batch"] > 0
-    second = training_of(study, cell, GraphedTraining)
+    second = training_of(study, cell, CudaGraphTraining)
     second.restore(kept)
     second.run(Interrupts(1e9, None), lambda: None)
     assert second.progress.history == whole.progress.history
@@ -73,7 +71,7 @@ def test_stopped_within_an_epoch_it_goes_on_to_the_same_bits(study):
 
 def test_a_loss_that_is_not_finite_ends_the_epoch_as_diverged(study):
     cell = with_dataset(study, "3a")
-    training = training_of(study, cell, GraphedTraining)
+    training = training_of(study, cell, CudaGraphTraining)
     training.data.train.targets[40] = math.nan
     training.run(Interrupts(1e9, None), lambda: None)
     assert (training.progress.stop_reason, training.progress.diverged_epoch) == ("non_finite", 1)

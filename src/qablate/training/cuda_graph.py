@@ -1,7 +1,7 @@
 """The training step as one CUDA graph: no host synchronisation inside an epoch, sums read once at its end.
 
 The step is a function of buffers on the device: the indices of a batch, the learning rate, the weight of the batch
-in the epoch's loss. `GraphStep` runs it a few times with every update masked (so that nothing changes), captures it
+in the epoch's loss. `CudaGraphStep` runs it a few times with every update masked (so that nothing changes), captures it
 for each batch size, and replays it. On a CPU the same code runs without capture.
 
 A loss that is not finite, or MAX_NONFINITE_RUN gradients in a row that are not, halt the epoch on the device: all
@@ -14,6 +14,7 @@ without graphs to the bit is not promised.
 Untested on hardware: the tests run the logic on a CPU; capture and replay have been run by no GPU yet.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,9 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qablate.catalog import TaskKind
-from qablate.training.data import Items
-from qablate.training.step import adamw
-from qablate.training.streams import generator_states, restore_generators
+from qablate.training.interrupts import Interrupts
+from qablate.training.loop import MAX_NONFINITE_RUN, Items, Training, adamw, generator_states, restore_generators
 
 WARM_UP_STEPS = 3
 
@@ -45,7 +45,7 @@ class Sums(NamedTuple):
     halted: bool
 
 
-class GraphStep:
+class CudaGraphStep:
     """Forward, backward, clip and update of batches of resident items; `read` is the only synchronisation."""
 
     def __init__(
@@ -165,3 +165,48 @@ def _masked_update(optimizer: torch.optim.AdamW, taken: Tensor) -> None:
     optimizer.step()
     for tensor, old in zip(tensors, before, strict=True):
         tensor.copy_(torch.where(taken.to(tensor.device), tensor, old))
+
+
+class CudaGraphTraining(Training):
+    """A cell in training whose whole step is one CUDA graph; same recipe, same checkpoints as `Training`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.graph = CudaGraphStep(self.model, self.kind, self.data.train, self.training, MAX_NONFINITE_RUN)
+        self.step.optimizers = self.graph.optimizers  # what checkpoints hold is what the graph updates
+
+    def _epoch(self, check_interrupts: Callable[[], None]) -> None:
+        progress, batches = self.progress, self._batches()
+        rate = self.step.learning_rate(progress.epoch)
+        self.graph.begin_epoch(rate, progress.nonfinite_grad_run, progress.loss_sum)
+        already, began = progress.epoch_seconds, time.perf_counter()
+        for chosen in batches[progress.batch :]:
+            self.graph(chosen, self.batch_weight(len(chosen), len(batches)))
+            progress.epoch_seconds = already + time.perf_counter() - began
+            check_interrupts()
+        self._collect()
+        progress.epoch_seconds = already + time.perf_counter() - began
+
+    def _save_or_stop(self, interrupts: Interrupts, save: Callable[[], None]) -> None:
+        def collect_and_save() -> None:
+            self._collect()
+            if self.progress.stop_reason is None:  # or the epoch would be saved as ended before its row is there
+                save()
+
+        super()._save_or_stop(interrupts, collect_and_save)
+
+    def _collect(self) -> None:
+        """Wait for the device and add what its batches came to."""
+        progress, sums = self.progress, self.graph.read()
+        progress.loss_sum = sums.loss
+        progress.correct += sums.correct
+        progress.batch += sums.batches
+        progress.nonfinite_grad_steps += sums.skipped
+        progress.nonfinite_grad_run = sums.skipped_run
+        if sums.halted and progress.stop_reason is None:
+            self._diverge()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned; the graphs are captured anew."""
+        super().restore(state)
+        self.graph.recapture()
