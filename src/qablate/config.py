@@ -162,7 +162,7 @@ def config_schema() -> dict[str, Any]:
 
 def _task_schema(info: TaskInfo) -> dict[str, Any]:
     settings = {"lengths": {"$ref": "#/$defs/lengths"}, **info.settings}
-    return {"type": "object", "additionalProperties": False, "required": ["lengths"], "properties": settings}
+    return {"type": ["object", "null"], "additionalProperties": False, "required": ["lengths"], "properties": settings}
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from working_folder import ROOT, WorkingFolder
 from qablate.config import read_yaml
 from qablate.study import Cell
 
-MESSAGE = re.compile(r"^(?:Job \d+: )?train (\S+) on (\w+), length (\d+), seed (\d+) \((\w+)\)$", re.M)
+MESSAGE = re.compile(r"^(?:Job \d+: )?train (\S+) on ([\w-]+), length (\d+), seed (\d+) \((\w+)\)$", re.M)
 TINY = {
     "name": "tiny",
     "models": ["1b", "3a"],
