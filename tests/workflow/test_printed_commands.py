@@ -29,7 +29,8 @@ ELSEWHERE = {
     r"^pytest ": "tests of the project, which run by themselves",
     r"^tail -f|--watch": "goes on until it is interrupted",
     r"--logger rich|\| jq ": "needs a program that is not installed with the package",
-    r"length 100 --seed 2026|qablate power|--costs|qablate bench": "takes minutes",
+    r"studies/parity": "needs the entries that its page adds (tests/test_adding.py runs both commands)",
+    r"length 100 --seed 2026|bench.py": "takes minutes",
 }
 
 
