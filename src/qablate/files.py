@@ -184,8 +184,8 @@ def read_regular(path: Path, limit: int) -> bytes:
             raise OSError(errno.EINVAL, "a folder, pipe or device, not a regular file", str(path))
         if status.st_size > limit:
             raise OSError(errno.EFBIG, f"over {limit} bytes", str(path))
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            return file.read(limit)
+        with open(handle, "rb", closefd=False) as file:
+            return file.read(status.st_size)
     finally:
         os.close(handle)
 

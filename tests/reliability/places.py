@@ -72,8 +72,8 @@ class Disturbance:
 
             return test(cell_run, disturbed_between)
 
-        def disturbed_write(*arguments):
-            written = write(*arguments)
+        def disturbed_write(*arguments, **named):
+            written = write(*arguments, **named)
             own.at("between two files")
             return written
 
