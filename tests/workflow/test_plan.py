@@ -115,7 +115,7 @@ def test_a_score_selected_on_test_items_is_missing_everywhere_and_kept(tmp_path:
 
 
 def test_answer_outlives_the_file(study: Study) -> None:
-    factories.write_results(study, [CELL], hyperparameters={"d_model": 64})
+    factories.write_results(study, [CELL], hyperparameters={"batch_size": 16})
     plan = Plan(study)
     assert plan.state(CELL).state == "stale"
     study.result_path(CELL).unlink()
@@ -123,8 +123,9 @@ def test_answer_outlives_the_file(study: Study) -> None:
 
 
 def test_description_fits_a_terminal_and_counts_the_rest(study: Study) -> None:
-    hyper = {"d_model": 64, "d_state": 8, "n_layers": 3, "batch_size": 16, "learning_rate": 0.5}
-    factories.write_results(study, [CELL], hyperparameters=hyper)
+    model = {"d_model": 64, "d_state": 8, "n_layers": 3}
+    factories.write_results(study, [CELL], model_config=model,
+                            hyperparameters={**model, "batch_size": 16, "learning_rate": 0.5})
     lines = Plan(study).describe(CELL).splitlines()
     assert lines[0] == "train 1b on adding_problem, length 16, seed 2024 (stale)"
     assert len(lines) == 5
