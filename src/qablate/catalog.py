@@ -1,7 +1,7 @@
 """The models and tasks of the study as data: names, factors, shapes, versions.
 
 Layer 0: imports neither torch nor pandas, so that a dry run of thousands of cells takes seconds. How a model is built
-stands in `qablate.models`, how a dataset is made in `qablate.tasks`; what both and the workflow agree on stands here.
+is in `qablate.models`, how a dataset is made in `qablate.tasks`; what both and the workflow agree on is here.
 Schemas, shapes and the words of tables follow from the entries: docs/adding.md.
 """
 
@@ -37,7 +37,7 @@ class ModelInfo:
     `features` and `mixing` use the words of the published result files (`classical`, `quantum`,
     `quantum_superposition`). `chunk` is the number of steps that one circuit or pooled token covers; 1 where a model
     reads single steps. `code_version` is raised by hand when the numbers of a model change; results of an older
-    version then no longer stand.
+    version are then no longer valid.
     """
 
     id: str

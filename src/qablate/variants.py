@@ -98,7 +98,7 @@ def check_variants(config: Config) -> None:
 
 
 def _named_elsewhere(config: Config) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Models and tasks outside of the lists of cells, with the key they stand under."""
+    """Models and tasks outside of the lists of cells, with the key they are under."""
     for number, rule in enumerate(config["import"]["quarantine"]):
         yield from ((f"import.quarantine.{number}.{key}", rule[key], bases)
                     for key, bases in (("model", MODELS), ("task", TASKS)) if key in rule)

@@ -1,6 +1,6 @@
 """What the workflow adds to Snakemake: its settings, targets, checks and messages. Made for Snakemake 9.27.
 
-Everything here that is not in Snakemake's manual stands in this file. Its logger is told what happens (`LogEvent`, the
+Everything here that is not in Snakemake's manual is in this file. Its logger is told what happens (`LogEvent`, the
 interface of its logger plugins, seen here by a filter): when a run starts, its settings are complete and nothing has
 been planned; when it counts its jobs, nothing has been done. Beyond that these attributes of `workflow` are used:
 `overwrite_configfiles`, `is_main_process`, `basedir`, `global_resources`, `executor_plugin`, `resource_settings`,
@@ -284,7 +284,7 @@ class Contents(dict[str, Mapping[str, str]]):
         return "report/contents.csv"
 
     def category(self, wildcards: Any) -> str | None:
-        """Heading of the report that a file stands under."""
+        """Heading of the report that a file is under."""
         return self.get(wildcards.id, {}).get("section")
 
     def labels(self, wildcards: Any) -> dict[str, str]:

@@ -121,7 +121,7 @@ def _n_markers(study: Study, task: str, length: int) -> int:
 def order_lost_bound(length: int, chunk: int, n_markers: int = 8) -> float:
     """Largest R2 on Selective Copy if the order of full chunks is lost too; a short last chunk is known by its length.
 
-    Full chunks may then stand in any order, and the best output is the mean of the chunks' means weighted with the
+    Full chunks may then be in any order, and the best output is the mean of the chunks' means weighted with the
     probability that a chunk covers it. Exact: the sum over all ways to divide the markers among the chunks.
     """
     n_full, rest = divmod(length, chunk)

@@ -30,7 +30,7 @@ ALLOWED: Mapping[Any, tuple[Any, str]] = {
 class Contrast:
     """One row of the comparisons per task: mean of `plus` minus mean of `minus`; `kind` says of what.
 
-    `table` is the Holm family, unless the row stands `alone`; `label` makes it an answer to its `question`. No `tasks`:
+    `table` is the Holm family, unless the row is `alone`; `label` makes it an answer to its `question`. No `tasks`:
     all of the study. `margin` replaces that of the task's scale; `caveat` is a fact of the design to be printed.
     """
 

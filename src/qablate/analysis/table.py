@@ -61,7 +61,7 @@ Part = str | Table | Figure
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it, in order: Markdown, tables, figures."""
+    """A heading and what is below it, in order: Markdown, tables, figures."""
 
     title: str
     parts: tuple[Part, ...]

@@ -24,7 +24,7 @@ def no_part(sizes: Sizes) -> nn.Module:
 
 @dataclass(frozen=True)
 class Composition:
-    """The parts of one model, and where its parameters stand in the published enumeration.
+    """The parts of one model, and where its parameters are in the published enumeration.
 
     `published_order` names parameters or whole modules (then all their parameters, in the order of registration) of
     the built model, in the order in which published checkpoints hold their tensors.

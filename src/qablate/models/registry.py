@@ -1,6 +1,6 @@
 """The models as data: which parts each one is made of (docs/adding.md: how to add one).
 
-Names, groups and chunk sizes stand in `qablate.catalog`. Widths follow from the model width d: pools have d / 2 or
+Names, groups and chunk sizes are in `qablate.catalog`. Widths follow from the model width d: pools have d / 2 or
 d / 4 hidden units, heads d or d / 2.
 """
 
@@ -258,7 +258,7 @@ def build_model(
 
 
 def _require_effect(info: ModelInfo, settings: ModelSettings) -> None:
-    """Refuse settings that would leave this model as it is: its results would stand under another name."""
+    """Refuse settings that would leave this model as it is: its results would have another name."""
     for name, published in AS_PUBLISHED.items():
         value, reason = getattr(settings, name), info.ignores(name)
         if value != published and reason:

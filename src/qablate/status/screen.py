@@ -50,7 +50,7 @@ def _headline(survey: Survey) -> Text:
 def _table(survey: Survey) -> Table:
     """One row per model, then per system if there are several: cells of each task, cells by state, hours left.
 
-    Variants of a task stand in its column, so that a row fits 80 columns.
+    Variants of a task are in its column, so that a row fits 80 columns.
     """
     tasks = list(dict.fromkeys(task_info(task).id for task in survey.study.config["tasks"]))
     table = Table(box=None, padding=(0, 1, 0, 0))

@@ -59,7 +59,7 @@ def check_dataset(dataset: Dataset) -> list[Check]:
 
 
 def write_checks(dataset: Dataset, path: Path) -> list[Check]:
-    """Run all checks and keep them as JSON beside a dataset, with the hash of the bytes they were run on."""
+    """Run all checks and keep them as JSON next to a dataset, with the hash of the bytes they were run on."""
     checks = check_dataset(dataset)
     rows = [{"name": check.name, "value": check.value if math.isfinite(check.value) else None, "bound": check.bound,
              "passed": check.passed} for check in checks]

@@ -72,7 +72,7 @@ class Generator:
     """What the file of a task registers as GENERATOR; only `arrays` is required (docs/adding.md).
 
     `arrays` makes a dataset from its identity alone. `layout` names dtype and shape of the extras that are stored with
-    it. `recode` turns inputs into what is stored of them, where that is something smaller (its shape then stands in
+    it. `recode` turns inputs into what is stored of them, where that is something smaller (its shape is then in
     `layout`), or back (`stored` is False). `statistics` are numbers for the sidecar besides those of every task,
     `checks` leak checks besides those of every task (`qablate.tasks.checks`).
     """

@@ -36,7 +36,7 @@ CHECKS: Mapping[str, tuple[str, ...]] = {
     "chunks shuffled": ("shuffle", "of_chunks"), "untrained, ridge": ("probe", "ridge"),
     "untrained, rule": ("probe", "cells"), "cell means": ("cell_means",),
     **{f"mark {degree}": ("degree_marks", str(degree)) for degree in range(1, 5)}}
-"""Columns of the checks, and where they stand in a file of `qablate check`."""
+"""Columns of the checks, and where they are in a file of `qablate check`."""
 
 
 def controls(runs: Runs) -> Section:
@@ -139,7 +139,7 @@ def _files(runs: Runs) -> Iterator[tuple[Cell, Any]]:
 
 
 def _at(found: Any, keys: tuple[str, ...]) -> Any:
-    """What stands below keys; None where a part of the way, or a number or word at its end, is missing."""
+    """What is below keys; None where a part of the way, or a number or word at its end, is missing."""
     for key in keys:
         found = found.get(key) if isinstance(found, Mapping) else None
     return found if isinstance(found, (int, float, str)) else None
