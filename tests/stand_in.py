@@ -49,7 +49,7 @@ def make_dataset(study: Study, options: argparse.Namespace) -> int:
 def train(study: Study, options: argparse.Namespace) -> int:
     cell = study.cell(options.model, options.task, options.length, options.seed)
     options.output = options.output or study.result_path(cell)
-    print(f"training {cell.name} on system {study.system}")
+    print(f"training {cell.name} on system {study.system}", flush=True)
     if cell.name == os.environ.get("QABLATE_FAKE_FAIL"):
         print("out of memory, says the stand-in", file=sys.stderr)
         return 1

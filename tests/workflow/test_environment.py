@@ -18,8 +18,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 def steps(folder: Path, *words: str) -> list[str]:
     """The commands of `make setup` in a folder without an environment, none of them run."""
-    done = subprocess.run(["make", "-n", "setup", "EXTRAS=gpu", *words], cwd=folder, text=True, capture_output=True,
-                          check=True)
+    done = subprocess.run(["make", "-n", "--no-print-directory", "setup", "EXTRAS=gpu", *words], cwd=folder, text=True,
+                          capture_output=True, check=True)
     return done.stdout.splitlines()
 
 
