@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tiny import SMALL_MODEL
 
 import qablate
+from qablate import checks
 from qablate.catalog import MODELS, TAG, TASKS, model_info, task_info
 from qablate.cli import main
 from qablate.config import load_config, read_yaml
@@ -226,8 +227,18 @@ def test_a_study_of_base_and_variants_end_to_end(trained, monkeypatch, capsys):
         model = qablate.load_model(study.result_path(cell))
         assert model.sizes.settings.hand_over == ("nohand" not in cell.model)
     checked = study.result_path(study.cell("4d-nohand", "forrelation-n3", 16, 2024))
+    monkeypatch.setattr(checks, "GRADIENT_DRAWS", 2)
     assert main(["check", str(checked)]) == 0
-    assert json.loads(checks_path(checked).read_text())["degree_marks"].keys() == set("1234")
+    found = json.loads(checks_path(checked).read_text())
+    assert found["degree_marks"].keys() == set("1234")
+    weights = checked.with_name(checked.name.replace("results.json", "model.pt"))
+    weights.rename("elsewhere.pt")      # asked again without weights: what needs none is the same
+    assert main(["check", str(checked)]) == 0
+    without = json.loads(checks_path(checked).read_text())
+    assert without.keys() == {"result_sha256", "cell_means", "degree_marks", "gradients"}
+    assert without == {key: found[key] for key in without}
+    Path("elsewhere.pt").rename(weights)
+    assert main(["check", str(checked)]) == 0
     assert main(["status", "--no-queue"]) == 0
     assert "6 of 6 cells done" in capsys.readouterr().out
     assert main(["report", "--partial"]) == 0

@@ -20,7 +20,7 @@ from qablate.analysis.bounds import CHUNKED_IN_BOTH_DIRECTIONS
 from qablate.errors import QablateError
 from qablate.files import write_json
 from qablate.models import ModelSettings, SequenceModel, build_model
-from qablate.models.trained import load_trained
+from qablate.models.trained import load_trained, result_and_weights, untrained
 from qablate.quantum import ExactCircuits, circuit_kind
 from qablate.quantum.wrapped import DepolarisingCircuits, ObservedCircuits
 from qablate.records import CHECKSUM
@@ -35,6 +35,7 @@ from qablate.training.loop import Items, cut, outputs_of
 Numbers = dict[str, Any]
 PROBE_ITEMS = 4000
 NOISE_ITEMS = 100
+GRADIENT_DRAWS = 200
 STEPS_PER_CHUNK = 32
 """Of the shuffles, in models that read single steps."""
 
@@ -43,18 +44,21 @@ def check_file(study: Study, path: Path, seed: int = 0) -> Path:
     """Check the trained model of a result of the study (or of the weights next to it); return the file of the answers.
 
     That is `checks/..._checks.json`, so that counting results never counts one. It holds what `check_model` returns,
-    the exact cell means or degree marks of the same test items, and the hash of the result. A missing dataset is made.
-    Raises QablateError for a result that is not whole or of another study or dataset, and for weights that are missing
-    or of another model.
+    the exact cell means or degree marks of the same test items, the variance of gradients at initialisation, and the
+    hash of the result; without weights next to the result, what needs none. A missing dataset is made. Raises
+    QablateError for a result that is not whole or of another study or dataset, and for weights of another model.
     """
-    model = cast(SequenceModel, load_trained(path))
-    result = path.with_name(path.name.removesuffix("model.pt").removesuffix("results.json") + "results.json")
+    result, weights = result_and_weights(path)
     record = read_record(result)
     cell = study.cell(record["model_id"], record["task"], record["seq_len"], record["seed"])
     if lines := differences(study, cell, record):
         raise QablateError(f"{result}: not of study '{study.name}': {lines[0]}")
     dataset = make_dataset(study.dataset(cell.task, cell.length, cell.seed), study.dataset_path(cell))
-    answers = {"result_sha256": record[CHECKSUM], **check_model(model, dataset, seed), **marks(model, dataset)}
+    model = untrained(record)
+    answers = {"result_sha256": record[CHECKSUM], **marks(model, dataset),
+               "gradients": _gradients(model, dataset, seed)}
+    if weights.is_file():
+        answers |= check_model(cast(SequenceModel, load_trained(result)), dataset, seed)
     target = checks_path(result)
     target.parent.mkdir(exist_ok=True)
     write_json(target, answers)
@@ -261,7 +265,7 @@ def gradient_variance(
     n_outputs: int,
     settings: ModelSettings | None = None,
     n_qubits: Iterable[int] = range(4, 11),
-    n_draws: int = 200,
+    n_draws: int = GRADIENT_DRAWS,
     seed: int = 0,
 ) -> list[Numbers]:
     """Return, per number of qubits, the variance of d<Z_0>/d(angle) over fresh initial weights, averaged over angles.
@@ -279,6 +283,14 @@ def gradient_variance(
                 slopes.append(_slopes(model, inputs[draw % len(inputs)][None]))
         rows.append({"n_qubits": q, "variance": torch.stack(slopes).var(dim=0).mean().item(), "n_draws": n_draws})
     return rows
+
+
+def _gradients(model: SequenceModel, dataset: Dataset, seed: int) -> list[Numbers] | None:
+    """Gradient variance of the model's id and settings, each draw on another test item; None without states."""
+    if not _has_states(model):
+        return None
+    return gradient_variance(model.model_id, _test_items(model, dataset).inputs, dataset.spec.n_outputs,
+                             model.sizes.settings, n_draws=GRADIENT_DRAWS, seed=seed)
 
 
 def _slopes(model: SequenceModel, inputs: Tensor) -> Tensor:

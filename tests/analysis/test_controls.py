@@ -48,10 +48,18 @@ def test_only_checks_of_this_very_result_are_shown(study):
     for cell, sha in zip(study.cells, (record["content_sha256"], "0" * 64), strict=False):
         path = checks_path(study.result_path(cell))
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"result_sha256": sha, "score": 0.25, "swap": {"mean_field": 0.125}, "probe": None}))
-    found = checks(collect(study))
+        path.write_text(json.dumps({
+            "result_sha256": sha, "score": 0.25, "swap": {"mean_field": 0.125}, "probe": None,
+            "shots": [{"score": 0.5}], "gradients": [{"variance": 0.5 ** n} for n in range(7)]}))
+    runs = collect(study)
+    found = checks(runs)
     assert found[["seed", "score", "mean field"]].to_numpy().tolist() == [[study.cells[0].seed, 0.25, 0.125]]
-    assert found["Q"].isna().all()
+    assert found[["Q", "1,000 shots"]].isna().all(axis=None)
+    *_, checked, devices, gradients = controls(runs).parts
+    assert checked.shown.to_dict("records") == [
+        {"model": "1b", "task": "Selective Copy", "L": "100", "n": "1", "score": "0.250", "mean field": "0.125"}]
+    assert devices.shown["100 shots"].tolist() == ["0.500"]
+    assert gradients.data["variance"].tolist() == [0.5 ** n for n in range(7)]
 
 
 def test_no_variants_no_section(tmp_path):

@@ -1,13 +1,15 @@
 """Controls: every variant next to its base, the variants of tasks, and what checks of trained models say."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure as Canvas
 
+from qablate.analysis import figure as look
 from qablate.analysis.claims import Contrast
 from qablate.analysis.collect import CELL, Runs
 from qablate.analysis.formats import DASH, fixed, metric_format, significant
@@ -30,12 +32,18 @@ TEXT = ("A variant changes one thing and keeps the rest. *Can be replaced* says:
         "task at this size. *Worse* says that this model needed it under this recipe (`docs/controls.md`).")
 WORDS = {"higher": "better than its base", "lower": "worse than its base", "equivalent": "can be replaced",
          "undecided": "undecided", "open": "open"}
-CHECKS: Mapping[str, tuple[str, ...]] = {
+CHECKS: Mapping[str, tuple[str | int, ...]] = {
     "score": ("score",), "unentangled": ("swap", "unentangled"), "mean field": ("swap", "mean_field"),
     "Q": ("entanglement", "mean"), "steps shuffled": ("shuffle", "inside_chunks"),
     "chunks shuffled": ("shuffle", "of_chunks"), "untrained, ridge": ("probe", "ridge"),
-    "untrained, rule": ("probe", "cells"), "cell means": ("cell_means",),
-    **{f"mark {degree}": ("degree_marks", str(degree)) for degree in range(1, 5)}}
+    "untrained, rule": ("probe", "cells"), "cell means": ("cell_means",)}
+DEVICES: Mapping[str, tuple[str | int, ...]] = {
+    "score": ("score",), "100 shots": ("shots", 0, "score"), "1,000 shots": ("shots", 1, "score"),
+    "10,000 shots": ("shots", 2, "score"), "agreement at noise .001": ("noise", 0, "agreement"),
+    "at noise .01": ("noise", 1, "agreement")}
+MARKS = {f"mark {degree}": ("degree_marks", str(degree)) for degree in range(1, 5)}
+QUBITS = {f"{n} qubits": ("gradients", n - 4, "variance") for n in range(4, 11)}
+NUMBERS = {**CHECKS, **DEVICES, **MARKS, **QUBITS}
 """Columns of the checks, and where they are in a file of `qablate check`."""
 
 
@@ -49,7 +57,7 @@ def controls(runs: Runs) -> Section:
     if len(rows):
         parts += [TEXT, _differences(rows), _figure(runs, rows)]
     parts += [_rungs(runs, base) for base in TASKS if any(is_variant(task) for task in _family(runs, base))]
-    return Section("Controls", (*parts, *([] if checked.empty else [_checks(checked)])))
+    return Section("Controls", (*parts, *([] if checked.empty else _checks(checked))))
 
 
 def contrasts(runs: Runs) -> list[Contrast]:
@@ -112,7 +120,7 @@ def _rungs(runs: Runs, base: str) -> Table:
                   for row in found.to_dict("records")}
         of_task = marked[(marked["task"] == task) & (marked["length"] == length)]
         marks = {name: DASH if of_task[name].isna().all() else fixed(2)(of_task[name].mean())
-                 for name in CHECKS if name.startswith("mark ")}
+                 for name in MARKS}
         shown.append({"task": task, "L": str(length), **scores, **(marks if base == "forrelation" else {})})
     caption = "Mean over seeds." + (
         " Mark d: a ridge on products of table entries with at most d address bits, on the same datasets "
@@ -122,9 +130,9 @@ def _rungs(runs: Runs, base: str) -> Table:
 
 def checks(runs: Runs) -> pd.DataFrame:
     """One row per run whose result has a file of `qablate check` that was made of this very result."""
-    rows = [{**vars(cell), **{name: _at(found, keys) for name, keys in CHECKS.items()}}
+    rows = [{**vars(cell), **{name: _at(found, keys) for name, keys in NUMBERS.items()}}
             for cell, found in _files(runs)]
-    return pd.DataFrame(rows, columns=[*CELL, *CHECKS]).astype(dict.fromkeys(CHECKS, "float64"))
+    return pd.DataFrame(rows, columns=[*CELL, *NUMBERS]).astype(dict.fromkeys(NUMBERS, "float64"))
 
 
 def _files(runs: Runs) -> Iterator[tuple[Cell, Any]]:
@@ -138,18 +146,62 @@ def _files(runs: Runs) -> Iterator[tuple[Cell, Any]]:
             yield cell, found
 
 
-def _at(found: Any, keys: tuple[str, ...]) -> Any:
-    """What is below keys; None where a part of the way, or a number or word at its end, is missing."""
+def _at(found: Any, keys: tuple[str | int, ...]) -> Any:
+    """What is below keys and places; None where a part of the way, or a number or word at its end, is missing."""
     for key in keys:
-        found = found.get(key) if isinstance(found, Mapping) else None
+        if isinstance(key, int):
+            found = found[key] if isinstance(found, list) and key < len(found) else None
+        else:
+            found = found.get(key) if isinstance(found, Mapping) else None
     return found if isinstance(found, (int, float, str)) else None
 
 
-def _checks(frame: pd.DataFrame) -> Table:
-    names = [name for name in CHECKS if frame[name].notna().any() and not name.startswith("mark ")]
-    shown = pd.DataFrame({**cell_columns(frame), **{name: written(frame[name], fixed(3)) for name in names}})
-    return Table("checks", "Checks of trained models", (
-        "No training. Unentangled, mean field: the score with the circuits of the weights exchanged. Q: Meyer-Wallach, "
-        "0 product states, 1 maximal. Shuffled: change of the outputs in standard deviations. Untrained: a read-out of "
-        "the untrained encoder, as a ridge, and as a fixed rule on chunks. Cell means: the exact mean of every chunk "
-        "on the same test items."), frame, shown)
+def _checks(frame: pd.DataFrame) -> list[Part]:
+    """Means over seeds of what was asked of models, and how gradients vanish with qubits."""
+    groups = frame.groupby(["model", "task", "length"], sort=False)
+    mean, of = groups[list(NUMBERS)].mean().reset_index(), groups.size().tolist()
+
+    def shown(names: Iterable[str]) -> pd.DataFrame:
+        return pd.DataFrame({**cell_columns(mean), "n": list(map(str, of)), **{
+            name: written(mean[name], fixed(3)) for name in names if mean[name].notna().any()}})
+
+    tables: list[Part] = [Table("checks", "Checks of trained models", (
+        "No training; mean over n runs. Unentangled, mean field: the score with the circuits of the weights exchanged. "
+        "Q: Meyer-Wallach, 0 product states, 1 maximal. Shuffled: change of the outputs in standard deviations. "
+        "Untrained: a read-out of the untrained encoder, as a ridge, and as a fixed rule on chunks. Cell means: the "
+        "exact mean of every chunk on the same test items."), frame, shown(CHECKS))]
+    if frame[list(DEVICES)[1]].notna().any():
+        rows = mean["100 shots"].notna()
+        tables.append(Table("devices", "What a device would lose", (
+            "Score with every expectation value estimated from so many shots; agreement with the exact outputs (R² of "
+            "outputs, share of equal classes) with so much depolarising noise per gate and wire."),
+            frame, shown(DEVICES)[rows]))
+    if frame[list(QUBITS)].notna().any(axis=None):
+        tables.append(_gradients(mean))
+    return tables
+
+
+def _gradients(mean: pd.DataFrame) -> Figure:
+    columns = list(QUBITS)
+    known = mean[mean[columns].notna().all(axis=1)]
+    long = known.melt(["model", "task", "length"], columns, "qubits", "variance")
+    data = long.assign(qubits=long["qubits"].str.split().str[0].astype(int)).sort_values(
+        ["model", "task", "length", "qubits"], ignore_index=True)
+    return Figure("gradients", "Variance of gradients at initialisation", (
+        "Variance of d<Z_0>/d(angle) over 200 fresh models, mean over angles; one line per model, mean over tasks and "
+        "lengths. A barren plateau would halve it with every qubit (dashed)."), lambda: _draw_gradients(data), data)
+
+
+def _draw_gradients(data: pd.DataFrame) -> Canvas:
+    figure, axes = look.grid(2.8)
+    axis = axes[0, 0]
+    lines = data.groupby(["model", "qubits"])["variance"].mean().unstack("qubits")
+    for model, variances in lines.iterrows():
+        axis.plot(variances.index, variances, **look.model_look(str(model)))
+    start = lines.max().iloc[0]
+    axis.plot(lines.columns, start * 0.5 ** (lines.columns - lines.columns[0]), **look.UPPER)
+    axis.set_yscale("log")
+    axis.set_xlabel("qubits")
+    axis.set_ylabel("variance")
+    look.legend_above(figure, [look.legend_entry(model, look.model_look(model)) for model in lines.index], 9)
+    return figure
