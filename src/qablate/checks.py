@@ -23,7 +23,7 @@ from qablate.models import ModelSettings, SequenceModel, build_model
 from qablate.models.trained import load_trained, result_and_weights, untrained
 from qablate.quantum import ExactCircuits, circuit_kind
 from qablate.quantum.wrapped import DepolarisingCircuits, ObservedCircuits
-from qablate.records import CHECKSUM
+from qablate.records import content_sha256
 from qablate.results import checks_path, read_record
 from qablate.results.judging import differences
 from qablate.study import Study
@@ -55,7 +55,7 @@ def check_file(study: Study, path: Path, seed: int = 0) -> Path:
         raise QablateError(f"{result}: not of study '{study.name}': {lines[0]}")
     dataset = make_dataset(study.dataset(cell.task, cell.length, cell.seed), study.dataset_path(cell))
     model = untrained(record)
-    answers = {"result_sha256": record[CHECKSUM], **marks(model, dataset),
+    answers = {"result_sha256": content_sha256(record), **marks(model, dataset),
                "gradients": _gradients(model, dataset, seed)}
     if weights.is_file():
         answers |= check_model(cast(SequenceModel, load_trained(result)), dataset, seed)

@@ -12,6 +12,7 @@ from qablate.records import write_record
 from qablate.results import checks_path
 
 TAGS = {"tanh": {"model": {"circuit": "tanh"}}, "chunk8": {"model": {"chunk": 8}}}
+SHOWN = ("checks", "devices", "gradients")
 MODELS = ["1b", "1b-tanh", "1b-chunk8", "1b-tanh-chunk8", "2a", "2a-tanh"]
 
 
@@ -49,15 +50,17 @@ def test_only_checks_of_this_very_result_are_shown(study):
         path = checks_path(study.result_path(cell))
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps({
-            "result_sha256": sha, "score": 0.25, "swap": {"mean_field": 0.125}, "probe": None,
+            "result_sha256": sha, "cell_means": 0.5, "swap": {"mean_field": 0.125}, "probe": None,
             "shots": [{"score": 0.5}], "gradients": [{"variance": 0.5 ** n} for n in range(7)]}))
     runs = collect(study)
     found = checks(runs)
-    assert found[["seed", "score", "mean field"]].to_numpy().tolist() == [[study.cells[0].seed, 0.25, 0.125]]
+    score = record["test_r2"]
+    assert found[["seed", "score", "mean field"]].to_numpy().tolist() == [[study.cells[0].seed, score, 0.125]]
     assert found[["Q", "1,000 shots"]].isna().all(axis=None)
-    *_, checked, devices, gradients = controls(runs).parts
+    checked, devices, gradients = (part for part in controls(runs).parts if getattr(part, "id", "") in SHOWN)
     assert checked.shown.to_dict("records") == [
-        {"model": "1b", "task": "Selective Copy", "L": "100", "n": "1", "score": "0.250", "mean field": "0.125"}]
+        {"model": "1b", "task": "Selective Copy", "L": "100", "n": "1", "score": f"{score:.3f}", "mean field": "0.125",
+         "cell means": "0.500", "score minus cell means": f"{score - 0.5:+.3f} to {score - 0.5:+.3f}"}]
     assert devices.shown["100 shots"].tolist() == ["0.500"]
     assert gradients.data["variance"].tolist() == [0.5 ** n for n in range(7)]
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure as Canvas
 from qablate.analysis import figure as look
 from qablate.analysis.claims import Contrast
 from qablate.analysis.collect import CELL, Runs
-from qablate.analysis.formats import DASH, fixed, metric_format, significant
+from qablate.analysis.formats import DASH, fixed, metric_format, signed, significant
 from qablate.analysis.sections.comparisons import forest, shown_estimate
 from qablate.analysis.sections.scores import means
 from qablate.analysis.statistics import scale_of
@@ -20,7 +20,7 @@ from qablate.analysis.table import Figure, Part, Section, Table, cell_columns, w
 from qablate.analysis.verdicts import compare
 from qablate.catalog import TASKS, task_info
 from qablate.files import read_regular
-from qablate.records import CHECKSUM
+from qablate.records import content_sha256
 from qablate.results import checks_path
 from qablate.study import Cell
 from qablate.variants import is_variant, join_token, split_token
@@ -33,12 +33,12 @@ TEXT = ("A variant changes one thing and keeps the rest. *Can be replaced* says:
 WORDS = {"higher": "better than its base", "lower": "worse than its base", "equivalent": "can be replaced",
          "undecided": "undecided", "open": "open"}
 CHECKS: Mapping[str, tuple[str | int, ...]] = {
-    "score": ("score",), "unentangled": ("swap", "unentangled"), "mean field": ("swap", "mean_field"),
+    "unentangled": ("swap", "unentangled"), "mean field": ("swap", "mean_field"),
     "Q": ("entanglement", "mean"), "steps shuffled": ("shuffle", "inside_chunks"),
     "chunks shuffled": ("shuffle", "of_chunks"), "untrained, ridge": ("probe", "ridge"),
     "untrained, rule": ("probe", "cells"), "cell means": ("cell_means",)}
 DEVICES: Mapping[str, tuple[str | int, ...]] = {
-    "score": ("score",), "100 shots": ("shots", 0, "score"), "1,000 shots": ("shots", 1, "score"),
+    "100 shots": ("shots", 0, "score"), "1,000 shots": ("shots", 1, "score"),
     "10,000 shots": ("shots", 2, "score"), "agreement at noise .001": ("noise", 0, "agreement"),
     "at noise .01": ("noise", 1, "agreement")}
 MARKS = {f"mark {degree}": ("degree_marks", str(degree)) for degree in range(1, 5)}
@@ -130,9 +130,10 @@ def _rungs(runs: Runs, base: str) -> Table:
 
 def checks(runs: Runs) -> pd.DataFrame:
     """One row per run whose result has a file of `qablate check` that was made of this very result."""
-    rows = [{**vars(cell), **{name: _at(found, keys) for name, keys in NUMBERS.items()}}
-            for cell, found in _files(runs)]
-    return pd.DataFrame(rows, columns=[*CELL, *NUMBERS]).astype(dict.fromkeys(NUMBERS, "float64"))
+    rows = [{**vars(cell), "score": runs.records[cell].get(task_info(cell.task).metric),
+             **{name: _at(found, keys) for name, keys in NUMBERS.items()}} for cell, found in _files(runs)]
+    numbers = ["score", *NUMBERS]
+    return pd.DataFrame(rows, columns=[*CELL, *numbers]).astype(dict.fromkeys(numbers, "float64"))
 
 
 def _files(runs: Runs) -> Iterator[tuple[Cell, Any]]:
@@ -142,7 +143,7 @@ def _files(runs: Runs) -> Iterator[tuple[Cell, Any]]:
             found = json.loads(read_regular(checks_path(Path(row["path"])), MAX_CHECKS_BYTES))
         except (OSError, ValueError, RecursionError):
             continue
-        if cell in runs.records and _at(found, ("result_sha256",)) == runs.records[cell].get(CHECKSUM):
+        if cell in runs.records and _at(found, ("result_sha256",)) == content_sha256(runs.records[cell]):
             yield cell, found
 
 
@@ -158,19 +159,23 @@ def _at(found: Any, keys: tuple[str | int, ...]) -> Any:
 
 def _checks(frame: pd.DataFrame) -> list[Part]:
     """Means over seeds of what was asked of models, and how gradients vanish with qubits."""
-    groups = frame.groupby(["model", "task", "length"], sort=False)
-    mean, of = groups[list(NUMBERS)].mean().reset_index(), groups.size().tolist()
+    groups = frame.assign(above=frame["score"] - frame["cell means"]).groupby(["model", "task", "length"], sort=False)
+    mean, above = groups[["score", *NUMBERS]].mean().reset_index(), groups["above"].agg(["min", "max"])
 
     def shown(names: Iterable[str]) -> pd.DataFrame:
-        return pd.DataFrame({**cell_columns(mean), "n": list(map(str, of)), **{
-            name: written(mean[name], fixed(3)) for name in names if mean[name].notna().any()}})
+        return pd.DataFrame({**cell_columns(mean), "n": list(map(str, groups.size())), **{
+            name: written(mean[name], fixed(3)) for name in ("score", *names) if mean[name].notna().any()}})
 
+    checked = shown(CHECKS)
+    if "cell means" in checked:
+        checked["score minus cell means"] = [DASH if pd.isna(low) else f"{signed(3)(low)} to {signed(3)(high)}"
+                                             for low, high in above.itertuples(index=False)]
     tables: list[Part] = [Table("checks", "Checks of trained models", (
         "No training; mean over n runs. Unentangled, mean field: the score with the circuits of the weights exchanged. "
         "Q: Meyer-Wallach, 0 product states, 1 maximal. Shuffled: change of the outputs in standard deviations. "
         "Untrained: a read-out of the untrained encoder, as a ridge, and as a fixed rule on chunks. Cell means: the "
-        "exact mean of every chunk on the same test items."), frame, shown(CHECKS))]
-    if frame[list(DEVICES)[1]].notna().any():
+        "exact mean of every chunk on the same test items; lowest and highest run."), frame, checked)]
+    if frame["100 shots"].notna().any():
         rows = mean["100 shots"].notna()
         tables.append(Table("devices", "What a device would lose", (
             "Score with every expectation value estimated from so many shots; agreement with the exact outputs (R² of "
