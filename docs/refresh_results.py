@@ -1,15 +1,16 @@
-"""Write the tables and the figure of docs/results.md anew, from the results that this repository ships.
+"""Write the tables and the figure of docs/results.md and docs/controls.md anew, from the results shipped here.
 
     .venv/bin/python docs/refresh_results.py
 
-A table of the page begins with a marker, `<!-- published_means -->` (its id in the report), and ends with its last
-row. Everything between is the report's; the text around it is written by hand.
+A table of a page begins with a marker, `<!-- first_results published_means -->` (a study of workflow/studies and the
+table's id in its report), and ends with its last row. Everything between is the report's; the text around it is written
+by hand.
 """
 
+import functools
 import re
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 from qablate.analysis.collect import collect
@@ -19,40 +20,42 @@ from qablate.analysis.table import Figure, Part, Table
 from qablate.study import Study
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs/results.md"
+PAGES = (ROOT / "docs/results.md", ROOT / "docs/controls.md")
 FIGURE = ROOT / "docs/figures/first_results.png"
-STUDY = (ROOT / "config.yaml", ROOT / "workflow/studies/first_results.yaml")
-MARKED = re.compile(r"^<!-- (?P<id>\w+) -->\n(?:^(?!\|).*\n)+(?:^\|.*\n)+", re.M)
+MARKED = re.compile(r"^<!-- (?P<study>\w+) (?P<id>\w+) -->\n(?:^(?!\|).*\n)+(?:^\|.*\n)+", re.M)
 
 
-def parts_of(study: Study) -> dict[str, Part]:
-    """Tables and figures of a study's report and details, by id."""
-    runs = collect(study)
-    return {part.id: part for section in (*report_sections(runs), *details_sections(runs)) for part in section.parts
-            if isinstance(part, (Table, Figure))}
+@functools.cache
+def parts_of(study: str) -> dict[str, Part]:
+    """Tables and figures of a study's report and details, by id, from the shipped results alone."""
+    files = [ROOT / "config.yaml", ROOT / f"workflow/studies/{study}.yaml"]
+    with tempfile.TemporaryDirectory() as results:
+        runs = collect(Study.load(files, {"results": results}))
+        return {part.id: part for section in (*report_sections(runs), *details_sections(runs)) for part in section.parts
+                if isinstance(part, (Table, Figure))}
 
 
-def with_tables(page: str, parts: Mapping[str, Part]) -> str:
+def with_tables(page: str) -> str:
     """The page with each marked table as the report has it."""
 
     def table(marker: re.Match[str]) -> str:
-        found = parts.get(marker["id"])
+        found = parts_of(marker["study"]).get(marker["id"])
         if not isinstance(found, Table):
-            sys.exit(f"docs/results.md: the report has no table {marker['id']}")
-        return "\n".join([f"<!-- {found.id} -->", f"**{found.title}.** {found.caption}", "", *table_lines(found), ""])
+            sys.exit(f"the report of {marker['study']} has no table {marker['id']}")
+        return "\n".join([f"<!-- {marker['study']} {found.id} -->", f"**{found.title}.** {found.caption}", "",
+                          *table_lines(found), ""])
 
     return MARKED.sub(table, page)
 
 
 def main() -> None:
-    """Make the parts of the report in a temporary folder and take from them."""
-    with tempfile.TemporaryDirectory() as results:
-        parts = parts_of(Study.load(STUDY, {"results": results}))
-        PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8"), parts), encoding="utf-8")
-        score_map = parts["score_map"]
-        assert isinstance(score_map, Figure)
-        with style():
-            FIGURE.write_bytes(render(score_map.draw()))
+    """Write the pages and the figure."""
+    for page in PAGES:
+        page.write_text(with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")
+    score_map = parts_of("first_results")["score_map"]
+    assert isinstance(score_map, Figure)
+    with style():
+        FIGURE.write_bytes(render(score_map.draw()))
 
 
 if __name__ == "__main__":
