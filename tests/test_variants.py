@@ -38,7 +38,7 @@ TAGS = {
                       "few": {"forrelation": {"n_train": 20}}},
 }
 STUDIES = {"chunks": (39, 33), "quarters": (18, 9), "twins": (200, 144), "frozen": (36, 18), "widths": (54, 36),
-           "ladder": (135, 90), "rates": (36, 24)}
+           "ladder": (135, 90), "rates": (36, 24), "seeds_1a": (20, 0)}
 """Cells of each control study, and how many of them are variants."""
 
 
