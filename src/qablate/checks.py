@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from qablate.analysis.bounds import CHUNKED_IN_BOTH_DIRECTIONS
 from qablate.errors import QablateError
 from qablate.files import write_json
-from qablate.models import ModelSettings, SequenceModel, build_model
-from qablate.models.trained import load_trained
+from qablate.models import ModelSettings, SequenceModel, build_model, load_trained
 from qablate.quantum import ExactCircuits, circuit_kind
 from qablate.quantum.wrapped import DepolarisingCircuits, ObservedCircuits
 from qablate.records import CHECKSUM

@@ -6,7 +6,7 @@ branch, feature layers in front of every branch, chunks reversed for the second 
 
 import torch
 
-from qablate.models.superposed import InjectedSuperposition
+from qablate.models.encoders import InjectedSuperposition
 from qablate.quantum import (
     Circuit,
     ansatz,
@@ -22,7 +22,7 @@ from qablate.quantum import (
 def features_one_by_one(module, chunks, second_ansatz=reversed_ansatz):
     """Features (b, k, m 3n) of chunks (b, k, u); `second_ansatz` builds the gates of the second branch."""
     blocks = []
-    for core in range(module.n_cores):
+    for core in range(len(module.cores)):
         seen = chunks.flip(1) if core == 1 else chunks
         features = measure(core_state(module, core, seen, second_ansatz))
         blocks.append(features.flip(1) if core == 1 else features)

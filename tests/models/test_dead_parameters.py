@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from published_state import published_tensors
 
 from qablate.catalog import MODELS
-from qablate.models import build_model, published_tensors
+from qablate.models import build_model
 
 # Positions in the published enumeration.
 IMAGINARY = {
@@ -33,7 +34,7 @@ def gradients(model_id):
     model = build_model(model_id, 2, 100, 8).eval()
     y = model(torch.rand(4, 2, 100))
     (y - torch.rand(4, 8)).square().mean().backward()
-    return model, [parameter for _, parameter in published_tensors(model)]
+    return model, published_tensors(model)
 
 
 @pytest.mark.parametrize("model_id", MODELS)

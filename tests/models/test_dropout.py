@@ -9,14 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qablate import selfcheck
-from qablate.models import build_model, dropout
-from qablate.models.dropout import Dropout
-from qablate.models.sizes import ModelSettings
+from qablate.models import ModelSettings, build_model, fused
+from qablate.models.fused import Dropout
 
 
 @pytest.fixture(autouse=True)
 def every_size(monkeypatch):
-    monkeypatch.setattr(dropout, "SMALLEST", 1)
+    monkeypatch.setattr(fused, "SMALLEST_DROPOUT", 1)
 
 
 def drawn(layer, x, seed, words_before):
@@ -31,7 +30,7 @@ def drawn(layer, x, seed, words_before):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_kernels_serve_here(dtype):
-    assert selfcheck.obstacle(dropout.check, dtype) is None
+    assert selfcheck.obstacle(fused.check_dropout, dtype) is None
 
 
 @settings(max_examples=150, deadline=None)
@@ -79,12 +78,12 @@ def test_a_model_trains_on_the_same_bits_with_and_without_the_kernels(model_id, 
         return [weights.grad for weights in model.parameters() if weights.grad is not None]
 
     fast = gradients()
-    monkeypatch.setattr(dropout, "SMALLEST", math.inf)
+    monkeypatch.setattr(fused, "SMALLEST_DROPOUT", math.inf)
     assert all(torch.equal(a, b) for a, b in zip(fast, gradients(), strict=True))
 
 
 def test_another_stream_of_torch_is_noticed(monkeypatch):
     plain = F.dropout
-    monkeypatch.setattr(dropout.F, "dropout", lambda x, p: plain(x.flip(0), p))
+    monkeypatch.setattr(fused.F, "dropout", lambda x, p: plain(x.flip(0), p))
     with pytest.raises(selfcheck.SelfCheckError, match="dropout of"):
-        dropout.check(torch.float32)
+        fused.check_dropout(torch.float32)

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch.autograd import gradcheck
 
 from qablate import selfcheck
-from qablate.models import rows
-from qablate.models.layers import ConvolvedTokens, RMSNorm, sinusoidal_table
-from qablate.models.pooling import ChunkPool, SoftmaxPool
+from qablate.models import fused
+from qablate.models.layers import ChunkPool, ConvolvedTokens, RMSNorm, SoftmaxPool
+from qablate.models.mixers import sinusoidal_table
 from qablate.models.sizes import ModelSettings, Sizes
 
 
@@ -23,8 +23,8 @@ def random(*shape):
 def served(request, monkeypatch):
     """Rows by the compiled kernels, and in plain torch."""
     if request.param == "plain":
-        monkeypatch.setattr(rows, "_serves", lambda x: False)
-    elif reason := selfcheck.obstacle(rows.check, torch.float64):
+        monkeypatch.setattr(fused, "serves", lambda *_: False)
+    elif reason := selfcheck.obstacle(fused.check_rows, torch.float64):
         pytest.skip(reason)
 
 
@@ -35,8 +35,8 @@ def test_causal_convolution(served, length):
     for t in range(length):
         windows.append((padded[:, t : t + 4] * taps).sum(1) + bias)
     expected = F.silu(torch.stack(windows, 1))
-    assert torch.allclose(rows.convolved(x[..., 3:], taps, bias), expected, atol=1e-12)
-    assert gradcheck(lambda x, *rest: rows.convolved(x[..., 3:], *rest), (x, taps, bias))
+    assert torch.allclose(fused.convolved(x[..., 3:], taps, bias), expected, atol=1e-12)
+    assert gradcheck(lambda x, *rest: fused.convolved(x[..., 3:], *rest), (x, taps, bias))
 
 
 @pytest.mark.parametrize("length", [1, 2, 9])
@@ -52,24 +52,23 @@ def test_gates(served, width):
     x = random(2, 3, 2 * width)
     gate, value = x.chunk(2, dim=-1)
     expected = gate * torch.sigmoid(gate) * value
-    assert torch.allclose(rows.gated_halves(x), expected, atol=1e-12)
-    assert torch.allclose(rows.gated(gate, value), expected, atol=1e-12)
-    assert gradcheck(rows.gated_halves, (x,))
-    assert gradcheck(rows.gated, (gate.detach().requires_grad_(), random(2, 3, width)))
+    assert torch.allclose(fused.gated(gate, value), expected, atol=1e-12)
+    assert gradcheck(lambda x: fused.gated(*x.chunk(2, dim=-1)), (x,))
+    assert gradcheck(fused.gated, (gate.detach().requires_grad_(), random(2, 3, width)))
     transposed = random(width, 3).t()    # rows whose numbers are not neighbours
-    assert gradcheck(rows.gated, (transposed, random(3, width)))
+    assert gradcheck(fused.gated, (transposed, random(3, width)))
 
 
 def test_rows_without_a_number(served):
     x = random(0, 3, 8)
-    assert rows.gated_halves(x).shape == (0, 3, 4)
-    assert rows.rms_norm(x, random(8), 1e-5).shape == x.shape
+    assert fused.gated(x, x).shape == x.shape
+    assert fused.rms_norm(x, random(8), 1e-5).shape == x.shape
 
 
 def test_nan_stays_visible(served):
     x = random(2, 3, 8).detach()
     x[1, 1, 2] = math.nan
-    for y in (rows.gated_halves(x), rows.rms_norm(x, torch.ones(8, dtype=x.dtype), 1e-5)):
+    for y in (fused.gated(x, x), fused.rms_norm(x, torch.ones(8, dtype=x.dtype), 1e-5)):
         assert y[1, 1].isnan().any() and not y[0].isnan().any()
 
 
@@ -92,7 +91,7 @@ def test_softmax_pool():
 def test_rms_norm(served, width):
     norm, x = RMSNorm(width).double(), random(4, width)
     assert torch.allclose(norm(x), x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt(), atol=1e-12)
-    assert gradcheck(lambda x, weight: rows.rms_norm(x, weight, 1e-5), (x, random(width)))
+    assert gradcheck(lambda x, weight: fused.rms_norm(x, weight, 1e-5), (x, random(width)))
 
 
 def test_sinusoidal_table():

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from goldens import golden_cases, golden_inputs, golden_model
 from plain_superposition import features_one_by_one
 
-from qablate.models import ModelSettings, hydra, superposed
-from qablate.models.mamba import StatefulMixer
-from qablate.models.pooling import ChunkPool
+from qablate.models import ModelSettings, encoders, mixers
+from qablate.models.layers import ChunkPool
+from qablate.models.mixers import StatefulMixer
 from qablate.quantum import Circuit, ansatz, reversed_ansatz
 from qablate.ssm import selective_scan
 
@@ -102,7 +102,7 @@ def test_the_second_branch_needs_the_reversed_ansatz_with_its_own_ring_order(mod
 
 @pytest.mark.parametrize("model_id", SUPERPOSED)
 def test_a_step_size_on_the_ring_gates_breaks_parity(model_id, monkeypatch):
-    monkeypatch.setattr(superposed, "scale_rotations", lambda angles, scale, n, layers: angles * scale[..., None])
+    monkeypatch.setattr(encoders, "scale_rotations", lambda angles, scale, n, layers: angles * scale[..., None])
     assert deviation(model_id) > BROKEN
 
 
@@ -120,7 +120,7 @@ def test_a_step_size_in_the_input_term_breaks_parity_of_3c(monkeypatch):
     def scan(inputs, step, *rest, **options):
         return selective_scan(inputs * step, step, *rest, **options)
 
-    monkeypatch.setattr(hydra, "selective_scan", scan)
+    monkeypatch.setattr(mixers, "selective_scan", scan)
     assert deviation("3c") > BROKEN
 
 

@@ -9,7 +9,7 @@ from test_mutations import exchanged_rings, flip_after_padding
 
 from qablate.catalog import MODELS
 from qablate.models import build_model
-from qablate.models.pooling import ChunkPool
+from qablate.models.layers import ChunkPool
 
 LENGTH = 128
 SUPERPOSED = ("2d", "2e", "4d", "4e")
