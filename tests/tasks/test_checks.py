@@ -8,7 +8,8 @@ import pytest
 
 from qablate.study import DatasetSpec
 from qablate.tasks import Dataset, checks, generate
-from qablate.tasks.checks import Check, check_dataset
+from qablate.tasks.checks import check_dataset
+from qablate.tasks.dataset import Check
 
 ADDING, SELECTIVE = DatasetSpec("adding_problem", 100, 2024), DatasetSpec("selective_copy", 100, 2025)
 FORRELATION = DatasetSpec("forrelation", 50, 2026)

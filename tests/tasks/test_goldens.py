@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qablate.errors import QablateError
 from qablate.study import DatasetSpec, published_sha256
-from qablate.tasks import dataset_statistics, generate, make_split, split_of
-from qablate.tasks.generation import GenerationError
+from qablate.tasks import generate, make_split, split_of
+from qablate.tasks.metrics import dataset_statistics
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -60,8 +61,8 @@ def test_every_published_dataset_has_a_golden_and_a_shipped_hash():
 
 def test_a_changed_stream_is_an_error_that_names_both_hashes(monkeypatch):
     spec = DatasetSpec("adding_problem", 100, 2024)
-    monkeypatch.setattr("qablate.tasks.generation.published_sha256", lambda: {spec.identity_json: "0" * 64})
-    with pytest.raises(GenerationError, match=f"ce4a09ad264d.*{'0' * 64}"):
+    monkeypatch.setattr("qablate.tasks.dataset.published_sha256", lambda: {spec.identity_json: "0" * 64})
+    with pytest.raises(QablateError, match=f"ce4a09ad264d.*{'0' * 64}"):
         generate(spec)
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qablate.tasks.random_words import RandomWords, permutation, permutation_heads, unit_floats
+from qablate.tasks.draws import RandomWords, permutation, permutation_heads, unit_floats
 
 
 def test_first_words_and_floats_of_seed_2024():

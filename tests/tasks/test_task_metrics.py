@@ -9,8 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from qablate.tasks import classification_metrics, extra_metrics, regression_metrics
-from qablate.tasks.baselines import majority_rate, mean_predictor_mse
-from qablate.tasks.metrics import bootstrap_interval, calibration_error, class_one_probability
+from qablate.tasks.metrics import (
+    bootstrap_interval,
+    calibration_error,
+    class_one_probability,
+    majority_rate,
+    mean_predictor_mse,
+)
 
 pytestmark = pytest.mark.filterwarnings("error")
 VALUES = st.floats(-100, 100, width=32)

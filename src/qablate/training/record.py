@@ -22,8 +22,7 @@ from qablate.provenance import peak_memory_mb, provenance_of_process, utc_now
 from qablate.records import METRICS, Record
 from qablate.study import Cell, DatasetSpec, Study
 from qablate.tasks import Dataset
-from qablate.tasks.baselines import measured_baseline
-from qablate.tasks.metrics import classification_metrics, extra_metrics, regression_metrics
+from qablate.tasks.metrics import classification_metrics, extra_metrics, measured_baseline, regression_metrics
 from qablate.training.loop import Training, outputs_of
 
 LEGACY_NAME = "legacy_acc_selected_on_holdout"
