@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from qablate.errors import QablateError
 from qablate.study import DatasetSpec
 from qablate.tasks import generate
+from qablate.tasks.draws import RandomWords, permutation, permutation_heads, unit_floats
 from qablate.tasks.forrelation import forrelation, phi, phi_numerators, signs, walsh_hadamard
 
 
@@ -191,3 +192,30 @@ def test_what_cannot_be_made_is_one_line(spec, message):
         generate(spec)
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(spec.task)
+
+
+def test_first_words_and_floats_of_seed_2024():
+    words = RandomWords(2024).take(6)
+    assert words.tolist() == [2525503112, 3251949050, 3002649184, 3172895360, 808106523, 2555999780]
+    assert unit_floats(words[:3]) == pytest.approx([0.53171587, 0.83126795, 0.97183800], abs=1e-8)
+
+
+@pytest.mark.parametrize("n", [2, 3, 100, 5000])
+def test_permutation_is_torchs(n):
+    expected = torch.randperm(n, generator=torch.Generator().manual_seed(2025))
+    assert expected.tolist() == permutation(RandomWords(2025).take(n - 1)).tolist()
+
+
+@given(sizes=st.lists(st.integers(0, 50), max_size=6), seed=st.integers(0, 2**32 - 1))
+def test_splitting_calls_changes_nothing(sizes, seed):
+    words = RandomWords(seed)
+    parts = [words.take(size) for size in sizes]
+    assert np.array_equal(np.concatenate([*parts, words.take(1)]), RandomWords(seed).take(sum(sizes) + 1))
+
+
+@given(length=st.integers(1, 40), count=st.integers(1, 40), n=st.integers(0, 5), seed=st.integers(0, 1000))
+def test_permutation_heads_are_the_heads_of_permutations(length, count, n, seed):
+    count = min(count, length)
+    words = RandomWords(seed).take(n, length - 1)
+    expected = [permutation(row)[:count].tolist() for row in words]
+    assert permutation_heads(words, count).tolist() == expected

@@ -19,29 +19,9 @@ from torch import Tensor, nn
 
 from qablate.catalog import AS_PUBLISHED, model_info
 from qablate.errors import QablateError
-from qablate.models.encoders import (
-    ChunkEncoder,
-    ConcatenatedBranches,
-    DeepCircuit,
-    EmbeddedSuperposition,
-    InjectedSuperposition,
-    ModulusBranches,
-    SuperposedCores,
-    ThreeWayEncoder,
-    UnitaryCombination,
-)
-from qablate.models.layers import (
-    ChannelTokens,
-    ChunkPool,
-    ConvolvedTokens,
-    Head,
-    MeanPool,
-    NormedMap,
-    RMSNorm,
-    SoftmaxPool,
-    StepTokens,
-)
-from qablate.models.mixers import AttentionMixer, HydraBlock, MambaBlock, StatefulMixer, WeightedHydraBlock
+from qablate.models import encoders, layers, mixers
+from qablate.models.encoders import ChunkEncoder
+from qablate.models.layers import Head, StepTokens
 from qablate.models.sizes import ModelSettings, Sizes
 from qablate.quantum import circuit_kind
 from qablate.results import read_record
@@ -59,33 +39,46 @@ def _linear_tokens(sizes: Sizes) -> nn.Module:
     return StepTokens(nn.Linear(sizes.n_channels, sizes.d_model), sizes.settings.dropout)
 
 
-def _normed_tokens(sizes: Sizes, dropout: bool) -> nn.Module:
-    return StepTokens(NormedMap(sizes.n_channels, sizes.d_model), sizes.settings.dropout if dropout else 0.0)
+def _normed_tokens(sizes: Sizes, dropout: bool = False) -> nn.Module:
+    rate = sizes.settings.dropout if dropout else 0.0
+    return StepTokens(layers.NormedMap(sizes.n_channels, sizes.d_model), rate)
 
 
-def _superposed_encoder(sizes: Sizes, kind: type[SuperposedCores], n_cores: int) -> nn.Module:
-    features = partial(kind, n_cores=n_cores)
-    return ChunkEncoder(sizes, sizes.d_model, sizes.d_model // 4, features, dropout=True)
+def _circuit_of_chunks(features: Callable[[Sizes, int], nn.Module], share: int) -> Part:
+    """Pools of d / share hidden units in front of a circuit."""
+    return lambda sizes: ChunkEncoder(sizes, sizes.d_model, sizes.d_model // share, features, dropout=True)
 
 
-def _two_blocks(sizes: Sizes, block: Part) -> nn.Module:
-    return nn.Sequential(block(sizes), block(sizes))
+def _circuit_of_channels(sizes: Sizes) -> nn.Module:
+    return ChunkEncoder(sizes, sizes.n_channels, sizes.n_channels // 2, encoders.ModulusBranches, dropout=False)
 
 
-def _rms_norm(sizes: Sizes) -> nn.Module:
-    return RMSNorm(sizes.d_model)
+def _embedded(n_cores: int) -> Part:
+    return _circuit_of_chunks(partial(encoders.EmbeddedSuperposition, n_cores=n_cores), 4)
+
+
+def _injected(n_cores: int) -> Part:
+    return _circuit_of_chunks(partial(encoders.InjectedSuperposition, n_cores=n_cores), 4)
+
+
+def _two(block: Part) -> Part:
+    return lambda sizes: nn.Sequential(block(sizes), block(sizes))
+
+
+def _rms(sizes: Sizes) -> nn.Module:
+    return layers.RMSNorm(sizes.d_model)
 
 
 def _layer_norm(sizes: Sizes) -> nn.Module:
     return nn.LayerNorm(sizes.d_model)
 
 
-def _mean_pool(sizes: Sizes) -> nn.Module:
-    return MeanPool()
+def _mean(sizes: Sizes) -> nn.Module:
+    return layers.MeanPool()
 
 
 def _softmax_pool(sizes: Sizes) -> nn.Module:
-    return SoftmaxPool(sizes.d_model, sizes.d_model // 4)
+    return layers.SoftmaxPool(sizes.d_model, sizes.d_model // 4)
 
 
 def _linear_head(sizes: Sizes) -> nn.Module:
@@ -96,8 +89,8 @@ def _wide_head(sizes: Sizes) -> nn.Module:
     return Head(sizes, sizes.d_model, F.relu)
 
 
-def _silu_head(sizes: Sizes) -> nn.Module:
-    return Head(sizes, sizes.d_model // 2, F.silu)
+def _narrow_head(sizes: Sizes, activation: Callable[[Tensor], Tensor] = F.silu) -> nn.Module:
+    return Head(sizes, sizes.d_model // 2, activation)
 
 
 @dataclass(frozen=True)
@@ -112,60 +105,40 @@ class Composition:
     pool: Part = _no_part
 
 
-_SUPERPOSED_2 = Composition(partial(_normed_tokens, dropout=True), _silu_head, pool=_softmax_pool)
-_GROUP_4 = Composition(ConvolvedTokens, _silu_head, pool=_softmax_pool)
+_GROUP_2 = Composition(partial(_normed_tokens, dropout=True), pool=_softmax_pool, head=_narrow_head)
+_GROUP_3 = Composition(_linear_tokens, norm=_rms, pool=_mean, head=_linear_head)
+_GROUP_4 = Composition(layers.ConvolvedTokens, pool=_softmax_pool, head=_narrow_head)
 
 COMPOSITIONS: Mapping[str, Composition] = MappingProxyType(
     {
-        "1a": Composition(
-            tokens=ChannelTokens,
-            encoder=lambda s: ChunkEncoder(s, s.n_channels, s.n_channels // 2, ModulusBranches, dropout=False),
-            mixer=AttentionMixer,
-            norm=_rms_norm,
-            pool=_mean_pool,
-            head=_linear_head,
+        "1a": replace(
+            _GROUP_3, tokens=layers.ChannelTokens, encoder=_circuit_of_channels, mixer=mixers.AttentionMixer
         ),
         "1b": Composition(
-            tokens=partial(_normed_tokens, dropout=False),
-            encoder=lambda s: ChunkEncoder(s, s.d_model, s.d_model // 2, ConcatenatedBranches, dropout=True),
-            mixer=StatefulMixer,
+            tokens=_normed_tokens,
+            encoder=_circuit_of_chunks(encoders.ConcatenatedBranches, 2),
+            mixer=mixers.StatefulMixer,
             norm=_layer_norm,
-            pool=_mean_pool,
+            pool=_mean,
             head=_wide_head,
         ),
         "1c": Composition(
-            tokens=partial(_normed_tokens, dropout=False),
-            encoder=ThreeWayEncoder,
-            mixer=partial(_two_blocks, block=WeightedHydraBlock),
+            tokens=_normed_tokens,
+            encoder=encoders.ThreeWayEncoder,
+            mixer=_two(mixers.WeightedHydraBlock),
             norm=_layer_norm,
-            pool=_mean_pool,
+            pool=_mean,
             head=_linear_head,
         ),
-        "2a": Composition(tokens=_linear_tokens, encoder=UnitaryCombination, norm=_layer_norm, head=_wide_head),
-        "2d": replace(_SUPERPOSED_2, encoder=partial(_superposed_encoder, kind=EmbeddedSuperposition, n_cores=1)),
-        "2e": replace(_SUPERPOSED_2, encoder=partial(_superposed_encoder, kind=EmbeddedSuperposition, n_cores=2)),
-        "3a": Composition(
-            tokens=_linear_tokens, mixer=AttentionMixer, norm=_rms_norm, pool=_mean_pool, head=_linear_head
-        ),
-        "3b": Composition(
-            tokens=_linear_tokens,
-            mixer=partial(_two_blocks, block=MambaBlock),
-            norm=_rms_norm,
-            pool=_mean_pool,
-            head=_linear_head,
-        ),
-        "3c": Composition(
-            tokens=_linear_tokens,
-            mixer=partial(_two_blocks, block=HydraBlock),
-            norm=_rms_norm,
-            pool=_mean_pool,
-            head=lambda s: Head(s, s.d_model // 2, F.gelu),
-        ),
-        "4a": replace(
-            _GROUP_4, encoder=lambda s: ChunkEncoder(s, s.d_model, s.d_model // 4, DeepCircuit, dropout=True)
-        ),
-        "4d": replace(_GROUP_4, encoder=partial(_superposed_encoder, kind=InjectedSuperposition, n_cores=1)),
-        "4e": replace(_GROUP_4, encoder=partial(_superposed_encoder, kind=InjectedSuperposition, n_cores=2)),
+        "2a": Composition(_linear_tokens, encoder=encoders.UnitaryCombination, norm=_layer_norm, head=_wide_head),
+        "2d": replace(_GROUP_2, encoder=_embedded(n_cores=1)),
+        "2e": replace(_GROUP_2, encoder=_embedded(n_cores=2)),
+        "3a": replace(_GROUP_3, mixer=mixers.AttentionMixer),
+        "3b": replace(_GROUP_3, mixer=_two(mixers.MambaBlock)),
+        "3c": replace(_GROUP_3, mixer=_two(mixers.HydraBlock), head=partial(_narrow_head, activation=F.gelu)),
+        "4a": replace(_GROUP_4, encoder=_circuit_of_chunks(encoders.DeepCircuit, 4)),
+        "4d": replace(_GROUP_4, encoder=_injected(n_cores=1)),
+        "4e": replace(_GROUP_4, encoder=_injected(n_cores=2)),
     }
 )
 
@@ -224,7 +197,7 @@ def build_model(
             raise QablateError(f"model {info.id}: {name} is {value}, but {reason}")
     composition = COMPOSITIONS[info.id]
     if composition.encoder is _no_part and settings.chunk is not None:
-        composition = replace(composition, encoder=lambda s: ChunkPool(s.d_model, s.d_model // 2, s.chunk))
+        composition = replace(composition, encoder=lambda s: layers.ChunkPool(s.d_model, s.d_model // 2, s.chunk))
     sizes = Sizes(n_channels, length, n_outputs, settings.chunk or info.chunk, settings)
     model = SequenceModel(info.id, composition, sizes)
     if not settings.train_angles:
