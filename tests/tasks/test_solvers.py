@@ -7,7 +7,6 @@ import pytest
 
 from qablate.study import DatasetSpec
 from qablate.tasks import generate
-from qablate.tasks.forrelation import phi
 from qablate.tasks.solvers import (
     best_threshold,
     chunk_ceiling,
@@ -68,12 +67,6 @@ def test_solvers_on_a_small_forrelation():
     found = solver_accuracies(generate(DatasetSpec("forrelation", 50, 9, 5000, (("n_bits", 3),))))
     assert found["plug_in"] > 0.99 and found["table_ridge"] > 0.95
     assert found["linear"] == pytest.approx(0.5, abs=0.08)
-
-
-def test_seen_tables_and_phi_of_a_full_view():
-    dataset = generate(DatasetSpec("forrelation", 400, 3, 200, (("n_bits", 3),)))
-    assert np.array_equal(seen_tables(dataset.sequences, 3), dataset.extras["tables"])
-    assert np.array_equal(plug_in_phi(dataset.sequences, 3), phi(dataset.extras["tables"]))
 
 
 def test_seen_tables_leave_unseen_entries_empty():
