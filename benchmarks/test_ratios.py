@@ -15,7 +15,7 @@ from steps import measure_step
 from timing import time_side_by_side
 
 from qablate.catalog import MODELS
-from qablate.models.dropout import Dropout
+from qablate.models.fused import Dropout
 from qablate.study import Study
 
 CPU = torch.device("cpu")

@@ -75,7 +75,7 @@ def extended(tmp_path_factory) -> Extended:
 def test_the_page_holds_two_entries_each():
     assert sorted((name, table) for name, table, _ in BLOCKS) == [
         ("src/qablate/catalog.py", "MODELS"), ("src/qablate/catalog.py", "TASKS"),
-        ("src/qablate/models/registry.py", "COMPOSITIONS"), ("src/qablate/tasks/parity.py", ""),
+        ("src/qablate/models/published.py", "COMPOSITIONS"), ("src/qablate/tasks/parity.py", ""),
         ("workflow/studies/parity.yaml", "")]
 
 

@@ -101,7 +101,7 @@ print(sum(sum(kernel("float32").stats.cache_hits.values()) for kernel in
 
 GRADIENTS = """
 import hashlib, torch
-from qablate.models.dropout import Dropout
+from qablate.models.fused import Dropout
 from qablate.quantum import Circuit, ansatz, circuit_kind, embedding, expectations
 from qablate.ssm import selective_scan
 

@@ -54,6 +54,6 @@ def load_model(path: str | Path) -> "nn.Module":
         >>> model(torch.zeros(1, 2, 100)).shape
         torch.Size([1, 8])
     """
-    from qablate.models.trained import load_trained
+    from qablate.models import load_trained
 
     return load_trained(Path(path))

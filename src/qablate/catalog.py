@@ -244,7 +244,7 @@ TASKS: Mapping[str, TaskInfo] = _by_token(
                 {"placement": {"description": "where the two markers lie", "enum": ["extremes", "halves", "uniform"]}},
                 channels=2,
                 shortest="n_markers",
-                module="adding",
+                module="marked_values",
                 short="adding",
             ),
             TaskInfo(
@@ -261,7 +261,7 @@ TASKS: Mapping[str, TaskInfo] = _by_token(
                 channels=2,
                 outputs="n_markers",
                 shortest="n_markers",
-                module="selective",
+                module="marked_values",
                 short="select.",
                 num_markers="n_markers",
             ),

@@ -20,7 +20,7 @@ from qablate.analysis.bounds import CHUNKED_IN_BOTH_DIRECTIONS
 from qablate.errors import QablateError
 from qablate.files import write_json
 from qablate.models import ModelSettings, SequenceModel, build_model
-from qablate.models.trained import load_trained, result_and_weights, untrained
+from qablate.models.published import load_trained, result_and_weights, untrained
 from qablate.quantum import ExactCircuits, circuit_kind
 from qablate.quantum.wrapped import DepolarisingCircuits, ObservedCircuits
 from qablate.records import content_sha256

@@ -10,7 +10,6 @@ from factories import published_study, small_study
 from qablate.analysis import bounds
 from qablate.study import DatasetSpec, published_sha256
 from qablate.tasks import generate, split_of
-from qablate.tasks.selective import selective_copy
 from qablate.tasks.solvers import cell_means, chunk_ceiling, solver_accuracies
 
 LENGTHS = (100, 200, 500, 1000)
@@ -54,7 +53,7 @@ def test_bounds_are_shares_and_less_knowledge_bounds_lower():
 
 @pytest.mark.parametrize(("length", "chunk"), [(100, 8), (200, 32), (500, 16)])
 def test_the_cell_mean_predictor_reaches_the_chunk_bound(length, chunk):
-    drawn = selective_copy(4000, length, 5)
+    drawn = generate(DatasetSpec("selective_copy", length, 5, 4000))
     r2 = 1 - np.mean((cell_means(drawn.sequences, chunk, 8) - drawn.targets) ** 2) / drawn.targets.var()
     assert r2 == pytest.approx(chunk_ceiling(length, chunk), abs=0.018)
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from published_state import load_published_state, published_tensors
 
-from qablate.models import ModelSettings, build_model, load_published_state, published_tensors
+from qablate.models import ModelSettings, build_model
 
 GOLDENS = Path(__file__).parents[1] / "data" / "parity_goldens.json"
 MASK = np.uint64(0xFFFFFFFF)
@@ -73,9 +74,7 @@ def golden_inputs(case):
 def golden_model(model_id, case, settings=None):
     """A model that carries the weights of a case, in evaluation mode."""
     model = build_model(model_id, case["channels"], case["length"], case["outputs"], settings or ModelSettings())
-    own = [parameter.detach().clone() for _, parameter in published_tensors(model)]
-    weights = [mine if given is None else given for mine, given in zip(own, golden_weights(case), strict=True)]
-    load_published_state(model, weights)
+    load_published_state(model, golden_weights(case))
     return model.eval()
 
 
@@ -85,7 +84,7 @@ def outputs_and_gradients(model, x):
     weights = torch.cos(torch.arange(y.numel(), dtype=y.dtype))
     model.zero_grad()
     (y.flatten() * weights).sum().backward()
-    return y.detach(), [parameter.grad for _, parameter in published_tensors(model)]
+    return y.detach(), [parameter.grad for parameter in published_tensors(model)]
 
 
 def sum_and_norm(gradient):

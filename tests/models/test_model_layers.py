@@ -1,17 +1,20 @@
-"""Layers against their plain formulas, values and gradients."""
+"""Layers against their plain formulas, values and gradients; dropout is PyTorch's to the bit."""
 
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
 from qablate import selfcheck
-from qablate.models import rows
-from qablate.models.layers import ConvolvedTokens, RMSNorm, sinusoidal_table
-from qablate.models.pooling import ChunkPool, SoftmaxPool
-from qablate.models.sizes import ModelSettings, Sizes
+from qablate.models import ModelSettings, fused
+from qablate.models.fused import Dropout
+from qablate.models.layers import ChunkPool, ConvolvedTokens, RMSNorm, SoftmaxPool
+from qablate.models.mixers import sinusoidal_table
+from qablate.models.sizes import Sizes
 
 
 def random(*shape):
@@ -23,8 +26,8 @@ def random(*shape):
 def served(request, monkeypatch):
     """Rows by the compiled kernels, and in plain torch."""
     if request.param == "plain":
-        monkeypatch.setattr(rows, "_serves", lambda x: False)
-    elif reason := selfcheck.obstacle(rows.check, torch.float64):
+        monkeypatch.setattr(fused, "serves", lambda *_: False)
+    elif reason := selfcheck.obstacle(fused.check_rows, torch.float64):
         pytest.skip(reason)
 
 
@@ -35,8 +38,8 @@ def test_causal_convolution(served, length):
     for t in range(length):
         windows.append((padded[:, t : t + 4] * taps).sum(1) + bias)
     expected = F.silu(torch.stack(windows, 1))
-    assert torch.allclose(rows.convolved(x[..., 3:], taps, bias), expected, atol=1e-12)
-    assert gradcheck(lambda x, *rest: rows.convolved(x[..., 3:], *rest), (x, taps, bias))
+    assert torch.allclose(fused.convolved(x[..., 3:], taps, bias), expected, atol=1e-12)
+    assert gradcheck(lambda x, *rest: fused.convolved(x[..., 3:], *rest), (x, taps, bias))
 
 
 @pytest.mark.parametrize("length", [1, 2, 9])
@@ -52,24 +55,23 @@ def test_gates(served, width):
     x = random(2, 3, 2 * width)
     gate, value = x.chunk(2, dim=-1)
     expected = gate * torch.sigmoid(gate) * value
-    assert torch.allclose(rows.gated_halves(x), expected, atol=1e-12)
-    assert torch.allclose(rows.gated(gate, value), expected, atol=1e-12)
-    assert gradcheck(rows.gated_halves, (x,))
-    assert gradcheck(rows.gated, (gate.detach().requires_grad_(), random(2, 3, width)))
+    assert torch.allclose(fused.gated(gate, value), expected, atol=1e-12)
+    assert gradcheck(lambda x: fused.gated(*x.chunk(2, dim=-1)), (x,))
+    assert gradcheck(fused.gated, (gate.detach().requires_grad_(), random(2, 3, width)))
     transposed = random(width, 3).t()    # rows whose numbers are not neighbours
-    assert gradcheck(rows.gated, (transposed, random(3, width)))
+    assert gradcheck(fused.gated, (transposed, random(3, width)))
 
 
 def test_rows_without_a_number(served):
     x = random(0, 3, 8)
-    assert rows.gated_halves(x).shape == (0, 3, 4)
-    assert rows.rms_norm(x, random(8), 1e-5).shape == x.shape
+    assert fused.gated(x, x).shape == x.shape
+    assert fused.rms_norm(x, random(8), 1e-5).shape == x.shape
 
 
 def test_nan_stays_visible(served):
     x = random(2, 3, 8).detach()
     x[1, 1, 2] = math.nan
-    for y in (rows.gated_halves(x), rows.rms_norm(x, torch.ones(8, dtype=x.dtype), 1e-5)):
+    for y in (fused.gated(x, x), fused.rms_norm(x, torch.ones(8, dtype=x.dtype), 1e-5)):
         assert y[1, 1].isnan().any() and not y[0].isnan().any()
 
 
@@ -92,7 +94,7 @@ def test_softmax_pool():
 def test_rms_norm(served, width):
     norm, x = RMSNorm(width).double(), random(4, width)
     assert torch.allclose(norm(x), x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt(), atol=1e-12)
-    assert gradcheck(lambda x, weight: rows.rms_norm(x, weight, 1e-5), (x, random(width)))
+    assert gradcheck(lambda x, weight: fused.rms_norm(x, weight, 1e-5), (x, random(width)))
 
 
 def test_sinusoidal_table():
@@ -102,3 +104,66 @@ def test_sinusoidal_table():
         phase = t * math.exp(-2 * i * math.log(10000) / 128)
         assert table[0, t, 2 * i].item() == pytest.approx(math.sin(phase), abs=1e-5)
         assert table[0, t, 2 * i + 1].item() == pytest.approx(math.cos(phase), abs=1e-5)
+
+
+@pytest.fixture(autouse=True)
+def every_size(monkeypatch):
+    monkeypatch.setattr(fused, "SMALLEST_DROPOUT", 1)
+
+
+def drawn(layer, x, seed, words_before):
+    """Output, gradient and the generator's next number, after some numbers that take one word each were drawn."""
+    torch.manual_seed(seed)
+    torch.randint(2, (words_before,))
+    leaf = x.clone().requires_grad_()
+    y = layer(leaf)
+    y.backward(torch.linspace(-1, 1, x.numel(), dtype=x.dtype).view(x.shape))
+    return y.detach(), leaf.grad, torch.get_rng_state(), torch.rand(3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_kernels_serve_here(dtype):
+    assert selfcheck.obstacle(fused.check_dropout, dtype) is None
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    n=st.integers(1, 2000), p=st.floats(0, 1, exclude_min=True, exclude_max=True), words=st.integers(0, 1300),
+    seed=st.integers(0, 2**63 - 1), dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+def test_masks_gradients_and_generator_are_those_of_torch(n, p, words, seed, dtype):
+    x = torch.linspace(-2, 3, n, dtype=dtype)
+    ours = drawn(Dropout(p).train(), x, seed, words)
+    torchs = drawn(lambda leaf: F.dropout(leaf, p), x, seed, words)
+    assert all(torch.equal(a, b) for a, b in zip(ours, torchs, strict=True))
+
+
+def test_what_is_not_finite_stays_visible():
+    x = torch.full((500,), math.nan)
+    x[::2] = math.inf
+    ours, torchs = (drawn(layer, x, 7, 0)[0] for layer in (Dropout(0.3).train(), lambda leaf: F.dropout(leaf, 0.3)))
+    assert torch.equal(ours.isnan(), torchs.isnan()) and torch.equal(ours.isinf(), torchs.isinf())
+
+
+@pytest.mark.parametrize("layout", ["transposed", "strided", "empty", "float16"])
+def test_other_layouts_and_types_are_left_to_torch(layout):
+    x = torch.rand(40, 60, generator=torch.Generator().manual_seed(1))
+    x = {"transposed": x.t(), "strided": x[:, ::2], "empty": x[:0], "float16": x.half()}[layout]
+    torch.manual_seed(5)
+    ours = Dropout(0.4).train()(x)
+    torch.manual_seed(5)
+    assert torch.equal(ours, F.dropout(x, 0.4))
+
+
+def test_nothing_is_drawn_in_evaluation_or_at_zero():
+    before, x = torch.get_rng_state(), torch.rand(50, generator=torch.Generator().manual_seed(1))
+    assert Dropout(0.5).eval()(x) is x
+    assert torch.equal(Dropout(0.0).train()(x), x)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_another_stream_of_torch_is_noticed(monkeypatch):
+    plain = F.dropout
+    monkeypatch.setattr(fused.F, "dropout", lambda x, p: plain(x.flip(0), p))
+    with pytest.raises(selfcheck.SelfCheckError, match="dropout of"):
+        fused.check_dropout(torch.float32)

@@ -1,4 +1,4 @@
-"""Outputs and gradients agree with the published implementation, for every model, case and backend.
+"""Outputs, gradients and parameter counts agree with the published implementation, for every model and backend.
 
 Tolerances: 5e-6 for outputs; 1e-4 of the norm + 5e-6 for the sum and the norm of each tensor's gradient. In double
 precision every case holds them. In single precision 1c is allowed twice as much for its gradients: rounding grows in
@@ -10,8 +10,9 @@ import torch
 from backends import skip_if_unusable
 from goldens import PUBLISHED, golden_cases, golden_inputs, golden_model, outputs_and_gradients, sum_and_norm
 
-from qablate.catalog import MODELS
-from qablate.models import ModelSettings
+from qablate.catalog import MODELS, TASKS
+from qablate.goldens import published_parameters
+from qablate.models import ModelSettings, build_model, parameter_counts
 from qablate.ssm import SCAN_BACKENDS
 
 TOLERANCE = 5e-6
@@ -60,3 +61,20 @@ def test_parity_with_pennylane_circuits(model_id):
 @pytest.mark.parametrize("model_id", PUBLISHED)
 def test_parity_of_every_case_with_pennylane_circuits(model_id, index):
     assert_parity(model_id, index, "pennylane")
+
+
+FROZEN = {"1a": 16, "3a": 1}    # steps per token: positions are a parameter without gradient
+
+
+@pytest.mark.parametrize("model_id", sorted({model for model, _, _ in published_parameters()}))
+def test_counts_of_the_published_study(model_id):
+    for (model, task, length), total in published_parameters().items():
+        if model == model_id:
+            info = TASKS[task]
+            shape = (info.n_channels(info.parameters), length, info.n_outputs(info.parameters))
+            frozen = 128 * -(-length // FROZEN[model]) if model in FROZEN else 0
+            assert parameter_counts(build_model(model, *shape)) == (total, total - frozen), (task, length)
+
+
+def test_every_model_of_every_task_has_a_published_count():
+    assert len(published_parameters()) == 12 * 11 and {model for model, _, _ in published_parameters()} <= set(MODELS)

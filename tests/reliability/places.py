@@ -15,7 +15,7 @@ FOLDER, WAY, KERNELS = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 if KERNELS == "torch":
     sys.modules["numba"] = None
 else:
-    import qablate.models.mask_kernels
+    import qablate.models.kernels
     import qablate.quantum.numba_backend
     import qablate.ssm.numba_scan  # noqa: F401
 

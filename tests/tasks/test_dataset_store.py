@@ -19,7 +19,6 @@ from qablate.errors import QablateError
 from qablate.study import DatasetSpec, known_dataset_sha256
 from qablate.tasks import generate, load_dataset, make_dataset, save_dataset, split_of
 from qablate.tasks.dataset import Dataset, layout_of
-from qablate.tasks.store import DatasetError
 
 SPEC = DatasetSpec("selective_copy", 20, 1, 40, (("n_markers", 3),))
 SPECS = [SPEC, DatasetSpec("adding_problem", 30, 5, 20), DatasetSpec("forrelation", 9, 2, 21, (("n_bits", 3),))]
@@ -35,7 +34,7 @@ def stored(tmp_path):
 
 def refused(path, spec=SPEC):
     """The one-line message with which loading `path` fails."""
-    with pytest.raises(DatasetError) as caught:
+    with pytest.raises(QablateError) as caught:
         load_dataset(path, spec)
     message = str(caught.value)
     assert "\n" not in message
@@ -126,15 +125,6 @@ def test_another_identity_names_the_key(stored):
         assert message in refused(stored, dataclasses.replace(SPEC, **change))
 
 
-def test_a_copied_file_of_another_seed_is_refused(stored, tmp_path):
-    other = tmp_path / "other.npz"
-    make_dataset(dataclasses.replace(SPEC, seed=2), other)
-    stored.write_bytes(other.read_bytes())
-    made = generate(dataclasses.replace(SPEC, seed=2))
-    right, wrong = generate(SPEC), Dataset(SPEC, made.sequences, made.targets)
-    assert f"{wrong.sha256}, expected {right.sha256}" in refused(stored)
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -197,8 +187,8 @@ TARGETS = bytes(40 * 3 * 4)
         (npy(TARGETS, "<f4", (40, 3), version=(2, 0)), "not an .npy array of format 1.0"),
         (npy(TARGETS, "<f4", (40, 3), version=(9, 9)), "has no valid header|not an .npy array"),
         (TARGETS + b"\0" * 90, "has no valid header"),
-        (npy(TARGETS[:-4], "<f4", (40, 3)), "ends early"),
-        (npy(TARGETS + b"1234", "<f4", (40, 3)), "bytes after the array"),
+        (npy(TARGETS[:-4], "<f4", (40, 3)), "targets.npy holds float32 .* in 476 bytes"),
+        (npy(TARGETS + b"1234", "<f4", (40, 3)), "targets.npy holds float32 .* in 484 bytes"),
         (npy(TARGETS, "<f4", (40, 3)), "holds data with hash"),
         (None, "holds other arrays"),
     ],
@@ -209,7 +199,7 @@ def test_hostile_members(stored, member, message):
     if member is None:
         padding = bytes(600)
         rewrite(stored, targets=None, more=padding)
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(QablateError, match=message):
         load_dataset(stored, SPEC)
     unchanged_and_refused(stored, message)
 
@@ -241,17 +231,11 @@ def test_memory_is_not_taken_before_the_file_is_known_to_be_right(stored, kind):
         message = "targets.npy holds"
     tracemalloc.start()
     try:
-        with pytest.raises(DatasetError, match=message):
+        with pytest.raises(QablateError, match=message):
             load_dataset(stored, SPEC)
         assert tracemalloc.get_traced_memory()[1] < 5_000_000
     finally:
         tracemalloc.stop()
-
-
-def test_compressed_members_are_refused(stored):
-    noise = np.random.default_rng(0).bytes(40 * 20 * 2 * 4)
-    rewrite(stored, zipfile.ZIP_DEFLATED, prefix=bytes(1500), sequences=npy(noise, "<f4", (40, 20, 2)))
-    assert "is compressed" in refused(stored)
 
 
 def test_things_that_are_no_files(stored, tmp_path):
@@ -282,15 +266,9 @@ def test_no_damage_is_read_as_another_dataset(stored, data):
     damaged.write_bytes(data.draw(st.sampled_from([flipped, content[:place]])))
     try:
         loaded = load_dataset(damaged, SPEC)
-    except DatasetError:
+    except QablateError:
         return
     assert all(np.array_equal(loaded.arrays[name], array) for name, array in good.arrays.items())
-
-
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(QablateError, match="cannot write"):
-        make_dataset(SPEC, tmp_path / "file" / "d.npz")
 
 
 MAKE = """
@@ -338,9 +316,3 @@ def test_a_killed_writer_leaves_no_half_dataset(tmp_path, before, left):
     assert {file.suffix for file in tmp_path.iterdir()} == {*left, ".tmp"}
     make_dataset(spec, path)
     assert load_dataset(path, spec).sha256 == generate(spec).sha256
-
-
-def test_tasks_load_neither_torch_nor_pandas():
-    code = "import sys, qablate.tasks, qablate.tasks.checks; print({'torch', 'pandas', 'pennylane'} & set(sys.modules))"
-    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert output.strip() == "set()"

@@ -140,11 +140,6 @@ def test_degree_marks_rise_from_chance_to_the_solver():
     assert degree_marks(few, [4], n_train=2400) == {4: marks[4]}
 
 
-def test_degree_marks_do_not_depend_on_the_encoding():
-    marks = [degree_marks(generate(spec(25, 1000, n_bits=3, **more)), [1, 2]) for more in ({}, {"encoding": "onehot"})]
-    assert marks[0] == marks[1]
-
-
 def test_a_ridge_between_items_is_the_ridge_between_features():
     generator = np.random.default_rng(4)
     features, targets = generator.normal(size=(60, 90)), generator.normal(size=(60, 2))

@@ -1,22 +1,23 @@
-"""The recipe, early stopping, divergence, and the isolation of the test items."""
+"""The recipe, early stopping, divergence, isolation of the test items; the captured step, seeds, the legacy score."""
 
 import copy
+import hashlib
 import math
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
 from tiny import tiny_study, with_dataset
 
-from qablate.models import build_model
+from qablate.models import ModelSettings, build_model
 from qablate.results import read_record
 from qablate.tasks import split_of
 from qablate.tasks.store import load_dataset
 from qablate.training import loop
 from qablate.training.cell import train_cell
-from qablate.training.interrupts import Interrupts
+from qablate.training.cuda_graph import CudaGraphTraining
+from qablate.training.interrupts import Interrupts, Stopped
 from qablate.training.loop import (
     EVALUATION_BATCH,
     GPU_EVALUATION_BATCH,
@@ -29,6 +30,7 @@ from qablate.training.loop import (
     cut,
     outputs_of,
 )
+from qablate.training.record import legacy_score
 
 
 class Constant(torch.nn.Module):
@@ -42,11 +44,11 @@ class Constant(torch.nn.Module):
         return self.value.expand(len(inputs), -1)
 
 
-def training_of(study, cell, model=None) -> Training:
+def training_of(study, cell, model=None, kind=Training) -> Training:
     spec = study.dataset(cell.task, cell.length, cell.seed)
     data = cut(load_dataset(study.dataset_path(cell), spec), split_of(spec), torch.device("cpu"))
     model = model or Constant(spec.n_outputs)
-    return Training(model, spec.info.kind, data, Streams(2024, "x"), study.config["training"])
+    return kind(model, spec.info.kind, data, Streams(2024, "x"), study.config["training"])
 
 
 def run(training: Training) -> Training:
@@ -108,7 +110,7 @@ def test_optimiser_equals_torchs_to_the_bit(dtype, fused):
 def test_a_training_process_imports_no_compiler():
     script = """
 import sys, torch
-from qablate.models import build_model
+from qablate.models import ModelSettings, build_model
 from qablate.training.loop import TrainingStep
 model = build_model("2a", 2, 16, 1)
 step = TrainingStep(model, "regression", dict(learning_rate=1e-3, weight_decay=0, max_epochs=2, clip_norm=1))
@@ -258,24 +260,6 @@ def test_the_test_half_reaches_nothing_but_the_test_scores(tmp_path, monkeypatch
     assert a["test_loss"] != b["test_loss"]
 
 
-def test_no_batch_is_of_one_class_by_construction(study):
-    study.config["training"] |= {"batch_size": 32}
-    training = training_of(study, with_dataset(study, task="forrelation"))
-    for epoch in range(1, 6):
-        order = training.streams.batch_order(len(training.data.train), epoch)
-        for batch in order.split(32):
-            assert 0 < training.data.train.targets[batch].float().mean() < 1
-
-
-def test_best_weights_are_the_tested_ones(study):
-    cell = with_dataset(study)
-    train_cell(study, cell, study.result_path(cell))
-    record = read_record(study.result_path(cell))
-    history = np.array(record["history"]["val_metric"])
-    assert record["training"]["best_epoch"] == int(history.argmin()) + 1
-    assert record["best_val_metric"] == history.min()
-
-
 @pytest.mark.parametrize("model_id", ["1b", "2d", "3a", "3b", "4d"])
 def test_outputs_in_larger_batches_are_the_same_to_the_stated_tolerance(model_id):
     torch.manual_seed(1)
@@ -283,3 +267,81 @@ def test_outputs_in_larger_batches_are_the_same_to_the_stated_tolerance(model_id
     items = Items(inputs, torch.zeros(200, 1))
     small, large = (outputs_of(model, items, batch_size=size) for size in (EVALUATION_BATCH, GPU_EVALUATION_BATCH))
     assert torch.allclose(small, large, atol=1e-5, rtol=0)
+
+
+def real_training(study, cell, kind=CudaGraphTraining) -> Training:
+    """The loop over the step that a CUDA graph captures, run uncaptured; or another kind of loop."""
+    torch.manual_seed(0)
+    spec, settings = study.dataset(cell.task, cell.length, cell.seed), ModelSettings(**study.config["model"])
+    model = build_model(cell.model, spec.n_channels, cell.length, spec.n_outputs, settings)
+    return training_of(study, cell, model, kind)
+
+
+class StopAfter(Interrupts):
+    """Asks to stop when it is asked for the n-th time."""
+
+    def __init__(self, asked: int) -> None:
+        super().__init__(1e9, None)
+        self.asked = asked
+
+    def stop_reason(self) -> str | None:
+        self.asked -= 1
+        return "test" if self.asked == 0 else None
+
+
+@pytest.mark.parametrize(("model", "task"), [("2a", "adding_problem"), ("1b", "forrelation")])
+def test_curves_of_the_captured_step_are_those_of_the_plain_loop(study, model, task):
+    cell = with_dataset(study, model, task)
+    plain, graphed = (run(real_training(study, cell, kind)) for kind in (Training, CudaGraphTraining))
+    for key in ("train_loss", "train_metric", "val_loss", "val_metric"):
+        assert graphed.progress.history[key] == pytest.approx(plain.progress.history[key], rel=1e-3), key
+    assert graphed.progress.best_epoch == plain.progress.best_epoch
+
+
+def test_the_captured_step_stopped_within_an_epoch_goes_on_to_the_same_bits(study):
+    cell = with_dataset(study, "2a")
+    whole = run(real_training(study, cell))
+    first, kept = real_training(study, cell), {}
+    with pytest.raises(Stopped):
+        first.run(StopAfter(16), lambda: kept.update(copy.deepcopy(first.state())))
+    assert kept["progress"]["batch"] > 0
+    second = real_training(study, cell)
+    second.restore(kept)
+    run(second)
+    assert second.progress.history == whole.progress.history
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, second.model.state_dict()[name]), name
+
+
+def test_a_loss_that_is_not_finite_ends_the_epoch_as_diverged(study):
+    cell = with_dataset(study, "3a")
+    training = real_training(study, cell)
+    training.data.train.targets[40] = math.nan
+    run(training)
+    assert (training.progress.stop_reason, training.progress.diverged_epoch) == ("non_finite", 1)
+    assert training.progress.history["val_loss"] == [None]
+
+
+CELL = "published/published/1b/adding_problem/L100"
+
+
+def test_seed_follows_the_stated_formula():
+    text = f"qablate-rng-1/shuffle/2024/{CELL}/7"
+    expected = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") % 2**63
+    assert Streams(2024, CELL).seed("shuffle", 7) == expected
+
+
+@pytest.mark.parametrize(
+    ("validation", "test", "epoch", "score", "censored"),
+    [
+        ([250, 260, 240, 250, 251], [250, 250, 290, 200, 200], 3, 0.53, True),    # we stopped before the published rule
+        ([260, 250, 250, 250, 400], [250, 250, 250, 250, 400], 1, 0.51, False),    # it stops even if we went on
+        ([250] * 99 + [251], [251] * 98 + [252, 252], 100, 0.503, False),    # to the last epoch
+    ],
+)
+def test_legacy_score_is_that_of_the_published_rule(validation, test, epoch, score, censored):
+    patience = 3 if epoch < 100 else 100
+    found = legacy_score([correct / 500 for correct in validation], test, 500, 500, patience, 100)
+    assert found["legacy_acc_selected_on_holdout"] == pytest.approx(score)
+    assert (found["epoch"], found["legacy_censored"]) == (epoch, censored)
+    assert legacy_score([0, 0], [0, 0], 500, 500, 3, 100) is None

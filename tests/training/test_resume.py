@@ -70,21 +70,6 @@ def test_resumed_equals_undisturbed(tmp_path, monkeypatch, model, task):
     assert_equal(files_of(whole, cell), files_of(parts, cell))
 
 
-def test_the_same_cell_twice_is_equal_and_two_seeds_differ(tmp_path):
-    records = []
-    for name, seed in (("a", 2024), ("b", 2024), ("c", 2025)):
-        study = tiny_study(tmp_path / name)
-        cell = study.cell("1b", "adding_problem", 16, seed)
-        from qablate.tasks.store import make_dataset
-
-        make_dataset(study.dataset(cell.task, cell.length, cell.seed), study.dataset_path(cell))
-        torch.rand(7)   # whatever ran before must not matter
-        train_cell(study, cell, study.result_path(cell))
-        records.append(stable(read_record(study.result_path(cell))))
-    assert records[0] == records[1]
-    assert records[0]["history"] != records[2]["history"]
-
-
 @pytest.mark.full
 def test_two_threads_repeat_themselves_and_differ_from_one_by_rounding_only(tmp_path):
     """torch cuts sums by the number of threads: equal bits need an equal number, which the record holds."""

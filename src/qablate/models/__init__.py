@@ -1,8 +1,13 @@
-"""The models: blocks, their composition, and published checkpoints."""
+"""The models: blocks, their composition, and trained models from their files."""
 
-from qablate.models.composition import SequenceModel
-from qablate.models.published import load_published_state, parameter_counts, published_tensors, untrained_parameters
-from qablate.models.registry import build_model, kernels_of
+from qablate.models.published import (
+    SequenceModel,
+    build_model,
+    kernels_of,
+    load_trained,
+    parameter_counts,
+    untrained_parameters,
+)
 from qablate.models.sizes import ModelSettings
 
 __all__ = [
@@ -10,8 +15,7 @@ __all__ = [
     "SequenceModel",
     "build_model",
     "kernels_of",
-    "load_published_state",
+    "load_trained",
     "parameter_counts",
-    "published_tensors",
     "untrained_parameters",
 ]

@@ -1,34 +1,30 @@
-"""Small layers that several models share.
+"""Small layers that several models share: norms, tokens of the steps, learned means, heads.
 
-Shapes: b batch, l length, c input channels, d model width, e inner width.
+Shapes: b batch, l length, c input channels, d model width, e inner width, k chunks, u features, v hidden units.
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable, Mapping
-from typing import Literal
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qablate.models.dropout import Dropout
-from qablate.models.rows import convolved, rms_norm
+from qablate.models.fused import Dropout, convolved, rms_norm
 from qablate.models.sizes import Sizes
-
-NORM_EPS = 1e-5  # of every LayerNorm and root-mean-square norm
 
 
 class RMSNorm(nn.RMSNorm):
     """Root-mean-square norm over the last axis: g x / sqrt(mean(x^2) + 1e-5), g from 1."""
 
+    EPS = 1e-5
+
     def __init__(self, width: int) -> None:
-        super().__init__(width, eps=NORM_EPS)
+        super().__init__(width, eps=self.EPS)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normed x (..., width)."""
-        return rms_norm(x, self.weight, NORM_EPS)
+        return rms_norm(x, self.weight, self.EPS)
 
 
 class NormedMap(nn.Module):
@@ -37,33 +33,19 @@ class NormedMap(nn.Module):
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
         self.map = nn.Linear(n_in, n_out)
-        self.norm = nn.LayerNorm(n_out, eps=NORM_EPS)
+        self.norm = nn.LayerNorm(n_out)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., n_in) to (..., n_out)."""
         return F.silu(self.norm(self.map(x)))
 
 
-class LinearTokens(nn.Module):
-    """Linear map of every step, then dropout: (b, c, l) -> (b, l, d)."""
+class StepTokens(nn.Module):
+    """A map of every step, then dropout: (b, c, l) -> (b, l, d)."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, map_: nn.Module, dropout: float) -> None:
         super().__init__()
-        self.map = nn.Linear(sizes.n_channels, sizes.d_model)
-        self.dropout = Dropout(sizes.settings.dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the tokens of the steps."""
-        return self.dropout(self.map(x.transpose(1, 2)))
-
-
-class NormedTokens(nn.Module):
-    """Linear map, LayerNorm and SiLU of every step, dropout on demand: (b, c, l) -> (b, l, d)."""
-
-    def __init__(self, sizes: Sizes, dropout: bool) -> None:
-        super().__init__()
-        self.map = NormedMap(sizes.n_channels, sizes.d_model)
-        self.dropout = Dropout(sizes.settings.dropout if dropout else 0.0)
+        self.map, self.dropout = map_, Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the tokens of the steps."""
@@ -89,7 +71,7 @@ class ConvolvedTokens(nn.Module):
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         self.convolution = nn.Conv1d(sizes.n_channels, sizes.d_model, kernel_size=3, padding=1)
-        self.norm = nn.LayerNorm(sizes.d_model, eps=NORM_EPS)
+        self.norm = nn.LayerNorm(sizes.d_model)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the tokens of the steps; the convolution is a linear map of three neighbouring steps."""
@@ -97,45 +79,79 @@ class ConvolvedTokens(nn.Module):
         return self.norm(F.linear(windows, self.convolution.weight.flatten(1), self.convolution.bias))
 
 
-def sinusoidal_table(n_tokens: int, width: int) -> Tensor:
-    """Positions as sines and cosines, (1, n_tokens, width): even columns sin(t w_i), odd ones cos(t w_i).
-
-    The frequencies w_i = 10000^(-2i/width) fall geometrically. Source: Vaswani et al., arXiv:1706.03762, section 3.5.
-    """
-    position = torch.arange(n_tokens, dtype=torch.float32)[:, None]  # (t, 1)
-    even = torch.arange(0, width, 2, dtype=torch.float32)
-    phase = position * torch.exp(even * (-math.log(10000.0) / width))  # (t, width / 2)
-    return torch.stack([phase.sin(), phase.cos()], dim=-1).flatten(1)[None]  # (1, t, width)
-
-
 class CausalConvolution(nn.Module):
     """Depthwise convolution over the last four steps, then SiLU: (b, l, e) -> (b, l, e)."""
 
-    KERNEL = 4
-
     def __init__(self, width: int) -> None:
         super().__init__()
-        bound = 1 / math.sqrt(self.KERNEL)
-        self.weight = nn.Parameter(torch.empty(width, 1, self.KERNEL).uniform_(-bound, bound))
+        bound = 1 / math.sqrt(4)
+        self.weight = nn.Parameter(torch.empty(width, 1, 4).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(width).uniform_(-bound, bound))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return SiLU(b + sum_j w_j x_{t-3+j}), zeros before the start."""
-        taps = self.weight[:, 0].t().contiguous()  # (4, e)
-        return convolved(x, taps, self.bias)
+        return convolved(x, self.weight[:, 0].t().contiguous(), self.bias)
+
+
+class SoftmaxPool(nn.Module):
+    """Mean over the second axis, weighted by the softmax of a scorer with v tanh units: (b, k, u) -> (b, u)."""
+
+    def __init__(self, n_features: int, n_hidden: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(n_features, n_hidden)
+        self.score = nn.Linear(n_hidden, 1)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the weighted means of the tokens."""
+        weights = self.scores(tokens).softmax(dim=1)  # (b, k)
+        return (weights[:, None] @ tokens)[:, 0]  # (b, u)
+
+    def scores(self, tokens: Tensor) -> Tensor:
+        """Scores before the softmax: (..., u) -> (...)."""
+        return self.score(torch.tanh(self.hidden(tokens)))[..., 0]
+
+
+class ChunkPool(SoftmaxPool):
+    """Weighted mean of every chunk of c steps: (b, l, u) -> (b, k, u).
+
+    The last chunk is filled with zeros. As published, the filled slots keep their place in the softmax, so they
+    shrink the mean of an incomplete chunk. Their score, that of a zero vector, is computed once.
+    """
+
+    def __init__(self, n_features: int, n_hidden: int, chunk: int) -> None:
+        super().__init__(n_features, n_hidden)
+        self.chunk = chunk
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """Return one vector per chunk."""
+        n_samples, length, n_features = steps.shape
+        scores, missing = self.scores(steps), -length % self.chunk
+        if missing:
+            empty = self.score(torch.tanh(self.hidden.bias))  # (1)
+            scores = torch.cat([scores, empty.expand(n_samples, missing)], dim=1)
+            steps = F.pad(steps, (0, 0, 0, missing))
+        weights = scores.view(-1, 1, self.chunk).softmax(dim=-1)  # (b k, 1, c), sample-major
+        means = weights @ steps.reshape(-1, self.chunk, n_features)  # (b k, 1, u)
+        return means.view(n_samples, -1, n_features)
+
+
+class MeanPool(nn.Module):
+    """Plain mean over the tokens: (b, k, d) -> (b, d)."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the mean."""
+        return tokens.mean(dim=1)
 
 
 class Head(nn.Module):
-    """Linear read-out, with one hidden layer on demand: (b, d) -> (b, n_outputs)."""
+    """Read-out with one hidden layer: (b, d) -> (b, n_outputs)."""
 
-    ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "silu": F.silu, "gelu": F.gelu}
-
-    def __init__(self, sizes: Sizes, hidden: int, activation: Literal["relu", "silu", "gelu"]) -> None:
+    def __init__(self, sizes: Sizes, hidden: int, activation: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.hidden = nn.Linear(sizes.d_model, hidden)
         self.output = nn.Linear(hidden, sizes.n_outputs)
         self.dropout = Dropout(sizes.settings.dropout)
-        self.activation = self.ACTIVATIONS[activation]
+        self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs of the pooled vectors; dropout acts on the hidden layer."""

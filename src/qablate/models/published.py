@@ -1,77 +1,271 @@
-"""Published checkpoints: tensors by their position in the published enumeration, and how many numbers they hold."""
+"""The models as data: which parts each one is made of (docs/adding.md: how to add one); building and loading them.
 
-from __future__ import annotations
+(b, c, l) -> tokens (b, l, u) -> encoder (b, k, d) -> mixer (b, k, d) -> norm -> pool (b, d) -> head (b, outputs)
+Names, groups and chunk sizes are in `qablate.catalog`. Widths follow from the model width d: pools have d / 2 or
+d / 4 hidden units, heads d or d / 2.
+Shapes: b batch, c channels, l length, u features of a step, k tokens, d model width.
+"""
 
-from collections.abc import Mapping, Sequence
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn import Parameter
+import torch.nn.functional as F
+from torch import Tensor, nn
 
+from qablate.catalog import AS_PUBLISHED, model_info
 from qablate.errors import QablateError
-from qablate.models.composition import SequenceModel
+from qablate.models import encoders, layers, mixers
+from qablate.models.encoders import ChunkEncoder
+from qablate.models.layers import Head, StepTokens
+from qablate.models.sizes import ModelSettings, Sizes
+from qablate.quantum import circuit_kind
+from qablate.results import read_record
+from qablate.ssm import scan_name
+
+RESULT, WEIGHTS = "results.json", "model.pt"
+Part = Callable[[Sizes], nn.Module]
 
 
-def published_tensors(model: SequenceModel) -> list[tuple[str, Parameter]]:
-    """Names and parameters of a model in published order, one entry a published tensor."""
-    return [
-        (name, parameter) for entry in model.published_order for name, parameter in _parameters_of(model, entry)
-    ]
+def _no_part(sizes: Sizes) -> nn.Module:
+    return nn.Identity()
 
 
-def _parameters_of(model: SequenceModel, entry: str) -> list[tuple[str, Parameter]]:
-    """The parameter of this name, or all parameters of the module of this name."""
-    return [
-        (name, parameter)
-        for name, parameter in model.named_parameters()
-        if name == entry or name.startswith(f"{entry}.")
-    ]
+def _linear_tokens(sizes: Sizes) -> nn.Module:
+    return StepTokens(nn.Linear(sizes.n_channels, sizes.d_model), sizes.settings.dropout)
 
 
-def load_published_state(model: SequenceModel, tensors: Sequence[Tensor] | Mapping[str, Tensor]) -> None:
-    """Copy published tensors into a model by position; names are ignored.
+def _normed_tokens(sizes: Sizes, dropout: bool = False) -> nn.Module:
+    rate = sizes.settings.dropout if dropout else 0.0
+    return StepTokens(layers.NormedMap(sizes.n_channels, sizes.d_model), rate)
+
+
+def _circuit_of_chunks(features: Callable[[Sizes, int], nn.Module], share: int) -> Part:
+    """Pools of d / share hidden units in front of a circuit."""
+    return lambda sizes: ChunkEncoder(sizes, sizes.d_model, sizes.d_model // share, features, dropout=True)
+
+
+def _circuit_of_channels(sizes: Sizes) -> nn.Module:
+    return ChunkEncoder(sizes, sizes.n_channels, sizes.n_channels // 2, encoders.ModulusBranches, dropout=False)
+
+
+def _embedded(n_cores: int) -> Part:
+    return _circuit_of_chunks(partial(encoders.EmbeddedSuperposition, n_cores=n_cores), 4)
+
+
+def _injected(n_cores: int) -> Part:
+    return _circuit_of_chunks(partial(encoders.InjectedSuperposition, n_cores=n_cores), 4)
+
+
+def _two(block: Part) -> Part:
+    return lambda sizes: nn.Sequential(block(sizes), block(sizes))
+
+
+def _rms(sizes: Sizes) -> nn.Module:
+    return layers.RMSNorm(sizes.d_model)
+
+
+def _layer_norm(sizes: Sizes) -> nn.Module:
+    return nn.LayerNorm(sizes.d_model)
+
+
+def _mean(sizes: Sizes) -> nn.Module:
+    return layers.MeanPool()
+
+
+def _softmax_pool(sizes: Sizes) -> nn.Module:
+    return layers.SoftmaxPool(sizes.d_model, sizes.d_model // 4)
+
+
+def _linear_head(sizes: Sizes) -> nn.Module:
+    return nn.Linear(sizes.d_model, sizes.n_outputs)
+
+
+def _wide_head(sizes: Sizes) -> nn.Module:
+    return Head(sizes, sizes.d_model, F.relu)
+
+
+def _narrow_head(sizes: Sizes, activation: Callable[[Tensor], Tensor] = F.silu) -> nn.Module:
+    return Head(sizes, sizes.d_model // 2, activation)
+
+
+@dataclass(frozen=True)
+class Composition:
+    """The parts of one model; those that are left out do nothing."""
+
+    tokens: Part
+    head: Part
+    encoder: Part = _no_part
+    mixer: Part = _no_part
+    norm: Part = _no_part
+    pool: Part = _no_part
+
+
+_GROUP_2 = Composition(partial(_normed_tokens, dropout=True), pool=_softmax_pool, head=_narrow_head)
+_GROUP_3 = Composition(_linear_tokens, norm=_rms, pool=_mean, head=_linear_head)
+_GROUP_4 = Composition(layers.ConvolvedTokens, pool=_softmax_pool, head=_narrow_head)
+
+COMPOSITIONS: Mapping[str, Composition] = MappingProxyType(
+    {
+        "1a": replace(
+            _GROUP_3, tokens=layers.ChannelTokens, encoder=_circuit_of_channels, mixer=mixers.AttentionMixer
+        ),
+        "1b": Composition(
+            tokens=_normed_tokens,
+            encoder=_circuit_of_chunks(encoders.ConcatenatedBranches, 2),
+            mixer=mixers.StatefulMixer,
+            norm=_layer_norm,
+            pool=_mean,
+            head=_wide_head,
+        ),
+        "1c": Composition(
+            tokens=_normed_tokens,
+            encoder=encoders.ThreeWayEncoder,
+            mixer=_two(mixers.WeightedHydraBlock),
+            norm=_layer_norm,
+            pool=_mean,
+            head=_linear_head,
+        ),
+        "2a": Composition(_linear_tokens, encoder=encoders.UnitaryCombination, norm=_layer_norm, head=_wide_head),
+        "2d": replace(_GROUP_2, encoder=_embedded(n_cores=1)),
+        "2e": replace(_GROUP_2, encoder=_embedded(n_cores=2)),
+        "3a": replace(_GROUP_3, mixer=mixers.AttentionMixer),
+        "3b": replace(_GROUP_3, mixer=_two(mixers.MambaBlock)),
+        "3c": replace(_GROUP_3, mixer=_two(mixers.HydraBlock), head=partial(_narrow_head, activation=F.gelu)),
+        "4a": replace(_GROUP_4, encoder=_circuit_of_chunks(encoders.DeepCircuit, 4)),
+        "4d": replace(_GROUP_4, encoder=_injected(n_cores=1)),
+        "4e": replace(_GROUP_4, encoder=_injected(n_cores=2)),
+    }
+)
+
+
+class SequenceModel(nn.Module):
+    """One of the models: (b, channels, length) -> (b, outputs)."""
+
+    def __init__(self, model_id: str, composition: Composition, sizes: Sizes) -> None:
+        """Build the parts in the order of the data's way through them; initial weights are drawn in this order."""
+        super().__init__()
+        self.model_id, self.sizes = model_id, sizes
+        self.tokens = composition.tokens(sizes)
+        self.encoder = composition.encoder(sizes)
+        self.mixer = composition.mixer(sizes)
+        self.norm = composition.norm(sizes)
+        self.pool = composition.pool(sizes)
+        self.head = composition.head(sizes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs; an input of another layout, length or precision is a QablateError."""
+        if x.dim() != 3 or x.shape[1:] != (self.sizes.n_channels, self.sizes.length):
+            raise QablateError(
+                f"model {self.model_id}: input has shape {tuple(x.shape)}, must be "
+                f"(batch, channels, length) = (any, {self.sizes.n_channels}, {self.sizes.length})"
+            )
+        dtype = next(self.tokens.parameters()).dtype
+        if x.dtype != dtype:
+            raise QablateError(f"model {self.model_id}: input is {x.dtype}, must be {dtype}")
+        tokens = self.encoder(self.tokens(x))
+        return self.head(self.pool(self.norm(self.mixer(tokens))))
+
+
+def build_model(
+    model_id: str, n_channels: int, length: int, n_outputs: int, settings: ModelSettings | None = None
+) -> SequenceModel:
+    """Build one model with fresh weights from torch's global generator.
 
     Args:
-        model: built for the same channels, length, outputs and settings as the checkpoint.
-        tensors: a list, or a state dict in its own order, of all published tensors.
+        model_id: one of `qablate.catalog.MODELS`.
+        n_channels: channels of the input.
+        length: steps of the input.
+        n_outputs: width of the output.
+        settings: sizes, dropout, kind of circuit and backends; None is as published.
+
+    Returns:
+        A module that maps (batch, channels, length) float32 to (batch, n_outputs).
 
     Raises:
-        QablateError: if the number of tensors, a shape or a kind of number (real, complex) differs; nothing is
-            copied then.
+        QablateError: on an unknown id, impossible sizes, or a setting without effect on this model: its results would
+            be those of the model without it, under another name.
     """
-    given = list(tensors.values() if isinstance(tensors, Mapping) else tensors)
-    wanted = published_tensors(model)
-    if len(given) != len(wanted):
-        raise QablateError(
-            f"model {model.model_id}: the checkpoint holds {len(given)} tensors, must be {len(wanted)}"
-        )
-    for position, ((name, parameter), tensor) in enumerate(zip(wanted, given, strict=True)):
-        if tensor.shape != parameter.shape or tensor.is_complex() != parameter.is_complex():
-            raise QablateError(
-                f"model {model.model_id}: tensor {position} of the checkpoint ({name}) is {_describe(tensor)}, "
-                f"must be {_describe(parameter)}"
-            )
-    with torch.no_grad():
-        for (_, parameter), tensor in zip(wanted, given, strict=True):
-            parameter.copy_(tensor)
+    info, settings = model_info(model_id), settings or ModelSettings()
+    for name, published in AS_PUBLISHED.items():
+        value, reason = getattr(settings, name), info.ignores(name)
+        if value != published and reason:
+            raise QablateError(f"model {info.id}: {name} is {value}, but {reason}")
+    composition = COMPOSITIONS[info.id]
+    if composition.encoder is _no_part and settings.chunk is not None:
+        composition = replace(composition, encoder=lambda s: layers.ChunkPool(s.d_model, s.d_model // 2, s.chunk))
+    sizes = Sizes(n_channels, length, n_outputs, settings.chunk or info.chunk, settings)
+    model = SequenceModel(info.id, composition, sizes)
+    if not settings.train_angles:
+        for module in model.modules():
+            for name in getattr(module, "makes_angles", ()):
+                getattr(module, name).requires_grad_(False)
+    return model
 
 
-def _describe(tensor: Tensor) -> str:
-    return f"{'complex' if tensor.is_complex() else 'real'} of shape {tuple(tensor.shape)}"
+def kernels_of(model_id: str, settings: ModelSettings, device: torch.device) -> dict[str, str]:
+    """Name what computes a model's circuits and its scans on a device: `{"circuits": "numba", "scan": "numba"}`.
+
+    A model without circuits, or without a scan, lacks that key. Between kernels, numbers differ by rounding.
+    """
+    info, names = model_info(model_id), {}
+    if info.quantum_features or info.quantum_mixing:
+        names["circuits"] = circuit_kind(settings.circuit, settings.backend).kernel(settings.n_qubits, device)
+    if info.architecture in ("mamba", "hydra") and not info.quantum_mixing:
+        names["scan"] = scan_name(settings.scan_backend, device)
+    return names
 
 
-def parameter_counts(model: torch.nn.Module) -> tuple[int, int]:
+def parameter_counts(model: nn.Module) -> tuple[int, int]:
     """All parameters of a model as published reports count them, and the trainable ones; a complex number counts 1.
 
     The two differ where positions are a frozen parameter (1a, 3a).
     """
     total = sum(parameter.numel() for parameter in model.parameters())
-    return total, sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return total, total - sum(untrained_parameters(model).values())
 
 
-def untrained_parameters(model: torch.nn.Module) -> dict[str, int]:
+def untrained_parameters(model: nn.Module) -> dict[str, int]:
     """Names and sizes of the parameters that keep their initial values.
 
     Positions in 1a and 3a, what makes angles under `train_angles=False`, the maps that `hand_over=False` leaves idle.
     """
     return {name: parameter.numel() for name, parameter in model.named_parameters() if not parameter.requires_grad}
+
+
+def result_and_weights(path: Path) -> tuple[Path, Path]:
+    """Return both files of a run from either; a QablateError for another file."""
+    stem = path.name.removesuffix(RESULT).removesuffix(WEIGHTS)
+    if stem == path.name:
+        raise QablateError(f"{path}: neither a result (..._{RESULT}) nor weights (..._{WEIGHTS})")
+    return path.with_name(stem + RESULT), path.with_name(stem + WEIGHTS)
+
+
+def load_trained(path: Path) -> nn.Module:
+    """Return the model of a result or of its weights in evaluation mode, on the CPU; a QablateError says why not."""
+    result, weights = result_and_weights(path)
+    model = untrained(read_record(result))
+    if not weights.is_file():
+        raise QablateError(f"{weights}: no weights next to the result; `qablate train` makes them again")
+    try:
+        model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    except (OSError, RuntimeError, ValueError, TypeError, EOFError, AttributeError, pickle.UnpicklingError) as error:
+        raise QablateError(f"{weights}: not weights of this result: {str(error).splitlines()[0]}") from error
+    return model.eval()
+
+
+def untrained(record: Mapping[str, Any]) -> SequenceModel:
+    """Return a fresh model with the sizes and settings of a checked record."""
+    settings = {key: record["hyperparameters"][key] for key in ("n_qubits", "n_layers", "d_model", "d_state")}
+    if record["schema_version"] == 2:
+        settings |= {"n_heads": record["model_config"]["n_heads"], "dropout": record["training"]["dropout"]}
+        changed = (record["model_variant"] or {"settings": {}})["settings"]
+        settings |= {key.removeprefix("model."): value for key, value in changed.items() if key.startswith("model.")}
+    shape = record["data_info"]
+    return build_model(record["model_id"], shape["n_channels"], shape["n_timesteps"], shape["output_dim"],
+                       ModelSettings(**settings))

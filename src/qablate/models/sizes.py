@@ -1,11 +1,9 @@
 """Sizes of a model: what a user may set, and every width that follows from it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from qablate.errors import QablateError
-from qablate.quantum import ExactCircuits, circuit_kind
+from qablate.quantum import circuit_kind
 
 
 @dataclass(frozen=True)
@@ -43,29 +41,31 @@ class ModelSettings:
     scan_backend: str = "auto"
 
     def __post_init__(self) -> None:
-        smallest = {"n_qubits": 2, "n_layers": 1, "d_model": 8, "d_state": 1, "n_heads": 1}
+        smallest = {"n_qubits": 2, "n_layers": 1, "d_model": 8, "d_state": 1, "n_heads": 1, "chunk": 1}
         for name, least in smallest.items():
-            if getattr(self, name) < least:
-                raise QablateError(f"model settings: {name} is {getattr(self, name)}, must be {least} or more")
+            if (value := getattr(self, name)) is not None and value < least:
+                raise QablateError(f"model settings: {name} is {value}, must be {least} or more")
         if self.d_model % 8 or self.d_model % self.n_heads:
             raise QablateError(
                 f"model settings: d_model is {self.d_model}, must be a multiple of 8 and of n_heads ({self.n_heads})"
             )
         if not 0 <= self.dropout < 1:
             raise QablateError(f"model settings: dropout is {self.dropout}, must be in [0, 1)")
-        if self.chunk is not None and self.chunk < 1:
-            raise QablateError(f"model settings: chunk is {self.chunk}, must be 1 or more")
         try:
             circuit_kind(self.circuit)
         except QablateError as error:
             raise QablateError(f"model settings: circuit: {error}") from None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sizes:
     """Everything that the blocks of one model need to know about its sizes.
 
-    `chunk` is resolved here: 1 where the model reads single steps.
+    `chunk` is resolved here: 1 where the model reads single steps. What follows from the fields: `n_tokens` vectors
+    that the mixer sees (chunks, the last one padded, or steps), widths `d_model` of the tokens and `d_inner` inside of
+    the state-space blocks, `step_rank` of the step-size projection of the classical ones (8 as published), `n_angles`
+    of one ansatz (three rotations and two ring gates per wire and layer), `n_observables` of one measurement (X, Y, Z
+    of every wire), and the `kind` of the circuits on its backend.
     """
 
     n_channels: int
@@ -78,38 +78,10 @@ class Sizes:
         for name in ("n_channels", "length", "n_outputs"):
             if getattr(self, name) < 1:
                 raise QablateError(f"model: {name} is {getattr(self, name)}, must be 1 or more")
-
-    @property
-    def n_tokens(self) -> int:
-        """Vectors that the mixer sees: chunks, the last one padded, or steps."""
-        return -(-self.length // self.chunk)
-
-    @property
-    def kind(self) -> ExactCircuits:
-        """Kind of the circuits, on the backend of the settings."""
-        return circuit_kind(self.settings.circuit, self.settings.backend)
-
-    @property
-    def d_model(self) -> int:
-        """Width of the tokens."""
-        return self.settings.d_model
-
-    @property
-    def d_inner(self) -> int:
-        """Inner width of the state-space blocks, twice the width of the tokens."""
-        return 2 * self.settings.d_model
-
-    @property
-    def step_rank(self) -> int:
-        """Rank of the step-size projection of the classical models: ceil(d_model / 16), 8 as published."""
-        return -(-self.settings.d_model // 16)
-
-    @property
-    def n_angles(self) -> int:
-        """Angles of one ansatz of `n_layers` layers: three rotations and two ring gates a wire and layer."""
-        return 5 * self.settings.n_qubits * self.settings.n_layers
-
-    @property
-    def n_observables(self) -> int:
-        """Expectation values of one measurement: X, Y and Z of every wire."""
-        return 3 * self.settings.n_qubits
+        self.n_tokens = -(-self.length // self.chunk)
+        self.d_model = self.settings.d_model
+        self.d_inner = 2 * self.d_model
+        self.step_rank = -(-self.d_model // 16)
+        self.n_angles = 5 * self.settings.n_qubits * self.settings.n_layers
+        self.n_observables = 3 * self.settings.n_qubits
+        self.kind = circuit_kind(self.settings.circuit, self.settings.backend)

@@ -7,55 +7,28 @@ sampling error, that room grows with 1/sqrt(items) for smaller datasets.
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qablate.files import write_json
-from qablate.tasks.adding import regions
-from qablate.tasks.dataset import Dataset, generator_of
+from qablate.tasks.dataset import Check, Dataset, generator_of
+from qablate.tasks.draws import RandomWords, permutation, split_of
 from qablate.tasks.forrelation import decode_steps, phi
+from qablate.tasks.marked_values import regions
 from qablate.tasks.metrics import regression_metrics
-from qablate.tasks.random_words import RandomWords, permutation
 from qablate.tasks.solvers import best_threshold, plug_in_phi, position_only_limit, ridge
-from qablate.tasks.splits import split_of
 
 BATCH = 32
 PLUG_IN_BOUNDS = {50: 0.92, 100: 0.985, 200: 0.995}
 """Lower bounds on the accuracy of the plug-in statistic by length, for 6 address bits."""
 
 
-@dataclass(frozen=True)
-class Check:
-    """A value and the closed interval it must lie in; NaN is outside of every interval."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-
-    @property
-    def passed(self) -> bool:
-        """Whether the value lies within its bounds."""
-        return self.low <= self.value <= self.high
-
-    @property
-    def bound(self) -> str:
-        """The bounds in words for a table: `= 0`, `<= 0.13`, `0.45 to 0.55`."""
-        if self.low == self.high:
-            return f"= {self.low:g}"
-        if self.low == -math.inf:
-            return f"<= {self.high:.4g}"
-        return f">= {self.low:.4g}" if self.high == math.inf else f"{self.low:.4g} to {self.high:.4g}"
-
-
 def check_dataset(dataset: Dataset) -> list[Check]:
     """Run the checks of a dataset's task and those of all tasks; a few seconds at 1,000 steps."""
     task = dataset.spec.task
     checks = (*PUBLISHED_CHECKS.get(task, ()), *generator_of(task).checks, duplicates, split_faults)
-    return [check for check in (run(dataset) for run in checks) if check is not None]
+    return [check for run in checks if (check := run(dataset)) is not None]
 
 
 def write_checks(dataset: Dataset, path: Path) -> list[Check]:
@@ -111,24 +84,26 @@ def unmarked_ridge(dataset: Dataset) -> Check:
     predicted = ridge((features[split.train], dataset.targets[split.train]),
                       (features[split.val], dataset.targets[split.val]), features[split.test])
     r2 = regression_metrics(predicted, dataset.targets[split.test])["test_r2"]
-    high = _unmarked_limit(dataset) + 0.03 * math.sqrt(max(1.0, 500 / len(split.test)))
+    placement = str(dataset.spec.parameters["placement"])
+    if dataset.spec.task == "selective_copy":    # of a linear rule that knows where markers may lie but not where
+        limit = position_only_limit(length, int(dataset.spec.parameters["n_markers"]))
+    else:
+        limit = 2 / length if placement == "uniform" else 1 / len(regions(length, placement)[0])
+    high = limit + 0.03 * math.sqrt(max(1.0, 500 / len(split.test)))
     return Check("T3 R2 of ridge with shuffled markers", math.nan if r2 is None else r2, -math.inf, high)
 
 
-def _unmarked_limit(dataset: Dataset) -> float:
-    """Population R2 of a linear rule that knows where markers may lie but not where they are."""
-    length, parameters = dataset.spec.length, dataset.spec.parameters
-    if dataset.spec.task == "selective_copy":
-        return position_only_limit(length, int(parameters["n_markers"]))
-    if parameters["placement"] == "uniform":
-        return 2 / length
-    return 1 / len(regions(length, str(parameters["placement"]))[0])
-
-
 def marginal_ridge(dataset: Dataset) -> Check:
-    """T4: statistics of single channels and neighbouring steps do not tell the classes apart."""
-    split = split_of(dataset.spec)
-    features, signed = marginal_features(dataset), 2.0 * dataset.targets[:, None] - 1
+    """T4: statistics of single channels and neighbouring steps do not tell the classes apart.
+
+    Features (n, f): mean and deviation of every channel, its mean lag-1 product, and the mean of f(x) g(y).
+    """
+    split, steps = split_of(dataset.spec), dataset.sequences.astype(np.float64)
+    lagged = (steps[:, :-1] * steps[:, 1:]).sum(axis=1) / steps.shape[1]
+    _, values = decode_steps(dataset.sequences, int(dataset.spec.parameters["n_bits"]))
+    products = values.prod(axis=2).mean(axis=1)    # f(x) g(y)
+    features = np.concatenate([steps.mean(axis=1), steps.std(axis=1), lagged, products[:, None]], axis=1)
+    signed = 2.0 * dataset.targets[:, None] - 1
     held_out = np.concatenate([split.val, split.test])
     half = len(split.train) // 2     # the penalty is chosen on the second half of the training set
     fit, choose = split.train[:half], split.train[half:]
@@ -136,15 +111,6 @@ def marginal_ridge(dataset: Dataset) -> Check:
     accuracy = float(np.mean((predicted > 0) == (signed[held_out] > 0)))
     room = 0.05 * math.sqrt(max(1.0, 1000 / len(held_out)))
     return Check("T4 accuracy of ridge on marginals", accuracy, 0.5 - room, 0.5 + room)
-
-
-def marginal_features(dataset: Dataset) -> NDArray[np.float64]:
-    """Return (n, features): mean and deviation of every channel, its mean lag-1 product, and the mean of f(x) g(y)."""
-    steps = dataset.sequences.astype(np.float64)
-    lagged = (steps[:, :-1] * steps[:, 1:]).sum(axis=1) / steps.shape[1]
-    _, values = decode_steps(dataset.sequences, int(dataset.spec.parameters["n_bits"]))
-    products = values.prod(axis=2).mean(axis=1)
-    return np.concatenate([steps.mean(axis=1), steps.std(axis=1), lagged, products[:, None]], axis=1)
 
 
 def plug_in_accuracy(dataset: Dataset) -> Check | None:

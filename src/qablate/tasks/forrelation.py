@@ -20,49 +20,32 @@ from qablate.study import DatasetSpec
 from qablate.tasks.dataset import Arrays, Dataset, Generator, Layout
 
 MAX_TRIES = 100
-SMALLEST_BITS, LARGEST_BITS = 2, 10
-ENCODINGS, ORDERS = ("bits", "onehot"), ("random", "sorted")
 
 
-def forrelation(
-    n_samples: int,
-    length: int,
-    seed: int,
-    n_bits: int = 6,
-    reject_abs_phi: float = 0.15,
-    encoding: str = "bits",
-    order: str = "random",
-) -> Arrays:
-    """Draw `n_samples` items of `length` steps; labels are (n,) int64, 1 at even items.
+def forrelation(spec: DatasetSpec) -> Arrays:
+    """Draw all items; labels are (n,) int64, 1 at even items.
 
-    Channels: 2 * (n_bits + 1) for `bits`, 2 N for `onehot`, 2 for `sorted` tables; encoding and order change no draw.
-    Extras: `phi_numerators` (n,) int64, Phi times N**1.5, an exact integer; `tables` (n, 2, N) int8, f then g. Raises
-    QablateError when `n_bits` is outside 2..10, for an unknown encoding or order, and for sorted tables unless
-    `length` is N and the encoding `bits`, which then has no effect.
+    Channels: 2 * (n_bits + 1) for the encoding `bits`, 2 N for `onehot`, 2 for `sorted` tables; encoding and order
+    change no draw. Extras: `phi_numerators` (n,) int64, Phi times N**1.5, an exact integer; `tables` (n, 2, N) int8, f
+    then g. Raises QablateError for sorted tables unless the length is N and the encoding `bits`, which then has no
+    effect.
     """
-    if not SMALLEST_BITS <= n_bits <= LARGEST_BITS:
-        raise QablateError(f"forrelation: n_bits {n_bits} is outside {SMALLEST_BITS}..{LARGEST_BITS}")
-    _check_encoding(encoding, order, length, 1 << n_bits)
-    labels = (np.arange(n_samples) % 2 == 0).astype(np.int64)
-    gaussian, addresses = _draw(labels, length, seed, 1 << n_bits, reject_abs_phi)
+    n_bits, encoding = int(spec.parameters["n_bits"]), str(spec.parameters["encoding"])
+    size, in_order = 1 << n_bits, spec.parameters["order"] == "sorted"
+    if in_order and encoding != "bits":
+        raise QablateError(f"forrelation: a sorted table has no addresses to encode, encoding '{encoding}' is no use")
+    if in_order and spec.length != size:
+        raise QablateError(f"forrelation: a sorted table of {size} entries has length {size}, not {spec.length}")
+    labels = (np.arange(spec.n_items) % 2 == 0).astype(np.int64)
+    gaussian, addresses = _draw(labels, spec.length, spec.seed, size, float(spec.parameters["reject_abs_phi"]))
     correlated = labels == 1
     gaussian[correlated, 1] = walsh_hadamard(gaussian[correlated, 0])     # its scale does not touch the signs
     tables = signs(gaussian)     # (n, 2, N)
     extras: dict[str, NDArray[Any]] = {"phi_numerators": phi_numerators(tables), "tables": tables}
-    if order == "sorted":
+    if in_order:
         return Arrays(tables.transpose(0, 2, 1).astype(np.float32, order="C"), labels, extras)
     values = np.take_along_axis(tables, addresses.transpose(0, 2, 1), axis=2).transpose(0, 2, 1)     # (n, l, 2)
     return Arrays(encode_steps(addresses, values, n_bits, encoding), labels, extras)
-
-
-def _check_encoding(encoding: str, order: str, length: int, size: int) -> None:
-    for name, value, known in (("encoding", encoding, ENCODINGS), ("order", order, ORDERS)):
-        if value not in known:
-            raise QablateError(f"forrelation: {name} '{value}' is not one of {', '.join(known)}")
-    if order == "sorted" and encoding != "bits":
-        raise QablateError(f"forrelation: a sorted table has no addresses to encode, encoding '{encoding}' is no use")
-    if order == "sorted" and length != size:
-        raise QablateError(f"forrelation: a sorted table of {size} entries has length {size}, not {length}")
 
 
 def _draw(
@@ -157,13 +140,6 @@ def decode_steps(sequences: NDArray[np.float32], n_bits: int) -> tuple[NDArray[n
     return addresses, steps[..., n_bits].astype(np.int8)
 
 
-def _arrays(spec: DatasetSpec) -> Arrays:
-    parameters = spec.parameters
-    encoding, order = str(parameters["encoding"]), str(parameters["order"])
-    return forrelation(spec.n_items, spec.length, spec.seed, int(parameters["n_bits"]),
-                       float(parameters["reject_abs_phi"]), encoding, order)
-
-
 def _layout(spec: DatasetSpec) -> Layout:
     """One-hot inputs are stored as bits."""
     n = spec.n_items
@@ -190,4 +166,4 @@ def _statistics(dataset: Dataset) -> dict[str, Any]:
     return {"phi1_mean": float(values[labels == 1].mean()), "phi0_abs_mean": float(np.abs(values[labels == 0]).mean())}
 
 
-GENERATOR = Generator(_arrays, _layout, _recode, _statistics)
+GENERATOR = Generator(forrelation, _layout, _recode, _statistics)

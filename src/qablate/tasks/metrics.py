@@ -1,7 +1,8 @@
-"""Test metrics, as published and beyond, from the outputs of a model on the test split.
+"""Test metrics, as published and beyond, from the outputs of a model on the test split; what a model must beat.
 
 All arithmetic is float64. A metric that cannot be computed (outputs that are not finite, targets that are all equal) is
-None. Shapes: n items, o outputs.
+None. The nominal baseline is the constant the published files carry; the measured one belongs to one dataset and its
+test split. Shapes: n items, o outputs.
 """
 
 from typing import Any
@@ -10,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qablate.catalog import task_info
-from qablate.tasks.baselines import majority_rate, mean_predictor_mse
+from qablate.tasks.dataset import Array, Dataset, generator_of
+from qablate.tasks.draws import Split, split_of
 
-Array = NDArray[Any]
 Floats = NDArray[np.float64]
 Metrics = dict[str, Any]
 
@@ -23,6 +24,47 @@ BOOTSTRAP_LEVEL = 0.95
 ROUNDING = 1e-12
 DRAWN_AT_ONCE = 1 << 21
 """Resampled items held in memory at a time (16 MB of indices)."""
+
+
+def majority_rate(labels: NDArray[np.int64]) -> float:
+    """Accuracy of the better one of the two constant predictions on `labels` (n,)."""
+    positive = float(np.mean(labels == 1))
+    return max(positive, 1 - positive)
+
+
+def mean_predictor_mse(train_targets: Array, targets: Array) -> float:
+    """MSE on `targets` (n, o) of one number for all outputs, the mean of `train_targets` (m, o)."""
+    errors = targets.astype(np.float64) - train_targets.mean(dtype=np.float64)
+    return float(np.mean(errors**2))
+
+
+def measured_baseline(dataset: Dataset, split: Split) -> float:
+    """Majority rate of the test split, or the test MSE of the training mean."""
+    test = dataset.targets[split.test]
+    if dataset.spec.info.kind == "classification":
+        return majority_rate(test)
+    return mean_predictor_mse(dataset.targets[split.train], test)
+
+
+def dataset_statistics(dataset: Dataset) -> Metrics:
+    """Return the numbers kept next to a dataset: baselines, label counts or moments of targets, its task's own."""
+    split, targets, info = split_of(dataset.spec), dataset.targets, dataset.spec.info
+    baseline = measured_baseline(dataset, split)
+    if info.kind == "classification":
+        parts = {"train": split.train, "val": split.val, "test": split.test}
+        of_kind: Metrics = {f"{name}_positives": int(targets[part].sum()) for name, part in parts.items()}
+        of_kind |= {f"{name}_majority_rate": majority_rate(targets[parts[name]]) for name in ("val", "test")}
+    else:
+        wide = targets.astype(np.float64)
+        of_kind = {
+            "target_mean": float(wide.mean()),
+            "target_std": float(wide.std()),
+            "val_target_var": float(wide[split.val].var()),     # around one grand mean, as in the published R2
+            "test_target_var": float(wide[split.test].var()),
+            "test_mse_of_train_mean": baseline,
+        }
+    return {"nominal_baseline": info.nominal_baseline, "measured_baseline": baseline, **of_kind,
+            **generator_of(dataset.spec.task).statistics(dataset)}
 
 
 def regression_metrics(outputs: Array, targets: Array) -> Metrics:
@@ -112,27 +154,28 @@ def extra_metrics(task: str, outputs: Array, targets: Array, train_targets: Arra
     give the mean predictor. The interval resamples the test items (percentiles of 2,000 draws): it says how far the
     score depends on these items, nothing about other seeds.
     """
-    info = task_info(task)
-    finite = bool(np.isfinite(outputs).all())
+    info, finite = task_info(task), bool(np.isfinite(outputs).all())
     wide = outputs.astype(np.float64)
     if info.kind == "classification":
-        metrics = _classification_extras(wide, targets, finite)
+        known: Metrics = {"majority_rate": majority_rate(targets), "calibration_bins": CALIBRATION_BINS}
+        metrics = dict.fromkeys(("constant_prediction", "brier", "calibration_error"))
+        if finite:
+            metrics = _classification_extras(wide, targets)
     else:
-        metrics = _regression_extras(wide, targets.astype(np.float64), train_targets, finite)
+        known = {"baseline_test": mean_predictor_mse(train_targets, targets)}
+        metrics = dict.fromkeys(("skill", "r2_output_means", "r2_by_position", "position_accuracy",
+                                 "sequence_accuracy"))
+        if finite:
+            metrics = _regression_extras(wide, targets.astype(np.float64), known["baseline_test"])
     interval = bootstrap_interval(info.metric, wide, targets, bootstrap_seed) if finite else None
-    return {**metrics, "primary_ci95": interval}
+    return {**known, **metrics, "primary_ci95": interval}
 
 
-def _regression_extras(outputs: Floats, targets: Floats, train_targets: Array, finite: bool) -> Metrics:
-    baseline = mean_predictor_mse(train_targets, targets)
-    if not finite:
-        keys = ("r2_output_means", "r2_by_position", "position_accuracy", "sequence_accuracy", "skill")
-        return {"baseline_test": baseline, **dict.fromkeys(keys)}
+def _regression_extras(outputs: Floats, targets: Floats, baseline: float) -> Metrics:
     squared = (outputs - targets) ** 2     # (n, o)
     sst = [_total_squares(column) for column in targets.T]
     accurate = np.abs(outputs - targets) < ACCURATE_WITHIN
     return {
-        "baseline_test": baseline,
         "skill": _r2(squared.mean(), baseline),
         "r2_output_means": _r2(squared.sum(), sum(sst)),
         "r2_by_position": [_r2(sse, total) for sse, total in zip(squared.sum(axis=0), sst, strict=True)],
@@ -141,13 +184,9 @@ def _regression_extras(outputs: Floats, targets: Floats, train_targets: Array, f
     }
 
 
-def _classification_extras(logits: Floats, labels: Array, finite: bool) -> Metrics:
-    common = {"majority_rate": majority_rate(labels), "calibration_bins": CALIBRATION_BINS}
-    if not finite:
-        return {**common, "constant_prediction": None, "brier": None, "calibration_error": None}
+def _classification_extras(logits: Floats, labels: Array) -> Metrics:
     probability, predicted = class_one_probability(logits), logits.argmax(axis=1)
     return {
-        **common,
         "constant_prediction": bool((predicted == predicted[0]).all()),
         "brier": float(np.mean((probability - labels) ** 2)),
         "calibration_error": calibration_error(probability, labels),

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qablate.tasks.dataset import Dataset
+from qablate.tasks.draws import Split, split_of
 from qablate.tasks.forrelation import decode_steps, phi_numerators, walsh_hadamard
-from qablate.tasks.splits import Split, split_of
 
 Floats = NDArray[np.float64]
 RIDGE_STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
@@ -43,25 +43,16 @@ def best_threshold(scores: Floats, labels: NDArray[np.int64]) -> float:
     return float(between[np.argmax(np.where(possible, hits, -1))])
 
 
-def occupied_cells_ceiling(cell_sizes: Iterable[int], n_markers: int) -> float:
-    """Return the largest R2 on selective copy for a model that does not know the order of steps inside a cell.
+def chunk_ceiling(length: int, chunk: int, n_markers: int = 8, both_directions: bool = False) -> float:
+    """Return the largest R2 on selective copy for a model that knows no order of steps inside a chunk, the last short.
 
     Markers that share a cell can only be given their common mean, so the ceiling is E[occupied cells] / n_markers for
-    markers drawn uniformly without replacement from all steps.
+    markers drawn uniformly without replacement from all steps. With `both_directions` the reversed sequence is chunked
+    too, and a cell is what neither chunking divides.
     """
-    sizes = list(cell_sizes)
-    length = sum(sizes)
     total = comb(length, n_markers)
+    sizes = np.diff(cell_bounds(length, chunk, both_directions)).tolist()
     return sum(1 - comb(length - size, n_markers) / total for size in sizes) / n_markers
-
-
-def chunk_ceiling(length: int, chunk: int, n_markers: int = 8, both_directions: bool = False) -> float:
-    """Return `occupied_cells_ceiling` for steps pooled in chunks, the last one short.
-
-    With `both_directions` the reversed sequence is chunked too, and a cell is what neither chunking divides.
-    """
-    bounds = cell_bounds(length, chunk, both_directions)
-    return occupied_cells_ceiling((b - a for a, b in zip(bounds, bounds[1:], strict=False)), n_markers)
 
 
 def cell_bounds(length: int, chunk: int, both_directions: bool = False) -> list[int]:
@@ -110,12 +101,6 @@ def ridge(
     return wanted @ fits[int(np.argmin(losses))] + offset
 
 
-def table_products(sequences: NDArray[np.float32], n_bits: int) -> NDArray[np.float32]:
-    """Return f(x) g(y) for every pair of table entries (n, N * N); 0 where an entry was not seen."""
-    seen = seen_tables(sequences, n_bits).astype(np.float32)
-    return (seen[:, 0, :, None] * seen[:, 1, None, :]).reshape(len(seen), -1)
-
-
 def solver_accuracies(dataset: Dataset, n_train: int | None = None) -> dict[str, float]:
     """Return the test accuracies of the Forrelation solvers on the dataset's own split.
 
@@ -128,12 +113,13 @@ def solver_accuracies(dataset: Dataset, n_train: int | None = None) -> dict[str,
     labels = dataset.targets
     phi = plug_in_phi(dataset.sequences, n_bits)
     cut = best_threshold(phi[split.train], labels[split.train])
-    tables = seen_tables(dataset.sequences, n_bits).reshape(len(labels), -1)
-    products = table_products(dataset.sequences, n_bits)
+    seen = seen_tables(dataset.sequences, n_bits)
+    wide = seen.astype(np.float32)
+    products = (wide[:, 0, :, None] * wide[:, 1, None, :]).reshape(len(labels), -1)     # f(x) g(y), (n, N * N)
     return {
         "plug_in": float(np.mean((phi[split.test] > cut) == labels[split.test])),
         "table_ridge": _ridge_accuracy(products, labels, split),
-        "linear": _ridge_accuracy(tables, labels, split),
+        "linear": _ridge_accuracy(seen.reshape(len(labels), -1), labels, split),
     }
 
 
@@ -213,5 +199,5 @@ def position_readout_limit(n_markers: int = 8) -> float:
 
     With m markers: sum over j of C(m-1, j)^2 / ((2m - 1) C(2m - 2, 2j)).
     """
-    m = n_markers
-    return sum(comb(m - 1, j) ** 2 / ((2 * m - 1) * comb(2 * m - 2, 2 * j)) for j in range(m))
+    last = n_markers - 1
+    return sum(comb(last, j) ** 2 / ((2 * last + 1) * comb(2 * last, 2 * j)) for j in range(n_markers))

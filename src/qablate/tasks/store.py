@@ -8,15 +8,16 @@ Files are untrusted. Shapes and dtypes follow from the identity, members are sto
 a genuine file is known before it is opened, and nothing is allocated for a file that has another one.
 """
 
+import io
 import json
+import math
 import platform
 import stat
 import struct
 import tokenize
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -24,18 +25,12 @@ from qablate import __version__
 from qablate.errors import QablateError
 from qablate.files import read_regular, write_atomic, write_json
 from qablate.study import MAX_SIDECAR_BYTES, DatasetSpec, published_sha256
-from qablate.tasks.baselines import dataset_statistics
-from qablate.tasks.dataset import Array, Dataset, Layout, generator_of, layout_of
-from qablate.tasks.generation import generate
-from qablate.tasks.splits import split_of
+from qablate.tasks.dataset import Array, Dataset, Layout, generate, generator_of, layout_of
+from qablate.tasks.draws import split_of
+from qablate.tasks.metrics import dataset_statistics
 
 MAX_HEADER_BYTES = 1_000
 """Generous bound on what the .npy and zip headers of one member take."""
-READ_BYTES = 1 << 22
-
-
-class DatasetError(QablateError):
-    """A dataset file that is missing, damaged, or another one than asked for."""
 
 
 def make_dataset(spec: DatasetSpec, path: Path) -> Dataset:
@@ -48,15 +43,22 @@ def make_dataset(spec: DatasetSpec, path: Path) -> Dataset:
 def save_dataset(dataset: Dataset, path: Path) -> None:
     """Write a dataset and its sidecar; what is already there is checked and never overwritten.
 
-    Raises DatasetError when an existing file or sidecar holds another dataset or is damaged.
+    Raises QablateError when an existing file or sidecar holds another dataset or is damaged.
     """
-    sidecar = path.with_suffix(".json")
+    sidecar, spec = path.with_suffix(".json"), dataset.spec
     if sidecar.exists():
-        _check_sidecar(_read_sidecar(sidecar), sidecar, dataset.spec, dataset.sha256)
+        _require_same(sidecar, "names dataset", _hash_in(sidecar, spec), dataset.sha256)
     if path.exists():
-        _read_checked(path, dataset.spec, dataset.sha256)
+        _read_checked(path, spec, dataset.sha256)
     if not sidecar.exists():
-        write_json(sidecar, _sidecar(dataset))
+        write_json(sidecar, {    # no time, host or path: every writer of a dataset writes the same
+            "identity": dict(sorted(spec.identity.items())),
+            "dataset_sha256": dataset.sha256,
+            "split_id": spec.split_id,
+            "split_sha256": split_of(spec).sha256,
+            "versions": {"qablate": __version__, "numpy": np.__version__, "python": platform.python_version()},
+            "statistics": dataset_statistics(dataset),
+        })
     if not path.exists():
         write_atomic(path, lambda file: _write_arrays(file, dataset))
 
@@ -64,58 +66,41 @@ def save_dataset(dataset: Dataset, path: Path) -> None:
 def load_dataset(path: Path, spec: DatasetSpec) -> Dataset:
     """Read the dataset `spec` from `path`: identity by the sidecar, bytes by their hash.
 
-    Raises DatasetError: a missing file (with the command that makes it), another identity, other bytes (with both
+    Raises QablateError: a missing file (with the command that makes it), another identity, other bytes (with both
     hashes), or no dataset at all.
     """
     sidecar = path.with_suffix(".json")
     for file in (path, sidecar):
         if not file.exists():
-            raise DatasetError(f"{file}: no such file; `{_command(spec)}` makes it, with the --config of its study")
-    content = _read_sidecar(sidecar)
-    expected = published_sha256().get(spec.identity_json, str(content.get("dataset_sha256")))
-    _check_sidecar(content, sidecar, spec, expected)
+            command = f"qablate dataset --task {spec.task} --length {spec.length} --seed {spec.seed}"
+            raise QablateError(f"{file}: no such file; `{command}` makes it, with the --config of its study")
+    named = _hash_in(sidecar, spec)
+    expected = published_sha256().get(spec.identity_json, named)
+    _require_same(sidecar, "names dataset", named, expected)
     return _read_checked(path, spec, expected)
 
 
-def _command(spec: DatasetSpec) -> str:
-    return f"qablate dataset --task {spec.task} --length {spec.length} --seed {spec.seed}"
-
-
-def _sidecar(dataset: Dataset) -> dict[str, Any]:
-    """No time, host or path: every writer of a dataset writes the same sidecar."""
-    split = split_of(dataset.spec)
-    return {
-        "identity": dict(sorted(dataset.spec.identity.items())),
-        "dataset_sha256": dataset.sha256,
-        "split_id": dataset.spec.split_id,
-        "split_sha256": split.sha256,
-        "versions": {"qablate": __version__, "numpy": np.__version__, "python": platform.python_version()},
-        "statistics": dataset_statistics(dataset),
-    }
-
-
-def _read_sidecar(path: Path) -> Mapping[str, Any]:
+def _hash_in(path: Path, spec: DatasetSpec) -> str:
+    """The dataset hash that a sidecar names, after a look at the identity."""
     try:
         content = json.loads(read_regular(path, MAX_SIDECAR_BYTES))
     except OSError as error:
-        raise DatasetError(f"{path}: cannot read: {error.strerror or error}") from error
+        raise QablateError(f"{path}: cannot read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path}: not valid JSON: {str(error)[:120]}") from error
+        raise QablateError(f"{path}: not valid JSON: {str(error)[:120]}") from error
     if not isinstance(content, dict) or not isinstance(content.get("identity"), dict):
-        raise DatasetError(f"{path}: not the sidecar of a dataset (no 'identity')")
-    return content
-
-
-def _check_sidecar(content: Mapping[str, Any], path: Path, spec: DatasetSpec, expected: str) -> None:
+        raise QablateError(f"{path}: not the sidecar of a dataset (no 'identity')")
     found, wanted = content["identity"], spec.identity
     for key in sorted(found.keys() | wanted.keys()):
         if found.get(key) != wanted.get(key):
-            raise DatasetError(f"{path}: {key} is {str(found.get(key))[:60]!r}, asked for {wanted.get(key)!r}")
-    if content.get("dataset_sha256") != expected:
-        raise DatasetError(
-            f"{path}: names dataset {str(content.get('dataset_sha256'))[:64]}, expected {expected}; "
-            "remove both files of this dataset to make it again"
-        )
+            raise QablateError(f"{path}: {key} is {str(found.get(key))[:60]!r}, asked for {wanted.get(key)!r}")
+    return str(content.get("dataset_sha256"))[:64]
+
+
+def _require_same(path: Path, holds: str, found: str, expected: str) -> None:
+    if found != expected:
+        raise QablateError(f"{path}: {holds} {found}, expected {expected}; remove both files of this dataset to make "
+                           "it again")
 
 
 def _write_arrays(file: BinaryIO, dataset: Dataset) -> None:
@@ -129,82 +114,52 @@ def _read_checked(path: Path, spec: DatasetSpec, expected: str) -> Dataset:
     arrays = _read_arrays(path, layout_of(spec))
     sequences = generator_of(spec.task).recode(spec, arrays.pop("sequences"), False)
     dataset = Dataset(spec, sequences, arrays.pop("targets"), arrays)
-    if dataset.sha256 != expected:
-        raise DatasetError(
-            f"{path}: holds data with hash {dataset.sha256}, expected {expected}; "
-            "remove both files of this dataset to make it again"
-        )
+    _require_same(path, "holds data with hash", dataset.sha256, expected)
     return dataset
 
 
 def _read_arrays(path: Path, layout: Layout) -> dict[str, Array]:
+    """Read all arrays, after a look at the size of the file; the zip reader checks the CRC of each.
+
+    That covers the arrays that the hash does not.
+    """
     try:
-        _check_size(path, layout)
+        status, payload = path.stat(), sum(_n_bytes(*facts) for facts in layout.values())
+        if not stat.S_ISREG(status.st_mode):
+            raise QablateError(f"{path}: not a regular file")
+        if not payload < status.st_size <= payload + MAX_HEADER_BYTES * len(layout):
+            raise QablateError(f"{path}: {status.st_size} bytes, this dataset takes {payload} and a few headers")
         with zipfile.ZipFile(path) as archive:
-            members = {member.filename: member for member in archive.infolist()}
-            if len(archive.infolist()) != len(layout) or set(members) != {f"{name}.npy" for name in layout}:
-                raise DatasetError(f"{path}: holds other arrays than {', '.join(layout)}")
-            return {name: _read_member(path, archive, members[f"{name}.npy"], *layout[name]) for name in layout}
+            if sorted(archive.namelist()) != sorted(f"{name}.npy" for name in layout):
+                raise QablateError(f"{path}: holds other arrays than {', '.join(layout)}")
+            return {name: _read_member(archive, f"{name}.npy", *facts) for name, facts in layout.items()}
     except OSError as error:
-        raise DatasetError(f"{path}: cannot read: {error.strerror or error}") from error
+        raise QablateError(f"{path}: cannot read: {error.strerror or error}") from error
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, ValueError,
             struct.error) as error:
-        raise DatasetError(f"{path}: damaged or no dataset file: {str(error)[:120]}") from error
-
-
-def _check_size(path: Path, layout: Layout) -> None:
-    """Refuse a file whose size cannot be that of the dataset, before it is opened."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise DatasetError(f"{path}: not a regular file")
-    payload = sum(_n_bytes(dtype, shape) for dtype, shape in layout.values())
-    if not payload < status.st_size <= payload + MAX_HEADER_BYTES * len(layout):
-        raise DatasetError(f"{path}: {status.st_size} bytes, this dataset takes {payload} and a few headers")
+        raise QablateError(f"{path}: damaged or no dataset file: {' '.join(str(error).split())[:120]}") from error
 
 
 def _n_bytes(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
-    size = dtype.itemsize
-    for extent in shape:
-        size *= extent
-    return size
+    return dtype.itemsize * math.prod(shape)
 
 
-def _read_member(
-    path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, dtype: np.dtype[Any], shape: tuple[int, ...]
-) -> Array:
-    """Read one array; the zip reader checks its CRC at the end, which covers the arrays that the hash does not."""
+def _read_member(archive: zipfile.ZipFile, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+    """Read one array; the header may claim any shape and dtype, also Python objects. ValueError: another one."""
+    member, n_bytes = archive.getinfo(name), _n_bytes(dtype, shape)
     if member.compress_type != zipfile.ZIP_STORED:
-        raise DatasetError(f"{path}: {member.filename} is compressed, datasets are stored as they are")
-    if not 0 <= member.file_size - _n_bytes(dtype, shape) <= MAX_HEADER_BYTES:
-        raise DatasetError(f"{path}: {member.filename} claims {member.file_size} bytes")
-    with archive.open(member) as file:
-        found = _read_header(path, member.filename, file)
-        if found != (shape, False, dtype):
-            raise DatasetError(f"{path}: {member.filename} holds {found[2]} {found[0]}, expected {dtype} {shape}")
-        array = np.empty(shape, dtype=dtype)
-        _fill(array, file)
-    return array
-
-
-def _read_header(path: Path, name: str, file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return shape, Fortran order and dtype that an .npy member claims; the dtype may be one of Python objects."""
+        raise ValueError(f"{name} is compressed, datasets are stored as they are")
+    if not 0 <= member.file_size - n_bytes <= MAX_HEADER_BYTES:
+        raise ValueError(f"{name} claims {member.file_size} bytes")
+    content = archive.read(name)
+    stream = io.BytesIO(content)
     try:
-        if np.lib.format.read_magic(file) != (1, 0):
-            raise DatasetError(f"{path}: {name} is not an .npy array of format 1.0")
-        return np.lib.format.read_array_header_1_0(file, max_header_size=MAX_HEADER_BYTES)
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise ValueError("not an .npy array of format 1.0")
+        found = np.lib.format.read_array_header_1_0(stream, max_header_size=MAX_HEADER_BYTES)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, tokenize.TokenError) as error:
-        raise DatasetError(f"{path}: {name} has no valid header: {' '.join(str(error).split())[:120]}") from error
-
-
-def _fill(array: Array, file: IO[bytes]) -> None:
-    """Read exactly the bytes of `array` into it; one byte less or more is a ValueError."""
-    view = array.reshape(-1).view(np.uint8).data
-    done = 0
-    while done < len(view):
-        part = file.read(min(READ_BYTES, len(view) - done))
-        if not part:
-            raise ValueError("array ends early")
-        view[done:done + len(part)] = part
-        done += len(part)
-    if file.read(1):
-        raise ValueError("bytes after the array")
+        raise ValueError(f"{name} has no valid header: {error}") from error
+    if found != (shape, False, dtype) or len(content) - stream.tell() != n_bytes:
+        raise ValueError(f"{name} holds {found[2]} {found[0]} in {len(content) - stream.tell()} bytes, expected "
+                         f"{dtype} {shape}")
+    return np.frombuffer(content, dtype, offset=stream.tell()).reshape(shape)

@@ -21,11 +21,11 @@ from qablate.provenance import command_line, provenance_of_process, utc_now
 from qablate.records import write_record
 from qablate.results import state_of
 from qablate.study import Cell, DatasetSpec, Study
-from qablate.tasks import Dataset, split_of
+from qablate.tasks import split_of
 from qablate.tasks.store import load_dataset, make_dataset
 from qablate.training.checkpoint import (
-    CheckpointIdentity,
     CheckpointUnfit,
+    Identity,
     delete_checkpoints,
     load_checkpoint,
     save_checkpoint,
@@ -77,10 +77,14 @@ def _train(study: Study, cell: Cell, output: Path, max_seconds: float | None) ->
     check_writable(output.parent)
     check_writable(checkpoint.parent)
     device = prepare_torch(study)
-    spec = study.dataset(cell.task, cell.length, cell.seed)
-    dataset = _dataset(study.dataset_path(cell), spec)
+    spec, path = study.dataset(cell.task, cell.length, cell.seed), study.dataset_path(cell)
+    if not (path.exists() and path.with_suffix(".json").exists()):
+        logs.say(f"{path}: missing, made now")
+        make_dataset(spec, path)  # several cells that make it at once write equal bytes
+    dataset = load_dataset(path, spec)
     data = cut(dataset, split_of(spec), device)
-    identity = CheckpointIdentity(study.cell_key(cell), study.settings_sha256(cell), dataset.sha256)
+    identity = {"cell_key": study.cell_key(cell), "settings_sha256": study.settings_sha256(cell),
+                "dataset_sha256": dataset.sha256}
     interval, budget = (study.config["run"][key] for key in ("checkpoint_interval_s", "max_seconds"))
 
     def attempt(interrupts: Interrupts) -> None:
@@ -88,7 +92,12 @@ def _train(study: Study, cell: Cell, output: Path, max_seconds: float | None) ->
         logs.say_header(cell, spec, parameter_counts(training.model)[0], command_line())
         made_by = _made_by(study, cell, device)
         _resume(training, checkpoint, identity, device, made_by)
-        training.run(interrupts, lambda: _save(checkpoint, identity, training, made_by))
+
+        def save() -> None:
+            save_checkpoint(checkpoint, identity, {**training.state(), "made_by": made_by})  # told, never refused for
+            logs.say_event("checkpoint", epoch=training.progress.epoch, batch=training.progress.batch)
+
+        training.run(interrupts, save)
         run = Run(study, cell, dataset, training, device, started_utc, time.monotonic() - started)
         _finish(run, output, checkpoint, interrupts)
 
@@ -149,7 +158,10 @@ def prepare_torch(study: Study) -> torch.device:
     torch.backends.cudnn.allow_tf32 = False    # on by default: convolutions would keep ten bits of each number
     torch.set_float32_matmul_precision("highest")
     torch.backends.cuda.enable_mem_efficient_sdp(False)    # its backward pass adds in no fixed order
-    device, share = _device(study.config["run"]["device"]), study.config["run"]["gpu_memory_fraction"]
+    name, share = study.config["run"]["device"], study.config["run"]["gpu_memory_fraction"]
+    if name == "cuda" and not torch.cuda.is_available():
+        raise QablateError("run.device: cuda asked for, but torch sees no GPU here (auto or cpu would run)")
+    device = torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
     if device.type == "cuda" and share is not None:
         torch.cuda.set_per_process_memory_fraction(share)
     return device
@@ -167,18 +179,10 @@ def keep_freed_memory() -> None:
             mallopt(option, value)
 
 
-def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise QablateError("run.device: cuda asked for, but torch sees no GPU here (auto or cpu would run)")
-    return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu"))
-
-
 def _training(study: Study, cell: Cell, spec: DatasetSpec, data: CellData, device: torch.device) -> Training:
     streams = Streams(cell.seed, study.cell_key(cell).rpartition("/")[0])
-    model = build_seeded(
-        lambda: build_model(cell.model, spec.n_channels, cell.length, spec.n_outputs, _settings(study, cell)), streams,
-        device
-    )
+    build = partial(build_model, cell.model, spec.n_channels, cell.length, spec.n_outputs, _settings(study, cell))
+    model = build_seeded(build, streams, device)
     legacy = study.config["legacy_metric"] and spec.info.selected_on_test
     kind = CudaGraphTraining if device.type == "cuda" and study.config["run"]["cuda_graph"] else Training
     return kind(model, spec.info.kind, data, streams, study.training_settings(cell.model), legacy)
@@ -196,11 +200,11 @@ def _made_by(study: Study, cell: Cell, device: torch.device) -> dict[str, Any]:
 
 
 def _resume(
-    training: Training, path: Path, identity: CheckpointIdentity, device: torch.device, made_by: dict[str, Any]
+    training: Training, path: Path, identity: Identity, device: torch.device, made_by: dict[str, Any]
 ) -> None:
     state, position = load_checkpoint(path, identity, device), training.progress
     if state is None:
-        logs.say_event("start", cell=identity.cell_key, host=platform.node(), pid=os.getpid())
+        logs.say_event("start", cell=identity["cell_key"], host=platform.node(), pid=os.getpid())
     else:
         try:
             training.restore(state)
@@ -213,11 +217,6 @@ def _resume(
         position = training.progress
         logs.say_event("resume", epoch=position.epoch, batch=position.batch, host=platform.node(), pid=os.getpid())
     position.add_kernels(made_by["kernels"])
-
-
-def _save(path: Path, identity: CheckpointIdentity, training: Training, made_by: dict[str, Any]) -> None:
-    save_checkpoint(path, identity, {**training.state(), "made_by": made_by})  # told, never a reason to refuse
-    logs.say_event("checkpoint", epoch=training.progress.epoch, batch=training.progress.batch)
 
 
 def _finish(run: Run, output: Path, checkpoint: Path, interrupts: Interrupts) -> None:
@@ -242,11 +241,3 @@ def _finish(run: Run, output: Path, checkpoint: Path, interrupts: Interrupts) ->
     if places[0] != output:
         logs.say(f"{output}: a valid result came while this one was trained and stays; this one is in {places[0]}")
     logs.say_event("result", status=record["status"], file=output.name)
-
-
-def _dataset(path: Path, spec: DatasetSpec) -> Dataset:
-    """The cell's dataset, made here if it is not there; several cells that make it at once write equal bytes."""
-    if not (path.exists() and path.with_suffix(".json").exists()):
-        logs.say(f"{path}: missing, made now")
-        make_dataset(spec, path)
-    return load_dataset(path, spec)

@@ -34,6 +34,8 @@ from qablate.records import HISTORY
 MAGIC = b"qablate-checkpoint-1 "
 MAX_BYTES = 2_000_000_000
 MANY = 2**31
+Identity = dict[str, str]
+"""What a checkpoint must agree on before training goes on from it: cell_key, settings_sha256, dataset_sha256."""
 
 
 class CheckpointDamaged(QablateError):
@@ -44,25 +46,16 @@ class CheckpointUnfit(QablateError):
     """A sound checkpoint that this training cannot take up."""
 
 
-@dataclass(frozen=True)
-class CheckpointIdentity:
-    """What a checkpoint must agree on before training goes on from it."""
-
-    cell_key: str
-    settings_sha256: str
-    dataset_sha256: str
-
-
-def save_checkpoint(path: Path, identity: CheckpointIdentity, state: dict[str, Any]) -> None:
+def save_checkpoint(path: Path, identity: Identity, state: dict[str, Any]) -> None:
     """Write a checkpoint; the one before it stays as `.previous`."""
     buffer = io.BytesIO()
-    torch.save({"format": 1, **vars(identity), **state}, buffer)
+    torch.save({"format": 1, **identity, **state}, buffer)
     body = buffer.getvalue()
     digest = hashlib.sha256(body).hexdigest().encode("ascii")
     write_atomic(path, MAGIC + digest + b"\n" + body, keep=previous(path))
 
 
-def load_checkpoint(path: Path, identity: CheckpointIdentity, device: torch.device) -> dict[str, Any] | None:
+def load_checkpoint(path: Path, identity: Identity, device: torch.device) -> dict[str, Any] | None:
     """Return the newest sound checkpoint of this cell, or None if there is none.
 
     Raises QablateError when it belongs to other settings or another dataset; nothing is deleted then.
@@ -73,10 +66,15 @@ def load_checkpoint(path: Path, identity: CheckpointIdentity, device: torch.devi
         except FileNotFoundError:
             continue
         except CheckpointDamaged as error:
-            _move(candidate, damaged(candidate))
+            _set_aside(candidate)
             say_event("damaged", reason=str(error))
             continue
-        _check_identity(candidate, state, identity)
+        for key, wanted in identity.items():
+            if state.get(key) != wanted:
+                raise QablateError(
+                    f"{candidate}: made with another {key} ({str(state.get(key))[:40]}, now {wanted[:40]}); "
+                    "restore the old settings to go on with it, or move the file away to train from the start"
+                )
         return state
     return None
 
@@ -98,31 +96,16 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     if hashlib.sha256(body).hexdigest().encode("ascii") != head[len(MAGIC) :]:
         raise CheckpointDamaged(f"{path}: checksum does not match, the file was damaged")
     try:
-        _refuse_compression(path, body)
+        members = zipfile.ZipFile(io.BytesIO(body)).infolist()  # torch stores tensors as they are, none may grow
+        stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
+        if not stored or sum(member.file_size for member in members) > len(body):
+            raise CheckpointDamaged(f"{path}: is compressed, checkpoints are stored as they are")
         state = torch.load(io.BytesIO(body), map_location=device, weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, ValueError) as error:
         raise CheckpointDamaged(f"{path}: {str(error).splitlines()[0][:120]}") from error
     if not isinstance(state, dict) or state.get("format") != 1:
         raise CheckpointDamaged(f"{path}: holds no checkpoint")
     return state
-
-
-def _refuse_compression(path: Path, body: bytes) -> None:
-    """torch stores tensors as they are; members that would grow when read are not its own."""
-    with zipfile.ZipFile(io.BytesIO(body)) as archive:
-        members = archive.infolist()
-    stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
-    if not stored or sum(member.file_size for member in members) > len(body):
-        raise CheckpointDamaged(f"{path}: is compressed, checkpoints are stored as they are")
-
-
-def _check_identity(path: Path, state: dict[str, Any], identity: CheckpointIdentity) -> None:
-    for key, wanted in vars(identity).items():
-        if state.get(key) != wanted:
-            raise QablateError(
-                f"{path}: made with another {key} ({str(state.get(key))[:40]}, now {wanted[:40]}); "
-                "restore the old settings to go on with it, or move the file away to train from the start"
-            )
 
 
 def set_aside(path: Path, tried: os.stat_result | None) -> bool:
@@ -132,18 +115,18 @@ def set_aside(path: Path, tried: os.stat_result | None) -> bool:
             return False
     except FileNotFoundError:
         return False
-    _move(path, damaged(path))
+    _set_aside(path)
     return True
 
 
-def _move(path: Path, to: Path) -> None:
+def _set_aside(path: Path) -> None:
     """Rename; a file that another process of this cell has moved first is no error."""
     try:
-        path.replace(to)
+        path.replace(damaged(path))
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise MachineError(f"{path}: cannot be moved to {to.name}: {error.strerror or error}") from error
+        raise MachineError(f"{path}: cannot be moved to {damaged(path).name}: {error.strerror or error}") from error
 
 
 def delete_checkpoints(path: Path) -> None:
@@ -220,35 +203,31 @@ class Progress:
     def from_dict(cls, values: dict[str, Any], max_epochs: int, n_batches: int, n_items: int) -> "Progress":
         """Rebuild what `to_dict` returned; ValueError for what a training of this size never comes to."""
         progress = cls(**values)
-        _require_whole(progress, epoch=(1, max_epochs), batch=(0, n_batches), correct=(0, n_items))
         n_epochs = progress.epoch - (progress.stop_reason is None)
-        _require_whole(progress, epochs_since_best=(0, n_epochs), n_resumes=(0, MANY), nonfinite_grad_run=(0, MANY),
-                       nonfinite_grad_steps=(0, max_epochs * n_batches))
+        bounds = {"epoch": (1, max_epochs), "batch": (0, n_batches), "correct": (0, n_items), "n_resumes": (0, MANY),
+                  "epochs_since_best": (0, n_epochs), "nonfinite_grad_run": (0, MANY),
+                  "nonfinite_grad_steps": (0, max_epochs * n_batches)}
+        for name, (low, high) in bounds.items():
+            value = getattr(progress, name)
+            if type(value) is not int or not low <= value <= high:
+                raise ValueError(f"{name} is {str(value)[:40]}, allowed are {low} to {high}")
         if progress.stop_reason not in (None, "patience", "max_epochs", "non_finite"):
             raise ValueError(f"stop_reason is {str(progress.stop_reason)[:40]}")
         if progress.best_epoch is not None and progress.best_epoch not in range(1, n_epochs + 1):
             raise ValueError(f"best_epoch is {str(progress.best_epoch)[:40]} after {n_epochs} epochs")
         if not all(type(name) is str for name in progress.kernels.values()):
             raise ValueError("kernels holds what is no name")
-        _require_curves(progress, n_epochs)
+        progress._require_curves(n_epochs)
         return progress
 
-
-def _require_whole(progress: Progress, **bounds: tuple[int, int]) -> None:
-    for name, (low, high) in bounds.items():
-        value = getattr(progress, name)
-        if type(value) is not int or not low <= value <= high:
-            raise ValueError(f"{name} is {str(value)[:40]}, allowed are {low} to {high}")
-
-
-def _require_curves(progress: Progress, n_epochs: int) -> None:
-    """A value for each epoch, and nothing but numbers."""
-    curves = {**progress.history, "seconds": progress.seconds}
-    for name, values in curves.items():
-        if type(values) is not list or len(values) != n_epochs:
-            raise ValueError(f"{name} is no list of {n_epochs} epochs")
-    numbers = [progress.loss_sum, progress.epoch_seconds, progress.best_metric, *chain(*curves.values())]
-    if not all(type(number) in (int, float) and math.isfinite(number) for number in numbers if number is not None):
-        raise ValueError("a sum, a time or a curve holds what is no finite number")
-    if list(progress.history) != list(HISTORY) or progress.history["epochs"] != list(range(1, n_epochs + 1)):
-        raise ValueError("history has other curves, or does not count its epochs from 1")
+    def _require_curves(self, n_epochs: int) -> None:
+        """A value for each epoch, and nothing but numbers."""
+        curves = {**self.history, "seconds": self.seconds}
+        for name, values in curves.items():
+            if type(values) is not list or len(values) != n_epochs:
+                raise ValueError(f"{name} is no list of {n_epochs} epochs")
+        numbers = [self.loss_sum, self.epoch_seconds, self.best_metric, *chain(*curves.values())]
+        if not all(type(number) in (int, float) and math.isfinite(number) for number in numbers if number is not None):
+            raise ValueError("a sum, a time or a curve holds what is no finite number")
+        if list(self.history) != list(HISTORY) or self.history["epochs"] != list(range(1, n_epochs + 1)):
+            raise ValueError("history has other curves, or does not count its epochs from 1")

@@ -152,14 +152,10 @@ def _masked_update(optimizer: torch.optim.AdamW, taken: Tensor) -> None:
         optimizer.step()
         return
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    for parameter in parameters:  # moments must exist before they can be kept
-        if not optimizer.state[parameter]:
-            on = parameter.device if parameter.is_cuda else "cpu"
-            optimizer.state[parameter] = {
-                "step": torch.zeros((), device=on),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
+    for p in parameters:  # moments must exist before they can be kept
+        if not optimizer.state[p]:
+            optimizer.state[p] = {"step": torch.zeros((), device=p.device), "exp_avg": torch.zeros_like(p),
+                                  "exp_avg_sq": torch.zeros_like(p)}
     tensors = [t for p in parameters for t in (p.data, *optimizer.state[p].values())]
     before = [tensor.clone() for tensor in tensors]
     optimizer.step()

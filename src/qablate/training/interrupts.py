@@ -2,7 +2,6 @@
 
 import signal
 import time
-from types import FrameType, TracebackType
 from typing import Any
 
 
@@ -14,8 +13,8 @@ class Interrupts:
     """Collects reasons to write a checkpoint or to stop; asked between two batches.
 
     SIGTERM, SIGINT and SIGHUP (unless it is ignored, as under nohup): save and stop. SIGUSR1: save and go on.
-    `max_seconds` is the wall-clock budget of this process,
-    counted from `started`; it stops in time to save, `reserve` seconds before the budget ends.
+    `max_seconds` is the wall-clock budget of this process, counted from `started`; it stops in time to save: a tenth of
+    the budget, between 1 and 60 seconds, before it ends.
     """
 
     def __init__(self, interval: float, max_seconds: float | None, started: float | None = None) -> None:
@@ -26,22 +25,17 @@ class Interrupts:
         self.save_asked = False
         self._old: dict[int, Any] = {}
 
-    @property
-    def reserve(self) -> float:
-        """Seconds kept back for the last checkpoint: a tenth of the budget, between 1 and 60."""
-        return min(60.0, max(1.0, 0.1 * (self.max_seconds or 0)))
-
     def __enter__(self) -> "Interrupts":
         hang_up = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, *hang_up):
             self._old[number] = signal.signal(number, self._receive)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, old in self._old.items():
             signal.signal(number, old)
 
-    def _receive(self, number: int, frame: FrameType | None) -> None:
+    def _receive(self, number: int, frame: object) -> None:
         if number == signal.SIGUSR1:
             self.save_asked = True
         else:
@@ -49,11 +43,11 @@ class Interrupts:
 
     def stop_reason(self) -> str | None:
         """Why to save and stop now, or None."""
-        if self.stop_signal:
+        if self.stop_signal or self.max_seconds is None:
             return self.stop_signal
-        if self.max_seconds is not None and time.monotonic() - self.started > self.max_seconds - self.reserve:
-            return f"wall-clock budget of {self.max_seconds:g} s"
-        return None
+        reserve = min(60.0, max(1.0, 0.1 * self.max_seconds))
+        over = time.monotonic() - self.started > self.max_seconds - reserve
+        return f"wall-clock budget of {self.max_seconds:g} s" if over else None
 
     def stop_if_due(self) -> None:
         """Raise Stopped if there is a reason; for where a checkpoint is already on disk."""

@@ -12,7 +12,6 @@ Shapes: n items, b batch, c channels, l length, o outputs.
 
 import hashlib
 import math
-import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -88,13 +87,6 @@ class Streams:
         return torch.randperm(n_items, generator=generator)
 
 
-def seed_everything(seed: int) -> None:
-    """Reseed the global generators of Python, numpy and torch (all devices)."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-
-
 def generator_states() -> dict[str, Tensor]:
     """Return the states of torch's global generators; models and dropout draw from no other."""
     states = {"cpu": torch.get_rng_state()}
@@ -112,7 +104,7 @@ def restore_generators(states: dict[str, Tensor]) -> None:
 
 def build_seeded(build: Callable[[], nn.Module], streams: Streams, device: torch.device) -> nn.Module:
     """Build a model from its `init` stream: weights do not depend on what ran before."""
-    seed_everything(streams.seed("init"))
+    torch.manual_seed(streams.seed("init"))
     return build().to(device)
 
 
@@ -150,12 +142,9 @@ class TrainingStep:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         outputs = self.model(inputs)
-        if self.kind == "regression":
-            loss, correct = F.mse_loss(outputs, targets), 0
-        else:
-            loss = F.cross_entropy(outputs, targets)
-            correct = int((outputs.detach().argmax(dim=1) == targets).sum())
-        value = loss.item()
+        regression = self.kind == "regression"
+        loss = F.mse_loss(outputs, targets) if regression else F.cross_entropy(outputs, targets)
+        value, correct = loss.item(), 0 if regression else correct_predictions(outputs.detach(), targets)
         if not math.isfinite(value):
             return StepOutcome(value, correct, taken=False)
         loss.backward()
@@ -183,9 +172,8 @@ def adamw(parameters: list[nn.Parameter], rate: float, weight_decay: float) -> l
     The update is element-wise, so the cut changes no number; torch's fused form, four times faster on these many
     small tensors, takes real ones only.
     """
-    real = [parameter for parameter in parameters if not parameter.is_complex()]
-    other = [parameter for parameter in parameters if parameter.is_complex()]
     settings: dict[str, Any] = {"lr": rate, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": weight_decay}
+    real, other = ([p for p in parameters if p.is_complex() == is_complex] for is_complex in (False, True))
     optimizers: list[torch.optim.AdamW] = [EagerAdamW(real, fused=True, **settings)]
     return [*optimizers, EagerAdamW(other, **settings)] if other else optimizers
 
@@ -198,10 +186,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> N
     if [[group[key] for key in recipe] for group in optimizer.param_groups] != before:
         raise ValueError(f"the optimiser was saved with other {', '.join(recipe)}")
     for parameter, state in optimizer.state.items():
-        moments = [state["exp_avg"], state["exp_avg_sq"]]
-        if state["step"].numel() != 1 or any(
-            moment.shape != parameter.shape or moment.dtype != parameter.dtype for moment in moments
-        ):
+        moments = {(state[key].shape, state[key].dtype) for key in ("exp_avg", "exp_avg_sq")}
+        if state["step"].numel() != 1 or moments != {(parameter.shape, parameter.dtype)}:
             raise ValueError("the optimiser's state has other shapes than the weights")
 
 
@@ -272,24 +258,24 @@ class Training:
         The end is saved too: what goes wrong while the result is tested and written costs no training.
         """
         self.model.train()
-        progress = self.progress
-        if progress.stop_reason is not None:
+        if self.progress.stop_reason is not None:
             return
+        check_interrupts = partial(self._save_or_stop, interrupts, save)
         while True:
-            self._epoch(partial(self._save_or_stop, interrupts, save))
-            self._end_epoch(partial(self._save_or_stop, interrupts, save))
-            if progress.stop_reason is not None:
+            self._epoch(check_interrupts)
+            self._end_epoch(check_interrupts)
+            if self.progress.stop_reason is not None:
                 break
-            progress.begin_next_epoch()
+            self.progress.begin_next_epoch()
         save()
 
     def _epoch(self, check_interrupts: Callable[[], None]) -> None:
         """Train on the batches of the current epoch that are still to come."""
-        progress, items, batches = self.progress, self.data.train, self._batches()
+        progress, batches = self.progress, self._batches()
         self.step.begin_epoch(progress.epoch)
         already, began = progress.epoch_seconds, time.perf_counter()
         while progress.batch < len(batches) and progress.stop_reason is None:
-            self._batch(items, batches[progress.batch], len(batches))
+            self._batch(batches[progress.batch], len(batches))
             progress.epoch_seconds = already + time.perf_counter() - began
             if progress.stop_reason is None:
                 check_interrupts()
@@ -298,7 +284,7 @@ class Training:
         """Indices of the current epoch's batches; seeds dropout where the epoch begins."""
         progress, items = self.progress, self.data.train
         if progress.batch == 0:
-            seed_everything(self.streams.seed("dropout", progress.epoch))
+            torch.manual_seed(self.streams.seed("dropout", progress.epoch))
         order = self.streams.batch_order(len(items), progress.epoch).to(items.inputs.device)
         return order.split(self.training["batch_size"])
 
@@ -310,8 +296,8 @@ class Training:
         if reason:
             raise Stopped(reason)
 
-    def _batch(self, items: Items, chosen: Tensor, n_batches: int) -> None:
-        progress = self.progress
+    def _batch(self, chosen: Tensor, n_batches: int) -> None:
+        progress, items = self.progress, self.data.train
         outcome = self.step(items.inputs[chosen], items.targets[chosen])
         if finite(outcome.loss) is None:
             self._diverge()
@@ -333,7 +319,7 @@ class Training:
 
     def _end_epoch(self, check_interrupts: Callable[[], None]) -> None:
         """Validate, extend the curves, keep the best weights, decide whether to stop, print the line of the epoch."""
-        progress = self.progress
+        progress, limit, patience = self.progress, self.training["max_epochs"], self.training["patience"]
         began = time.perf_counter()
         row = self._row(check_interrupts)
         improved = self._improved(row["val_metric"])
@@ -341,13 +327,13 @@ class Training:
             progress.history[key].append(value)
         progress.epoch_seconds += time.perf_counter() - began
         progress.seconds.append(progress.epoch_seconds)
-        if progress.stop_reason is None and row["val_metric"] is None:
-            self._diverge()
-        limit, patience = self.training["max_epochs"], self.training["patience"]
-        if progress.stop_reason is None and progress.epochs_since_best >= patience:
-            progress.stop_reason = "patience"
-        elif progress.stop_reason is None and progress.epoch >= limit:
-            progress.stop_reason = "max_epochs"
+        if progress.stop_reason is None:
+            if row["val_metric"] is None:
+                self._diverge()
+            elif progress.epochs_since_best >= patience:
+                progress.stop_reason = "patience"
+            elif progress.epoch >= limit:
+                progress.stop_reason = "max_epochs"
         left = progress.seconds_left(limit) if progress.stop_reason is None else None
         logs.say_epoch(self.kind, progress.epoch, limit, progress.epoch_seconds, improved, row, left)
         if progress.stop_reason == "patience":
@@ -360,26 +346,23 @@ class Training:
         row |= {"epochs": progress.epoch, "lr": self.step.learning_rate(progress.epoch)}
         if progress.stop_reason == "non_finite":
             return row
-        loss = finite(progress.loss_sum)
+        loss, validation, test = finite(progress.loss_sum), self.data.validation, self.data.test
         row["train_loss"] = loss
         row["train_metric"] = loss if self.kind == "regression" else progress.correct / len(self.data.train)
-        validation = self.data.validation
         outputs = outputs_of(self.model, validation, check_interrupts)
         row["val_loss"], row["val_metric"] = validation_values(self.kind, outputs, validation.targets)
         if self.legacy_metric:    # counted on the test half; the number goes nowhere but into `legacy_correct`
-            test = self.data.test
-            correct = correct_predictions(outputs_of(self.model, test, check_interrupts), test.targets)
-            progress.legacy_correct.append(correct)
+            outputs = outputs_of(self.model, test, check_interrupts)
+            progress.legacy_correct.append(correct_predictions(outputs, test.targets))
         return row
 
     def _improved(self, value: float | None) -> bool:
-        progress, best = self.progress, self.progress.best_metric
-        smaller = self.kind == "regression"
+        """Whether the epoch is the best so far, and its weights kept; accuracy must exceed 0, as published."""
+        progress, sign = self.progress, -1 if self.kind == "regression" else 1
         if value is None:
             return False
-        start = float("inf") if smaller else 0.0
-        reference = start if best is None else best
-        if not (value < reference if smaller else value > reference):
+        worst = -math.inf if sign < 0 else 0.0
+        if not sign * value > (worst if progress.best_metric is None else sign * progress.best_metric):
             progress.epochs_since_best += 1
             return False
         progress.best_metric, progress.best_epoch, progress.epochs_since_best = value, progress.epoch, 0
@@ -403,16 +386,14 @@ class Training:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned."""
-        n_items = len(self.data.train)
+        n_items, self.best_weights = len(self.data.train), state["best_weights"]
         n_batches = -(-n_items // self.training["batch_size"])
         self.progress = Progress.from_dict(state["progress"], self.training["max_epochs"], n_batches, n_items)
         self.progress.n_resumes += 1
-        if (state["best_weights"] is None) != (self.progress.best_epoch is None):
+        if (self.best_weights is None) != (self.progress.best_epoch is None):
             raise ValueError("best_weights and best_epoch do not belong together")
-        if state["best_weights"] is not None:
-            self.model.load_state_dict(state["best_weights"])  # needed at the end: better refused now than then
+        self.restore_best()  # needed at the end: better refused now than then
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.step.optimizers, state["optimizers"], strict=True):
             load_optimizer(optimizer, saved)
-        self.best_weights = state["best_weights"]
         restore_generators({name: value.cpu() for name, value in state["generators"].items()})

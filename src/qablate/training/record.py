@@ -22,8 +22,8 @@ from qablate.provenance import peak_memory_mb, provenance_of_process, utc_now
 from qablate.records import METRICS, Record
 from qablate.study import Cell, DatasetSpec, Study
 from qablate.tasks import Dataset
-from qablate.tasks.baselines import measured_baseline
-from qablate.tasks.metrics import classification_metrics, extra_metrics, regression_metrics
+from qablate.tasks.metrics import classification_metrics, extra_metrics, measured_baseline, regression_metrics
+from qablate.training.checkpoint import Progress
 from qablate.training.loop import Training, outputs_of
 
 LEGACY_NAME = "legacy_acc_selected_on_holdout"
@@ -76,150 +76,108 @@ def test_outputs(run: Run, check_interrupts: Callable[[], None]) -> np.ndarray:
 
 def build_record(run: Run, outputs: np.ndarray, predictions: dict[str, Any]) -> Record:
     """Return the result of a cell in the published keys and order, then the added ones."""
-    metrics, extra = _metrics(run, outputs)
+    study, cell, spec, split = run.study, run.cell, run.spec, run.training.data.split
+    settings, model = study.training_settings(cell.model), study.model_settings(cell.model, cell.length)
+    progress, targets = run.training.progress, run.dataset.targets
+    compute = regression_metrics if run.training.kind == "regression" else classification_metrics
+    metrics = compute(outputs, targets[split.test])
+    seed = run.training.streams.seed("bootstrap")
+    extra = extra_metrics(spec.task, outputs, targets[split.test], targets[split.train], seed)
+    if "auc_note" in metrics:
+        extra["auc_note"] = metrics["auc_note"]
     return {
-        **_published_head(run),
+        **cell.identity,
+        "n_params": parameter_counts(run.training.model)[0],
+        "hyperparameters": {
+            **{key: model[key] for key in ("n_qubits", "n_layers", "d_model", "d_state")},
+            "n_epochs": settings["max_epochs"],
+            **{key: settings[key] for key in ("batch_size", "learning_rate", "weight_decay")},
+            "num_markers": size_of(spec.info.num_markers, spec.parameters),
+        },
+        "data_info": {"n_channels": spec.n_channels, "n_timesteps": cell.length, "output_dim": spec.n_outputs},
+        "history": progress.history,
+        "best_val_metric": progress.best_metric,
         **{key: metrics[key] for key in METRICS[run.training.kind]},
-        **_published_tail(run),
+        "baseline": spec.info.nominal_baseline,
+        "training_time": progress.elapsed,
+        "epochs_trained": len(progress.history["epochs"]),
+        "timestamp": datetime.now().strftime("%Y%m%d_%H%M%S"),
         "schema_version": 2,
-        "status": _status(run),
+        "status": _status(progress),
         "family": "published",
-        "recipe": run.study.training_settings(run.cell.model)["recipe"],
-        **run.study.variants_of(run.cell),
-        "dataset": _dataset(run),
-        "split": _split(run),
-        "seeds": {"data": run.cell.seed, "split": run.cell.seed, "train": run.training.streams.train_seed},
-        "training": _training(run),
-        "model_config": _model_config(run),
+        "recipe": settings["recipe"],
+        **study.variants_of(cell),
+        **_data(run),
+        **_settings(run),
         "metrics_extra": extra,
-        "legacy": _legacy(run),
+        "legacy": legacy_score(progress.history["val_metric"], progress.legacy_correct, len(split.val),
+                               len(split.test), settings["patience"], settings["max_epochs"]),
         "predictions": predictions,
         "provenance": _provenance(run),
     }
 
 
-def _metrics(run: Run, outputs: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
-    targets = run.dataset.targets
-    split = run.training.data.split
-    test = targets[split.test]
-    compute = regression_metrics if run.training.kind == "regression" else classification_metrics
-    metrics = compute(outputs, test)
-    seed = run.training.streams.seed("bootstrap")
-    extra = extra_metrics(run.spec.task, outputs, test, targets[split.train], seed)
-    if "auc_note" in metrics:
-        extra["auc_note"] = metrics["auc_note"]
-    return metrics, extra
-
-
-def _published_head(run: Run) -> dict[str, Any]:
-    model = run.study.model_settings(run.cell.model, run.cell.length)
-    training = run.study.training_settings(run.cell.model)
-    return {
-        **run.cell.identity,
-        "n_params": parameter_counts(run.training.model)[0],
-        "hyperparameters": {
-            **{key: model[key] for key in ("n_qubits", "n_layers", "d_model", "d_state")},
-            "n_epochs": training["max_epochs"],
-            **{key: training[key] for key in ("batch_size", "learning_rate", "weight_decay")},
-            "num_markers": size_of(run.spec.info.num_markers, run.spec.parameters),
-        },
-        "data_info": {
-            "n_channels": run.spec.n_channels,
-            "n_timesteps": run.cell.length,
-            "output_dim": run.spec.n_outputs,
-        },
-        "history": run.training.progress.history,
-        "best_val_metric": run.training.progress.best_metric,
-    }
-
-
-def _published_tail(run: Run) -> dict[str, Any]:
-    progress = run.training.progress
-    return {
-        "baseline": run.spec.info.nominal_baseline,
-        "training_time": progress.elapsed,
-        "epochs_trained": len(progress.history["epochs"]),
-        "timestamp": datetime.now().strftime("%Y%m%d_%H%M%S"),
-    }
-
-
-def _status(run: Run) -> str:
-    progress = run.training.progress
+def _status(progress: Progress) -> str:
     if progress.stop_reason == "non_finite":
         return "diverged"
     return "ok" if progress.best_epoch is not None else "no_improvement"
 
 
-def _dataset(run: Run) -> dict[str, Any]:
+def _data(run: Run) -> dict[str, Any]:
+    spec, split = run.spec, run.training.data.split
     return {
-        "generator": run.spec.generator,
-        "variant": run.spec.variant,
-        "n_samples": run.spec.n_samples,
-        "n_items": run.spec.n_items,
-        "data_seed": run.spec.seed,
-        "dataset_sha256": run.dataset.sha256,
-        "statistics_baseline": measured_baseline(run.dataset, run.training.data.split),
+        "dataset": {
+            "generator": spec.generator,
+            "variant": spec.variant,
+            "n_samples": spec.n_samples,
+            "n_items": spec.n_items,
+            "data_seed": spec.seed,
+            "dataset_sha256": run.dataset.sha256,
+            "statistics_baseline": measured_baseline(run.dataset, split),
+        },
+        "split": {
+            "split_id": spec.split_id,
+            "split_seed": split.split_seed,
+            "split_sha256": split.sha256,
+            "n_train": len(split.train),
+            "n_val": len(split.val),
+            "n_test": len(split.test),
+        },
+        "seeds": {"data": run.cell.seed, "split": run.cell.seed, "train": run.training.streams.train_seed},
     }
 
 
-def _split(run: Run) -> dict[str, Any]:
-    split = run.training.data.split
+def _settings(run: Run) -> dict[str, Any]:
+    """How the cell was trained and its model built."""
+    study, cell, progress = run.study, run.cell, run.training.progress
+    settings, model = study.training_settings(cell.model), study.model_settings(cell.model, cell.length)
     return {
-        "split_id": run.spec.split_id,
-        "split_seed": split.split_seed,
-        "split_sha256": split.sha256,
-        "n_train": len(split.train),
-        "n_val": len(split.val),
-        "n_test": len(split.test),
+        "training": {
+            "dropout": model["dropout"],
+            "patience": settings["patience"],
+            "clip_norm": settings["clip_norm"],
+            "optimizer": "AdamW",
+            "scheduler": "cosine per epoch",
+            "monitor": "validation MSE" if run.training.kind == "regression" else "validation accuracy",
+            "best_epoch": progress.best_epoch,
+            "stop_reason": progress.stop_reason,
+            "diverged_epoch": progress.diverged_epoch,
+            "nonfinite_grad_steps": progress.nonfinite_grad_steps,
+            "n_resumes": progress.n_resumes,
+            "seconds_per_epoch_median": statistics.median(progress.seconds),
+            "lr_final": progress.history["lr"][-1],
+        },
+        "model_config": {
+            **model,
+            "n_channels": run.spec.n_channels,
+            "length": cell.length,
+            "n_outputs": run.spec.n_outputs,
+            "chunk": study.chunk(cell.model, cell.length),
+            "backend": study.config["quantum"]["backend"],
+            "n_params_trainable": parameter_counts(run.training.model)[1],
+            "model_code_version": model_info(cell.model).code_version,
+        },
     }
-
-
-def _training(run: Run) -> dict[str, Any]:
-    progress, settings = run.training.progress, run.study.training_settings(run.cell.model)
-    return {
-        "dropout": run.study.model_settings(run.cell.model, run.cell.length)["dropout"],
-        "patience": settings["patience"],
-        "clip_norm": settings["clip_norm"],
-        "optimizer": "AdamW",
-        "scheduler": "cosine per epoch",
-        "monitor": "validation MSE" if run.training.kind == "regression" else "validation accuracy",
-        "best_epoch": progress.best_epoch,
-        "stop_reason": progress.stop_reason,
-        "diverged_epoch": progress.diverged_epoch,
-        "nonfinite_grad_steps": progress.nonfinite_grad_steps,
-        "n_resumes": progress.n_resumes,
-        "seconds_per_epoch_median": statistics.median(progress.seconds),
-        "lr_final": progress.history["lr"][-1],
-    }
-
-
-def _model_config(run: Run) -> dict[str, Any]:
-    info = model_info(run.cell.model)
-    return {
-        **run.study.model_settings(run.cell.model, run.cell.length),
-        "n_channels": run.spec.n_channels,
-        "length": run.cell.length,
-        "n_outputs": run.spec.n_outputs,
-        "chunk": run.study.chunk(run.cell.model, run.cell.length),
-        "backend": run.study.config["quantum"]["backend"],
-        "n_params_trainable": parameter_counts(run.training.model)[1],
-        "model_code_version": info.code_version,
-    }
-
-
-def _legacy(run: Run) -> dict[str, Any] | None:
-    progress, split = run.training.progress, run.training.data.split
-    if not progress.legacy_correct:
-        return None
-    settings = run.study.training_settings(run.cell.model)
-    return legacy_score(
-        progress.history["val_metric"],
-        progress.legacy_correct,
-        len(split.val),
-        len(split.test),
-        settings["patience"],
-        settings["max_epochs"],
-    )
 
 
 def legacy_score(
@@ -228,8 +186,9 @@ def legacy_score(
 ) -> dict[str, Any] | None:
     """The published Forrelation score, biased on purpose: the best epoch chosen on the items it is reported on.
 
-    Applies the published rule to the accuracy on both halves of the hold-out: the best starts at 0, only strict
-    improvement counts, `patience` epochs without one end it. `legacy_censored` is set when our own run stopped before
+    None without any correct prediction, as in tasks that are not chosen so. Applies the published rule to the accuracy
+    on both halves of the hold-out: the best starts at 0, only strict improvement counts, `patience` epochs without one
+    end it. `legacy_censored` is set when our own run stopped before
     that rule would have. Stopping, selection and learning rate never read `test_correct`, `Progress.legacy_correct`.
     """
     best, best_epoch, epoch = 0.0, 0, 0
