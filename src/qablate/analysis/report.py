@@ -130,7 +130,7 @@ def _require_complete(runs: Runs) -> None:
 def _write_parts(parts: Iterable[tuple[str, Part]], runs: Runs, folder: Path, pdf: bool) -> dict[str, bytes]:
     """Write the CSV of every table, CSV and picture of every figure, and a list of them; return the PNGs by name."""
     write_csv(folder / "tables/runs.csv", runs.table)
-    index, pictures = [("tables/runs.csv", "Data", "Every run", "")], {}
+    index, pictures = [], {}
     for section, part in parts:
         if isinstance(part, Table):
             write_csv(folder / f"tables/{part.id}.csv", part.frame)
@@ -139,6 +139,7 @@ def _write_parts(parts: Iterable[tuple[str, Part]], runs: Runs, folder: Path, pd
             pictures[f"{part.id}.png"] = _write_figure(part, folder / "figures", pdf)
             index += [(f"figures/{part.id}.{kind}", section, part.title, part.caption)
                       for kind in ("png", "csv", *["pdf"] * pdf)]
+    index.append(("tables/runs.csv", "Data", "Every run", ""))
     write_csv(folder / INDEX, pd.DataFrame(index, columns=["file", "section", "title", "caption"]))
     return pictures
 
