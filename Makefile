@@ -48,10 +48,11 @@ lint: $(STAMP)
 	$(BIN)/mypy src
 	$(BIN)/snakefmt --check Snakefile workflow
 
-# Newest versions, with the hashes of every system's files; without torch, whose build each machine chooses by itself.
+# Newest versions, one for all Pythons, with the hashes of every system's files; without torch, whose build each machine
+# chooses by itself.
 lock: $(STAMP)
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-annotate \
-	    --no-header -c requirements-torch.lock > .venv/resolved
+	    --no-header --fork-strategy fewest -c requirements-torch.lock > .venv/resolved
 	(grep '^#' requirements.lock; awk '/^[a-z]/ {drop = /^(torch|triton|nvidia-.*|cuda-.*)==/} !drop' .venv/resolved) \
 	    > .venv/lock
 	mv .venv/lock requirements.lock

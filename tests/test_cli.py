@@ -121,3 +121,18 @@ def test_config_files_lie_over_config_yaml_unless_it_is_one_of_them(capsys, tmp_
     code, error = run(capsys, "dataset", *CELL[2:], "--config", "overlay.yaml")
     assert code == 2
     assert "not in study" not in error
+
+
+@pytest.mark.parametrize(("words", "expected"), [
+    (("sta",), {"status"}), (("train", "--m"), {"--model", "--max-seconds"}),
+    (("status", "--config", "config.y"), {"config.yaml"}),
+])
+def test_words_are_completed_in_bash(tmp_path, words, expected):
+    (tmp_path / "config.yaml").touch()
+    line = " ".join(("qablate", *words))
+    script = f"""source <({sys.executable} -m qablate --print-completion bash)
+        COMP_WORDS=({line}) COMP_CWORD={len(words)} COMP_LINE='{line}' COMP_POINT={len(line)}
+        $(complete -p qablate | grep -o '_shtab[a-z_]*') qablate {words[-1]}
+        echo ${{COMPREPLY[@]}}"""
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert set(done.stdout.split()) == expected, done.stderr

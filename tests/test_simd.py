@@ -1,6 +1,8 @@
 """The vector functions against long double, odd values, and where compiled kernels are kept."""
 
+import ast
 import os
+import pkgutil
 import subprocess
 import sys
 import tempfile
@@ -144,3 +146,52 @@ def test_processes_share_one_cold_cache_and_survive_a_damaged_one(tmp_path):
         kernel.write_bytes(kernel.read_bytes()[:1000])
     assert start().communicate()[0].strip() == "0"  # compiled anew
     assert start().communicate()[0].strip() == "4"
+
+
+PRIVATE = {
+    "numba.core.cgutils:get_or_insert_function": "calls of LLVM's own functions, such as fma",
+    "numba.core.typing.templates:AbstractTemplate": "types of operators on vectors",
+    "numba.core.typing.templates:infer_global": "registers these types",
+    "numba.core.typing.templates:signature": "what an operator takes and returns",
+    "numba.core.caching:FunctionCache.load_overload": "kernels from the cache on disk",
+    "numba.core.caching:FunctionCache.save_overload": "kernels to the cache on disk",
+    "numba.core.dispatcher:Dispatcher.enable_caching": "gives a kernel its cache, in `_cache`",
+    "numba.core.registry:cpu_target.target_context.codegen": "the processor in the name of the cache's folder",
+    "numba.core.codegen:CPUCodegen.magic_tuple": "the same",
+    "numba.core.config:CACHE_DIR": "where the cache lies",
+    "numba.core.config:CPU_NAME": "lanes of a chosen processor",
+    "numba.core.config:CPU_FEATURES": "the same",
+}
+"""What simd.py uses of numba beyond its documented interface (docs/ecosystem.md: how to move the pin)."""
+
+
+@pytest.mark.parametrize("name", PRIVATE)
+def test_private_parts_of_numba_are_where_simd_looks(name):
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError) as error:
+        pytest.fail(f"numba {numba.__version__} has moved {name} ({PRIVATE[name]}): {error}")
+
+
+def test_no_other_private_part_is_imported():
+    imported = {f"{node.module}.{alias.name}" for node in ast.walk(ast.parse(Path(simd.__file__).read_text()))
+                if isinstance(node, ast.ImportFrom) and node.module.startswith("numba.core") for alias in node.names}
+    known = [name.replace(":", ".") for name in PRIVATE]
+    assert imported and all(any(name.startswith(part) for name in known) for part in imported)
+
+
+WITH_A_MOVED_PART = """
+import numba.core.caching, torch
+del numba.core.caching.FunctionCache
+from qablate.quantum import Circuit, ansatz, expectations
+from qablate.ssm import selective_scan
+x = torch.rand(2, 4, 3)
+selective_scan(x, x, -x[0, :3, :2], x[..., :2], x[..., :2])
+assert expectations(Circuit(2, ansatz(2, 1)), torch.rand(5, 10)).shape == (5, 6)
+"""
+
+
+def test_where_a_private_part_has_moved_plain_torch_serves_and_names_it():
+    done = subprocess.run([sys.executable, "-c", WITH_A_MOVED_PART], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("cannot import name 'FunctionCache'") == 2, done.stderr    # circuits, scans

@@ -1,7 +1,7 @@
 """The Quantum Hydra/Mamba ablation study as one reproducible pipeline.
 
-For a notebook: `qablate.load_results()` and `qablate.load_model(path)`. Importing the package itself imports neither
-pandas nor torch.
+For a notebook: `qablate.load_results()`, `qablate.load_model(path)` and `qablate.make_dataset(task, length, seed)`.
+Importing the package itself imports neither pandas nor torch.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
+
+    from qablate.tasks import Dataset
 
 __version__ = "0.1.0"
 
@@ -57,3 +59,31 @@ def load_model(path: str | Path) -> "nn.Module":
     from qablate.models import load_trained
 
     return load_trained(Path(path))
+
+
+def make_dataset(task: str, length: int, seed: int,
+                 config: str | Path | Sequence[str | Path] = "config.yaml") -> "Dataset":
+    """Return a dataset: made in memory in seconds, written nowhere; a published one has its published hash.
+
+    Args:
+        task: `forrelation`, `adding_problem`, `selective_copy`, or another that the settings know.
+        length: steps of a sequence; need not be one of the study's.
+        seed: of the data and of the split.
+        config: settings, each file over those before it.
+
+    Returns:
+        A Dataset with `sequences` (items, length, channels) float32, `targets` and `spec`; which items train and which
+        test says `qablate.tasks.split_of(dataset.spec)`.
+
+    Raises:
+        QablateError: if the settings cannot be read or no such dataset can be made.
+
+    Example:
+        >>> qablate.make_dataset("forrelation", 100, 2024).sequences.shape
+        (5000, 100, 14)
+    """
+    from qablate.study import Study
+    from qablate.tasks.generation import generate
+
+    files = [config] if isinstance(config, (str, Path)) else config
+    return generate(Study.load(files).dataset(task, length, seed))

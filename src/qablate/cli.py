@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import shtab
+
 from qablate import __version__
 from qablate.errors import MachineError, QablateError, one_line
 from qablate.hours import COSTS_PATH
@@ -89,6 +91,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="qablate", description="The Quantum Hydra/Mamba ablation study.")
     parser.add_argument("--version", action="version", version=f"qablate {__version__}")
+    shtab.add_argument_to(parser, help="print what completes words in this shell (docs/running.md)")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_dataset(commands)
     _add_train(commands)
@@ -103,10 +106,11 @@ def _command(commands: Any, name: str, run: Any, text: str) -> argparse.Argument
     """Add one command with the options that all share: which study."""
     parser = commands.add_parser(name, help=text, description=text)
     parser.set_defaults(run=run)
-    parser.add_argument(
+    config = parser.add_argument(
         "--config", nargs="+", default=["config.yaml"], metavar="FILE",
         help="settings, each file over those before it and all over ./config.yaml, if there is one"
     )
+    config.complete = shtab.FILE    # type: ignore[attr-defined]
     parser.add_argument("--set", type=_json_object, default={}, metavar="JSON", help="settings laid over the files")
     return parser
 

@@ -34,7 +34,7 @@ def obstacle(check: Callable[[torch.dtype], None], dtype: torch.dtype) -> str | 
         with torch.inference_mode(False), torch.enable_grad():
             # traced by torch.compile, every check would fail and plain torch would serve
             (torch.compiler.disable(check) if "torch._dynamo" in sys.modules else check)(dtype)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         return f"{error.name or 'a package'} is not installed"
     except Exception as error:  # a compiler can fail in any way, and the plain version always works
         return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -273,10 +273,13 @@ class Contents(dict[str, Mapping[str, str]]):
 
     @classmethod
     def read(cls, results: Path) -> "Contents":
-        """Read the list that the last report wrote; empty without one."""
+        """Read the list that the last report wrote; empty without one. Snakemake sorts sections, hence numbers."""
         try:
             with (results / "report/contents.csv").open(newline="", encoding="utf-8") as file:
-                return cls({Path(row["file"]).stem: row for row in csv.DictReader(file)})
+                rows = list(csv.DictReader(file))
+            sections = list(dict.fromkeys(row["section"] for row in rows))
+            numbered = {name: f"{place:02} {name}" for place, name in enumerate(sections, 1)}
+            return cls({Path(row["file"]).stem: {**row, "section": numbered[row["section"]]} for row in rows})
         except (OSError, ValueError, KeyError, csv.Error):
             return cls()
 

@@ -1,5 +1,8 @@
-"""What a notebook uses: `load_results`, `load_model`, an import that costs nothing; and `python -m qablate`."""
+"""What a notebook uses: `load_results`, `load_model`, `make_dataset`, an import that costs nothing, the page's code."""
 
+import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +17,7 @@ from tiny import tiny_study, with_dataset
 import qablate
 from qablate.analysis.collect import collect
 from qablate.errors import QablateError
+from qablate.study import published_sha256
 from qablate.training.cell import train_cell
 
 ROOT = Path(__file__).parents[2]
@@ -67,6 +71,34 @@ def test_load_model_computes_what_was_tested(tmp_path):
         qablate.load_model(result)
     with pytest.raises(QablateError, match="neither a result"):
         qablate.load_model(tmp_path / "other.txt")
+
+
+def test_make_dataset_is_the_published_one_and_is_written_nowhere(tmp_path, monkeypatch):
+    (tmp_path / "config.yaml").symlink_to(ROOT / "config.yaml")
+    monkeypatch.chdir(tmp_path)
+    dataset = qablate.make_dataset("forrelation", 100, 2024)
+    assert dataset.sha256 == published_sha256()[dataset.spec.identity_json]
+    assert dataset.sequences.shape == (5000, 100, 14)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+    with pytest.raises(QablateError, match="unknown task 'forelation'"):
+        qablate.make_dataset("forelation", 100, 2024)
+
+
+def test_the_page_on_notebooks_runs_as_printed(tmp_path):
+    page = (ROOT / "docs/notebook.md").read_text()
+    code = re.search(r"^```python\n(.*?)^```", page, re.M | re.S)[1]
+    train = re.search(r"^qablate train .*", page, re.M)[0]
+    for name in ("config.yaml", "results/systems"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(ROOT / name)
+    quick = json.dumps({"data": {"n_samples": 60}, "training": {"recipe": "quick", "max_epochs": 1}})
+    for command in ([*train.split()[1:], "--set", quick], None):
+        words = ["-m", "qablate", *command] if command else ["-c", code]
+        done = subprocess.run([sys.executable, *words], cwd=tmp_path, env=os.environ | {"MPLBACKEND": "Agg"},
+                              capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"test MSE 0\.\d+\n", done.stdout)
+    assert (tmp_path / "selective_copy.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_package_runs_as_a_module():

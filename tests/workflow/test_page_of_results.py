@@ -42,8 +42,13 @@ def test_figures_and_tables_with_captions_categories_and_labels(tiny: Workspace)
     figure = shown["results/figures/length_adding_problem.png"]
     assert figure["caption"].startswith("<p>Small points: runs") and figure["data_uri"].startswith("data:image/png")
     found = categories_of(tiny.folder / "page.html")
-    assert {"Summary", "Answers", "Adding Problem results", "Comparisons", "Running and missing", "Data"} <= set(found)
-    assert set(found["Adding Problem results"]) == {"Figures", "Tables"}
+    numbers, sections = zip(*(name.split(" ", 1) for name in sorted(found)), strict=True)
+    assert list(numbers) == [f"{place + 1:02}" for place in range(len(found))]
+    read = re.findall("^## (.*)", (study.results / "progress_report.md").read_text(), re.M)
+    assert [name for name in sections if name in read] == [name for name in read if name in sections]
+    assert sections[:2] == ("Summary", "Answers") and sections[-1] == "Data" and len(sections) > 10
+    results = next(name for name in found if name.endswith("Adding Problem results"))
+    assert set(found[results]) == {"Figures", "Tables"}
 
     assert len(tiny.snakemake("-n").cells) == 1     # what is shown makes nothing run and holds nothing up
     write_results(study)

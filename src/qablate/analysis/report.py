@@ -19,6 +19,7 @@ from markdown_it.token import Token
 from pandas.api.types import is_numeric_dtype
 
 from qablate.analysis.collect import Runs, collect
+from qablate.analysis.explorer import explorer_page
 from qablate.analysis.figure import render, style
 from qablate.analysis.sections import (
     agreement,
@@ -63,7 +64,8 @@ def make_report(study: Study, partial: bool, jobs: Mapping[Cell, str] | None = N
         _require_complete(runs)
     sections, details = report_sections(runs), details_sections(runs)
     kind, words = ("progress", "results so far") if partial else ("combined", "combined results")
-    intro = " ".join(filter(None, (summary.headline(runs), "[Details](report/details.md), every run: "
+    intro = " ".join(filter(None, (summary.headline(runs), "[Explorer](report/explorer.html): all cells and "
+                                   "their learning curves. [Details](report/details.md), every run: "
                                    "[runs.csv](tables/runs.csv).")))
     target = study.results / f"{kind}_report.md"
     study.results.mkdir(parents=True, exist_ok=True)
@@ -76,6 +78,8 @@ def make_report(study: Study, partial: bool, jobs: Mapping[Cell, str] | None = N
         _write_page(fresh / target.name, f"{TITLE}: {words}", intro, sections, pictures)
         back = f"All that the [report](../{target.name}) leaves out."
         _write_page(fresh / "report/details.md", f"{TITLE}: details", back, details, pictures)
+        explorer = explorer_page(runs, f"{TITLE}: explorer", f"../{target.stem}.html")
+        write_atomic(fresh / "report/explorer.html", explorer.encode("utf-8", "backslashreplace"))
         _swap(fresh, study.results, target)
     return target
 
@@ -126,7 +130,7 @@ def _require_complete(runs: Runs) -> None:
 def _write_parts(parts: Iterable[tuple[str, Part]], runs: Runs, folder: Path, pdf: bool) -> dict[str, bytes]:
     """Write the CSV of every table, CSV and picture of every figure, and a list of them; return the PNGs by name."""
     write_csv(folder / "tables/runs.csv", runs.table)
-    index, pictures = [("tables/runs.csv", "Data", "Every run", "")], {}
+    index, pictures = [], {}
     for section, part in parts:
         if isinstance(part, Table):
             write_csv(folder / f"tables/{part.id}.csv", part.frame)
@@ -135,6 +139,7 @@ def _write_parts(parts: Iterable[tuple[str, Part]], runs: Runs, folder: Path, pd
             pictures[f"{part.id}.png"] = _write_figure(part, folder / "figures", pdf)
             index += [(f"figures/{part.id}.{kind}", section, part.title, part.caption)
                       for kind in ("png", "csv", *["pdf"] * pdf)]
+    index.append(("tables/runs.csv", "Data", "Every run", ""))
     write_csv(folder / INDEX, pd.DataFrame(index, columns=["file", "section", "title", "caption"]))
     return pictures
 

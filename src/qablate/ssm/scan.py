@@ -120,7 +120,7 @@ def _load(name: str, device_type: str, dtype: torch.dtype) -> tuple[Any, str | N
     try:
         module = import_module(f"qablate.ssm.{name}_scan")
     except ImportError as error:
-        return None, f"{error.name or name} is not installed"
+        return None, str(error)
     return module, module.obstacle(device_type, dtype)
 
 
