@@ -8,11 +8,12 @@ from typing import Any
 import pandas as pd
 
 from qablate.analysis.bounds import baseline, normalized_score, references, upper_bound
-from qablate.analysis.collect import CELL, Runs
+from qablate.analysis.collect import Runs
 from qablate.analysis.formats import DASH, integer, metric_format, metric_name, percent
 from qablate.analysis.sections.scores import means
 from qablate.analysis.table import Part, Section, Table, cell_columns, written
 from qablate.catalog import model_info, task_info
+from qablate.records import settings_of_record
 from qablate.study import MAX_SIDECAR_BYTES, DatasetSpec, known_dataset_sha256
 
 OF_MODEL = ("group", "id", "name", "features", "mixing", "architecture", "chunk")
@@ -91,12 +92,12 @@ def parameters(runs: Runs) -> Table:
 
 def settings(runs: Runs) -> Table:
     """One row per setting: the study's value, those in the results, and how many results differ."""
-    wanted = pd.DataFrame([{**vars(cell), "setting": key, "value": value} for cell in runs.records
-                           for key, value in runs.study.settings_of(cell).items()], columns=[*CELL, "setting", "value"])
-    merged = wanted.merge(runs.settings, on=[*CELL, "setting"], suffixes=("", "_found"))
-    rows = [{"setting": key, "study": _distinct(of_key["value"]), "results": _distinct(of_key["value_found"]),
-             "recorded": len(of_key), "differing": int((of_key["value"] != of_key["value_found"]).sum())}
-            for key, of_key in merged.groupby("setting", sort=False)]
+    values = pd.DataFrame([
+        (key, value, found[key]) for cell, record in runs.records.items() if (found := settings_of_record(record))
+        for key, value in runs.study.settings_of(cell).items() if key in found], columns=["setting", "study", "found"])
+    rows = [{"setting": key, "study": _distinct(of_key["study"]), "results": _distinct(of_key["found"]),
+             "recorded": len(of_key), "differing": int((of_key["study"] != of_key["found"]).sum())}
+            for key, of_key in values.groupby("setting", sort=False)]
     frame = pd.DataFrame(rows, columns=["setting", "study", "results", "recorded", "differing"])
     return Table("settings", "Settings", "The study's settings and those stored in the results; older result files "
                  "record fewer of them.", frame, frame.astype(str).rename(columns={"results": "in the results"}))
