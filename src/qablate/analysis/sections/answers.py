@@ -1,17 +1,16 @@
 """The study's questions with the answers so far, and the statements of 2026-01-18 checked; every word from numbers."""
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
 from qablate.analysis.bounds import baseline, constant_class, references
-from qablate.analysis.claims import Statement, load_claims
+from qablate.analysis.claims import VERDICTS, Statement, load_claims
 from qablate.analysis.collect import Runs, hours_left
 from qablate.analysis.formats import metric_name, significant
 from qablate.analysis.sections.comparisons import name_of, shown_estimate
-from qablate.analysis.statistics import Estimate
 from qablate.analysis.table import Section, Table
 from qablate.analysis.verdicts import leaning
 from qablate.catalog import task_info
@@ -41,20 +40,25 @@ def answers(runs: Runs, table: pd.DataFrame) -> Section:
 
 def _answer(runs: Runs, question: str, rows: pd.DataFrame) -> dict[str, str]:
     by_task = {task: rows[rows["task"] == task] for task in runs.tasks if (rows["task"] == task).any()}
-    words: dict[str, list[str]] = {}
+    several, words, blocks = len(by_task) > 1, dict[str, list[str]](), []
     for task, found in by_task.items():
         words.setdefault(_words(found), []).append(task_info(task).title)
-    answer = "; ".join(f"{', '.join(tasks)}: {said}" if len(by_task) > 1 else said for said, tasks in words.items())
+        main = _main(found)
+        low, high = main["blocks"].min(), main["blocks"].max()
+        unit = " seeds" if (main["unit"] == "seeds").all() else ""
+        title = f"{task_info(task).title} " if several else ""
+        blocks.append(f"{title}{low if low == high else f'{low} to {high}'} / {main['planned'].max()}{unit}")
+    answer = "; ".join(f"{', '.join(tasks)}: {said}" if several else said for said, tasks in words.items())
     main = _main(rows)
     known = main[main["verdict"] != "open"]
-    estimates = [f"{_prefix(row, by_task)}{_short(row)} {_estimate(row)}" for row in known.to_dict("records")]
-    estimates += [f"{_prefix(row, by_task)}{name} {_pair(row, one)}" for row in rows.to_dict("records")
-                  for name, one in _best_pairs(row)[:SHOWN_PAIRS]]
+    estimates = [f"{_prefix(row, several)}{_short(row)} {_estimate(row)}" for row in known.to_dict("records")]
+    estimates += [f"{_prefix(pair, several)}{_short(pair)} {_estimate(pair)} ({pair['blocks']} blocks)"
+                  for row in rows.to_dict("records") for pair in _pairs(row)[:SHOWN_PAIRS]]
     caveats = list(dict.fromkeys(part for text in known["caveats"] for part in text.split("; ") if part))
     extra = _of_forrelation(runs) if (rows["kind"] == "chance").any() else ("", "")
     limits = filter(None, (*caveats[:SHOWN_CAVEATS], extra[1], _missing(runs, rows)))
     return {"question": question, "answer so far": ". ".join(filter(None, (extra[0], answer))),
-            "estimate [95 %]": "; ".join(estimates), "blocks": "; ".join(_blocks(by_task)),
+            "estimate [95 %]": "; ".join(estimates), "blocks": "; ".join(blocks),
             "caveat, what is missing": "; ".join(limits)}
 
 
@@ -64,8 +68,7 @@ def _words(rows: pd.DataFrame) -> str:
     main, single = found.to_dict("records"), rows.drop(index=found.index).to_dict("records")
     differing = [row for row in single if _differs(row)]
     if all(row["verdict"] == "open" for row in main):
-        pairs = [pair for row in main for pair in _pairs_as_rows(row) if _differs(pair)]
-        so_far = _grouped(differing or pairs)
+        so_far = _grouped(differing or [pair for row in main for pair in _pairs(row) if _differs(pair)])
         return "**open**" + (f", so far {'; '.join(so_far)}" if so_far else "")
     return "; ".join([*_grouped(main), *_grouped(differing)])
 
@@ -92,26 +95,20 @@ def _main(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _short(row: Row) -> str:
-    return str(row["label"]) or " - ".join(" ".join(side) for side in (row["plus"], row["minus"]) if side)
+    return name_of({**row, "kind": "difference"})
 
 
-def _best_pairs(row: Row) -> list[tuple[str, Estimate]]:
-    """The pairs of an open contrast that have blocks, those with most first."""
-    pairs = [pair for pair in row["pairs"] if not math.isnan(pair[1].value)] if row["verdict"] == "open" else []
-    return sorted(pairs, key=lambda pair: -pair[1].n)
+def _prefix(row: Row, several: bool) -> str:
+    return f"{task_info(row['task']).title}, " if several else ""
 
 
-def _pairs_as_rows(row: Row) -> list[dict[str, Any]]:
-    return [{**row, "label": name, "verdict": f"provisional: {leaning(one.value, *one.interval(), row['margin'])}"}
-            for name, one in _best_pairs(row)]
-
-
-def _pair(row: Row, one: Estimate) -> str:
-    return f"{shown_estimate(row['task'], one.value, *one.interval())} ({one.n} blocks)"
-
-
-def _prefix(row: Row, tasks: Collection[str]) -> str:
-    return f"{task_info(row['task']).title}, " if len(tasks) > 1 else ""
+def _pairs(row: Row) -> list[Row]:
+    """The pairs of an open contrast that have blocks as rows of their own, those with most first."""
+    known = [pair for pair in row["pairs"] if not math.isnan(pair[1].value)] if row["verdict"] == "open" else []
+    ends = [(name, one, *one.interval()) for name, one in sorted(known, key=lambda pair: -pair[1].n)]
+    return [{**row, "label": name, "estimate": one.value, "low95": low, "high95": high, "blocks": one.n,
+             "verdict": f"provisional: {leaning(one.value, low, high, row['margin'])}"}
+            for name, one, low, high in ends]
 
 
 def _estimate(row: Row) -> str:
@@ -120,15 +117,6 @@ def _estimate(row: Row) -> str:
         return f"{row['estimate'] + at:.3f} [{row['low95'] + at:.3f}, {row['high95'] + at:.3f}]"
     return shown_estimate(row["task"], row["estimate"], row["low95"], row["high95"]) + (
         " per doubling" if row["kind"] == "slope" else "")
-
-
-def _blocks(by_task: Mapping[str, pd.DataFrame]) -> Iterator[str]:
-    for task, rows in by_task.items():
-        main = _main(rows)
-        low, high = main["blocks"].min(), main["blocks"].max()
-        unit = " seeds" if (main["unit"] == "seeds").all() else ""
-        name = f"{task_info(task).title} " if len(by_task) > 1 else ""
-        yield f"{name}{low if low == high else f'{low} to {high}'} / {main['planned'].max()}{unit}"
 
 
 def _missing(runs: Runs, rows: pd.DataFrame) -> str:
@@ -174,24 +162,21 @@ def findings(runs: Runs, table: pd.DataFrame) -> Section:
     statements = load_claims(runs.study).statements if published else ()
     if not statements:
         return Section(title, ())
-    frame = pd.DataFrame([_checked(runs, table, one) for one in statements])
+    checked = [(one.statement, *(_by_contrasts(table, one) if one.contrasts else _by_threshold(runs, one)))
+               for one in statements]
+    frame = pd.DataFrame(checked, columns=["statement", "outcome", "numbers"])
     return Section(title, (Table(
         "findings", title, "Holds: every row it rests on has the verdict; open: rows are missing or undecided.", frame,
         frame.assign(outcome=frame["outcome"].map("**{}**".format))),))
 
 
-def _checked(runs: Runs, table: pd.DataFrame, one: Statement) -> dict[str, str]:
-    outcome, numbers = _by_contrasts(table, one) if one.contrasts else _by_threshold(runs, one)
-    return {"statement": one.statement, "outcome": outcome, "numbers": numbers}
-
-
 def _by_contrasts(table: pd.DataFrame, one: Statement) -> tuple[str, str]:
     rows = table[table["id"].isin(one.contrasts) & table["task"].isin(one.tasks)].to_dict("records")
     verdicts = [row["verdict"] for row in rows]
-    against = any(verdict in ("higher", "lower", "equivalent") and verdict != one.verdict for verdict in verdicts)
+    against = any(verdict in VERDICTS and verdict != one.verdict for verdict in verdicts)
     outcome = "does not hold" if against else "holds" if set(verdicts) == {one.verdict} else "open"
     known = [row for row in rows if row["verdict"] != "open"]
-    numbers = [f"{_prefix(row, one.tasks)}{name_of(row)} {_estimate(row)}: {row['verdict']}" for row in known]
+    numbers = [f"{_prefix(row, len(one.tasks) > 1)}{name_of(row)}: {_estimate(row)}, {row['verdict']}" for row in known]
     missing = [f"{len(rows) - len(known)} of {len(rows)} comparisons open"] * (len(known) < len(rows))
     return outcome, "; ".join([*(numbers if len(rows) <= SHOWN_NUMBERS else _grouped(known)), *missing])
 
@@ -206,11 +191,11 @@ def _by_threshold(runs: Runs, one: Statement) -> tuple[str, str]:
     planned = len(one.models) * sum(len(runs.lengths(task)) for task in one.tasks)
     if whole.empty:
         return "open", f"0 of {planned} means there"
-    limit = one.above if one.above is not None else one.below
-    assert limit is not None
-    extreme = whole.idxmin() if one.above is not None else whole.idxmax()
-    wrong = whole <= limit if one.above is not None else whole >= limit
+    if one.above is not None:
+        word, extreme, wrong = "lowest", whole.idxmin(), whole <= one.above
+    else:
+        word, extreme, wrong = "highest", whole.idxmax(), whole >= one.below
     outcome = "does not hold" if wrong.any() else "holds" if len(whole) == planned else "open"
-    word, metric = "lowest" if one.above is not None else "highest", metric_name(one.metric).removeprefix("test ")
+    metric = metric_name(one.metric).removeprefix("test ")
     return outcome, (f"{word} mean {metric} {whole[extreme]:.4f} ({extreme[0]}, L = {extreme[1]}); {len(whole)} of "
                      f"{planned} means there, {int(wrong.sum())} against")
