@@ -167,7 +167,7 @@ def scores_by_training_size() -> pd.DataFrame:
 
 
 def _golden(name: str) -> pd.DataFrame:
-    return pd.read_csv(io.StringIO(packaged_text(f"goldens/{name}")), float_precision="round_trip")
+    return pd.read_csv(io.StringIO(packaged_text(f"goldens/{name}")))
 
 
 def solvers_of_study(study: Study) -> pd.DataFrame:

@@ -23,12 +23,13 @@ def attention(runs: Runs) -> Section:
     frame = pd.DataFrame(rows, columns=["kind", "number", *CELL, "reason"])
     shown = []
     for kind, found in frame.groupby("kind", sort=False):
-        named = [_named(row) for row in found.head(NAMED).to_dict("records")]
+        named = [(Cell(row.model, row.task, row.length, row.seed).name if pd.notna(row.model) else "a file of no cell")
+                 + (f" ({row.reason})" if row.reason else "") for row in found.head(NAMED).itertuples()]
         more = [f"and {len(found) - NAMED} more"] if len(found) > NAMED else []
         shown.append({"what": kind, "number": str(len(found)), "first of them": "; ".join([*named, *more])})
     caption = "All of them: [Details](report/details.md#failed-and-diverged-runs)." if shown else (
         "Nothing diverged, failed, was refused or is stale.")
-    table = Table("attention", "", caption, frame.drop(columns="number"), pd.DataFrame(shown))
+    table = Table("attention", "Needs attention", caption, frame.drop(columns="number"), pd.DataFrame(shown))
     return Section("Needs attention", (table,))
 
 
@@ -43,12 +44,6 @@ def _kinds(runs: Runs) -> Iterator[dict[str, object]]:
         for row in runs.files[runs.files["status"] == status].to_dict("records"):
             yield {"kind": kind, **{key: row[key] for key in CELL},
                    "reason": f"{row['system']}, {row['reason']}" + (f": {row['detail']}" if row["detail"] else "")}
-
-
-def _named(row: dict[str, object]) -> str:
-    known = not pd.isna(row["model"])    # type: ignore[call-overload]
-    cell = Cell(*(row[key] for key in CELL)).name if known else "a file of no cell"    # type: ignore[arg-type]
-    return f"{cell} ({row['reason']})" if row["reason"] else cell
 
 
 def details(runs: Runs) -> tuple[Part, ...]:

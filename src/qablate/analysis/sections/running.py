@@ -20,21 +20,6 @@ def running(runs: Runs) -> Section:
     return Section("Running and missing", (completion_status(runs), state_map(runs)))
 
 
-def _hours_words(runs: Runs) -> str:
-    """Hours left of each system, by the estimator of `qablate status`."""
-    open_cells = runs.open_cells
-    if open_cells.empty:
-        return "All cells are done."
-    systems = open_cells["assigned"].where(open_cells["assigned"] != "", runs.study.system)
-    words = []
-    for system, cells in open_cells.groupby(systems):
-        n, hours, unknown = hours_left(cells)
-        note = f" ({unknown} of unknown cost)" if unknown else ""
-        words.append(f"{system} {significant(hours)} h for {n} cells{note}")
-    queue = "" if runs.queue_known else " No queue was asked."
-    return f"Hours left, one cell after another: {', '.join(words)}.{queue}"
-
-
 def completion_status(runs: Runs) -> Table:
     """One row per model: cells done of planned for each task, missing ones, jobs in the queue, and hours left."""
     rows = [_completion(runs, model, runs.cells[runs.cells["model"] == model]) for model in runs.models]
@@ -47,8 +32,15 @@ def completion_status(runs: Runs) -> Table:
         shown[key] = frame[key].astype(str)
     shown["hours left"] = [DASH if not missing else significant(hours) if hours else "unknown"
                            for missing, hours in zip(frame["missing"], frame["hours_left"], strict=True)]
-    return Table("completion_status", "Completion status",
-                 f"Done of planned cells; a diverged run is done. {_hours_words(runs)}", frame, shown, 1)
+    open_cells, words = runs.open_cells, []
+    systems = open_cells["assigned"].where(open_cells["assigned"] != "", runs.study.system)
+    for system, cells in open_cells.groupby(systems):
+        n, hours, unknown = hours_left(cells)
+        words.append(f"{system} {significant(hours)} h for {n} cells" + f" ({unknown} of unknown cost)" * bool(unknown))
+    queue = "" if runs.queue_known else " No queue was asked."
+    left = f"Hours left, one cell after another: {', '.join(words)}.{queue}" if words else "All cells are done."
+    return Table("completion_status", "Completion status", f"Done of planned cells; a diverged run is done. {left}",
+                 frame, shown, 1)
 
 
 def _completion(runs: Runs, model: str, cells: pd.DataFrame) -> dict[str, object]:

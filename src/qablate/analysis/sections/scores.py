@@ -166,11 +166,13 @@ def length_figure(runs: Runs, task: str) -> Figure:
     rows += [{"kind": "upper bound", "model": row["model"], "length": length, "score": row[length]}
              for row in bounds.to_dict("records") for length in runs.lengths(task)]
     frame = pd.DataFrame(rows, columns=list(FIGURE_COLUMNS))
-    return Figure(
-        f"length_{task}", f"{info.title}: score against length",
-        "Small points: runs, shifted sideways a little; large: means over seeds with a 95 % t interval (errors: "
-        "geometric mean). Dashed: upper bound, dotted: that of models which lose the order inside a chunk.",
-        lambda: _draw_lengths(runs, task, frame), frame)
+    dashed = ["Dashed: upper bound"] * len(bounds[bounds["model"] == "all"])
+    dotted = ["dotted: that of models which lose the order inside a chunk"] * (len(bounds) > 1)
+    caption = (f"Small points: runs, shifted sideways a little; large: {'' if info.larger_is_better else 'geometric '}"
+               "means over seeds with a 95 % t interval. "
+               + (f"{', '.join(dashed + dotted)}." if dashed else ""))
+    return Figure(f"length_{task}", f"{info.title}: score against length", caption.strip(),
+                  lambda: _draw_lengths(runs, task, frame), frame)
 
 
 def _draw_lengths(runs: Runs, task: str, frame: pd.DataFrame) -> Canvas:
