@@ -52,10 +52,11 @@ def table_of(section, table_id):
 
 
 @pytest.mark.parametrize("task", METRIC)
-def test_means_are_those_of_the_files(mixed, task):
+def test_means_are_those_of_the_files_and_bold_is_the_best_over_the_most_runs(mixed, task):
     study, kinds, runs = mixed
-    rows = scores.means(runs, task).set_index(["model", "length"])
-    shown = scores.lengths_shown(runs, task, scores.means(runs, task)).set_index("model")
+    means = scores.means(runs, task)
+    rows, shown = means.set_index(["model", "length"]), scores.lengths_shown(runs, task, means).set_index("model")
+    best = {"adding_problem": min}.get(task, max)
     for model in study.config["models"]:
         for length in (16, 32):
             cells = [cell for cell in kinds if (cell.model, cell.task, cell.length) == (model, task, length)]
@@ -66,21 +67,14 @@ def test_means_are_those_of_the_files(mixed, task):
             assert row["diverged"] == sum(kinds[cell] == "diverged" for cell in cells)
             if values:
                 assert row["mean"] == pytest.approx(statistics.fmean(values), rel=1e-12)
+                assert float(text.strip("*").split(" ")[0]) == pytest.approx(row["mean"], rel=5e-3, abs=5e-4)
                 assert (f"n {len(values)}" in text) == (len(values) < 2)
             else:
                 assert pd.isna(row["mean"]) and text.startswith("–")
             sd = statistics.stdev(values) if len(values) > 1 else float("nan")
             assert row["sd"] == pytest.approx(sd, nan_ok=True)
-
-
-@pytest.mark.parametrize("task", METRIC)
-def test_bold_is_the_best_of_its_length_among_means_over_the_most_runs(mixed, task):
-    runs = mixed[2]
-    rows = scores.means(runs, task)
-    shown = scores.lengths_shown(runs, task, rows).set_index("model")
-    best = {"adding_problem": min}.get(task, max)
     for length in (16, 32):
-        full = rows[(rows["length"] == length) & (rows["n"] == 2)].set_index("model")["mean"]
+        full = means[(means["length"] == length) & (means["n"] == 2)].set_index("model")["mean"]
         bold = [model for model, text in shown[f"L {length}"].items() if text.startswith("**")]
         assert bold == full.index[full == best(full)].tolist()
 
@@ -268,9 +262,3 @@ def test_a_new_model_and_a_new_task_need_no_other_entry(mixed, thirteenth):
         if part.id in ("score_map", "length_parity", "learning_parity", "state_map", "score_against_cost"):
             assert part.draw().axes
     assert model_look("5a") != model_look("4a") and model_look("5a")["color"] != model_look("1a")["color"]
-
-
-def test_models_of_one_group_or_architecture_differ_in_look():
-    looks = {model: model_look(model) for model in MODELS}
-    assert len({look["color"] for look in looks.values()}) == len(MODELS)
-    assert {(looks[m]["marker"], str(looks[m]["linestyle"])) for m in MODELS if MODELS[m].group == 1} == {("o", "-")}
