@@ -108,7 +108,7 @@ def cost_by_model(runs: Runs) -> Table:
         "A100 hours of the published code": _hours(row["published"], row["estimated"]),
         "speed-up over A100": _hours(row["ratio"], row["estimated"])} for row in rows and frame.to_dict("records")])
     return Table("cost_by_model", "Cost by model",
-                 "Spent: training time, on a machine that others use too more than the work. Planned: what "
+                 "Spent: training time; on a machine that others use too, more than the work takes. Planned: what "
                  "workflow/costs.csv gives these cells on the same device. Published code: its seconds per epoch on an "
                  "A100 times the epochs that these runs used; in brackets where its seconds are estimates, good to a "
                  "factor of about two." if rows else "No cell is done.", frame, shown, int(bool(rows)))

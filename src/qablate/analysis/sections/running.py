@@ -80,34 +80,27 @@ def missing_cells(runs: Runs) -> Table:
 
 def state_map(runs: Runs) -> Figure:
     """Models x (task, length): one square per seed, its colour and hatch the state of the cell."""
-    systems = list(dict.fromkeys(runs.cells.loc[runs.cells["state"] == "done", "system"].sort_values()))
-    shades = {system: look.SYSTEM_SHADES[place % len(look.SYSTEM_SHADES)] for place, system in enumerate(systems)}
     return Figure("state_map", "State of all cells", "One square per seed, seeds ascending from left to right; done "
-                  "cells have a shade per system.", lambda: _draw(runs, shades), runs.cells)
+                  "cells have a shade per system.", lambda: _draw(runs), runs.cells)
 
 
-def _draw(runs: Runs, shades: dict[str, str]) -> Canvas:
+def _draw(runs: Runs) -> Canvas:
     figure, axes = map_panels(runs, 0.8 + 0.2 * len(runs.models))
-    seeds, counts = {seed: place for place, seed in enumerate(runs.seeds)}, runs.cells["state"].value_counts()
+    cells = runs.cells.assign(shade=runs.cells["system"].where(runs.cells["state"] == State.DONE, ""))
+    systems, width = sorted(set(cells["shade"]) - {""}), 0.92 / len(runs.seeds)
+    looks: dict[tuple[State, str], look.Look] = {(State(state), shade): {
+        "facecolor": look.SYSTEM_SHADES[systems.index(shade) % len(look.SYSTEM_SHADES)] if shade else
+        State(state).colour, "hatch": 2 * look.HATCHES.get(State(state), ""), "edgecolor": "#888888"}
+        for state, shade in cells.groupby(["state", "shade"]).groups}
     for axis, task in zip(axes, runs.tasks, strict=True):
         axis.set_title(task_info(task).title)
-        for row in runs.cells[runs.cells["task"] == task].to_dict("records"):
-            left = runs.lengths(task).index(row["length"]) + (seeds[row["seed"]] / len(seeds) - 0.5) * 0.92
-            axis.add_patch(Rectangle((left, runs.models.index(row["model"]) - 0.42), 0.92 / len(seeds), 0.84,
-                                     edgecolor="#888888", linewidth=0.3,
-                                     **_look(State(row["state"]), row["system"], shades)))
-    entries = []
-    for state in (known for known in State if counts.get(known)):
-        of_state = runs.cells[runs.cells["state"] == state]
-        for system in sorted(of_state["system"].unique()) if state is State.DONE else [""]:
-            n = int((of_state["system"] == system).sum()) if state is State.DONE else int(counts[state])
-            word = state.label + (f" on {system}" if system and len(shades) > 1 else "")
-            entries.append(Patch(edgecolor="#888888", linewidth=0.4, label=f"{word} ({n})",
-                                 **_look(state, system, shades)))
+        for row in cells[cells["task"] == task].itertuples():
+            left = runs.lengths(task).index(row.length) - 0.46 + width * runs.seeds.index(row.seed)
+            axis.add_patch(Rectangle((left, runs.models.index(row.model) - 0.42), width, 0.84, linewidth=0.3,
+                                     **looks[State(row.state), row.shade]))
+    counts, entries = cells.groupby(["state", "shade"]).size(), []
+    for state, shade in sorted(looks, key=lambda one: (list(State).index(one[0]), one[1])):
+        word = state.label + (f" on {shade}" if shade and len(systems) > 1 else "")
+        entries.append(Patch(linewidth=0.4, label=f"{word} ({counts[state, shade]})", **looks[state, shade]))
     look.legend_above(figure, entries, min(5, len(entries)))
     return figure
-
-
-def _look(state: State, system: str, shades: dict[str, str]) -> look.Look:
-    colour = shades.get(system, state.colour) if state is State.DONE else state.colour
-    return {"facecolor": colour, "hatch": 2 * look.HATCHES.get(state, "")}
