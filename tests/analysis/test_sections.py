@@ -13,7 +13,7 @@ from factories import published_study, record_of, schema1_of, small_study, write
 from qablate.analysis import report
 from qablate.analysis.collect import collect, hours_left
 from qablate.analysis.figure import model_look
-from qablate.analysis.sections import agreement, attention, cost, methods, running, scores, summary
+from qablate.analysis.sections import agreement, attention, cost, methods, scores, summary
 from qablate.analysis.table import Figure, Table
 from qablate.catalog import MODELS, TASKS, ModelInfo, TaskInfo
 from qablate.hours import CostTable
@@ -94,7 +94,7 @@ def test_progress_completion_and_hours_count_each_cell_once(mixed):
     done = sum(kind in ("ok", "diverged", "no_improvement") for kind in kinds.values())
     progress = summary.combined_progress(runs).shown.set_index("system")["total"]
     assert progress.to_dict() == dict.fromkeys(("local", "all systems"), f"{done} / 144")
-    total = running.completion_status(runs).frame.set_index("model").loc["all"]
+    total = attention.completion_status(runs).frame.set_index("model").loc["all"]
     assert (total["done"], total["missing"]) == (done, 144 - done)
     known = survey(study, CostTable.read(), ask_slurm=False)
     expected = sum(status.left.expected for status in known.cells if status.state != "done" and status.left)
@@ -163,9 +163,9 @@ def test_state_of_a_cell_without_result(tmp_path, log, checkpoint, state, reason
 
 def test_the_queue_is_only_what_a_scheduler_said(tmp_path):
     study = small_study(tmp_path, models=["1a", "1b"], tasks={"adding_problem": {"lengths": [16]}})
-    silent = table_of(running.running(collect(study)), "completion_status")
+    silent = table_of(attention.running(collect(study)), "completion_status")
     assert "No queue was asked" in silent.caption and "queued" not in silent.shown
-    section = running.running(collect(study, {study.cells[1]: "running", study.cells[2]: "queued"}))
+    section = attention.running(collect(study, {study.cells[1]: "running", study.cells[2]: "queued"}))
     table = table_of(section, "completion_status")
     shown = table.shown.set_index("model")
     assert "No queue" not in table.caption

@@ -7,8 +7,7 @@ from factories import small_study
 from grids import SEEDS, grid, row, runs_of
 
 from qablate.analysis.figure import render, style
-from qablate.analysis.sections.answers import answers, findings
-from qablate.analysis.sections.comparisons import comparisons, shown_estimate
+from qablate.analysis.sections.comparisons import answers, comparisons, findings, shown_estimate
 from qablate.analysis.table import Figure, Table
 from qablate.analysis.verdicts import compare
 from qablate.catalog import MODELS

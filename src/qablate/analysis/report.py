@@ -22,14 +22,12 @@ from qablate.analysis.collect import Runs, collect
 from qablate.analysis.figure import render, style
 from qablate.analysis.sections import (
     agreement,
-    answers,
     attention,
     comparisons,
     controls,
     cost,
     forrelation,
     methods,
-    running,
     scores,
     summary,
 )
@@ -83,11 +81,11 @@ def report_sections(runs: Runs) -> list[Section]:
     verdicts = compare(runs)
     ordered = sorted(runs.tasks, key=lambda task: task_info(task).kind == "classification")
     every = [
-        summary.summary(runs), answers.answers(runs, verdicts),
+        summary.summary(runs), comparisons.answers(runs, verdicts),
         *(forrelation.results(runs, verdicts) if task == forrelation.TASK else scores.results(runs, task)
           for task in ordered),
-        comparisons.comparisons(runs, verdicts), controls.controls(runs), answers.findings(runs, verdicts),
-        attention.attention(runs), running.running(runs), cost.cost(runs), methods.configuration(runs),
+        comparisons.comparisons(runs, verdicts), controls.controls(runs), comparisons.findings(runs, verdicts),
+        attention.attention(runs), attention.running(runs), cost.cost(runs), methods.configuration(runs),
     ]
     return [section for section in every if section.parts]
 
@@ -98,7 +96,7 @@ def details_sections(runs: Runs) -> list[Section]:
         *(Section(task_info(task).title, scores.details(runs, task)) for task in runs.tasks),
         Section("Agreement", (agreement.published_means(runs), agreement.cross_system(runs))),
         Section("Needs attention in full", attention.details(runs)),
-        Section("Completion and missing cells", (running.completion_by_system(runs), running.missing_cells(runs))),
+        Section("Completion and missing cells", (attention.completion_by_system(runs), attention.missing_cells(runs))),
         Section("Cost", cost.details(runs)),
         Section("Configuration in full", methods.details(runs)),
     ]
