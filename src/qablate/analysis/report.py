@@ -196,7 +196,7 @@ def html_page(title: str, text: str, feet: Iterable[int], pictures: Mapping[str,
         return f'<span class="picture"><img src="data:image/png;base64,{png}"{found[2]}></span>'
 
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
-    body = re.sub("<table>", lambda _: f'<div class="scroll"><table data-foot="{next(rest)}">', body)
+    body = re.sub("<table>", lambda _: f'<div class="scroll"><table data-foot="{next(rest, 0)}">', body)
     body = re.sub(r'(<a href="[^"]*)\.md(?=[#"])', r"\1.html", body.replace("</table>", "</table></div>"))
     body = re.sub(r"<(h\d)>(.*?)</h\d>", heading, body)
     body = re.sub(r'<img src="(?:../)?figures/([^"]*)"(.*?)>', picture, body)

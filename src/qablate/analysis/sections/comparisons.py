@@ -92,11 +92,17 @@ def _models(runs: Runs, rows: pd.DataFrame) -> Table:
             row["planned"]) for row in found.to_dict("records")}
         title = task_info(task).title
         shown[f"slope, {title}" if kind == "slope" else f"{title} - 0.5"] = shown["model"].map(cells)
-    caveats = {model: dict.fromkeys(part for text in rows[rows["plus"] == (model,)]["caveats"]
-                                    for part in text.split("; ") if part) for model in shown["model"]}
+    caveats: dict[str, dict[str, list[str]]] = {model: {} for model in shown["model"]}
+    for row in rows.to_dict("records"):
+        for caveat in filter(None, row["caveats"].split("; ")):
+            caveats[row["plus"][0]].setdefault(caveat, []).append(task_info(row["task"]).title)
+    known = rows[rows["verdict"] != "open"]
+    several = known.groupby(known["plus"].str[0])["task"].nunique() > 1
+    shown["caveats"] = ["; ".join(
+        f"{caveat} ({titles[0]})" if several.get(model) and len(set(titles)) == 1 else caveat
+        for caveat, titles in caveats[model].items()) for model in shown["model"]]
     return Table("comparisons_models", "Slopes per doubling of the length, and accuracy against chance",
-                 "Estimate [95 %], verdict (blocks of planned; seeds for chance).", _plain(rows),
-                 shown.assign(caveats=shown["model"].map(lambda model: "; ".join(caveats[model]))))
+                 "Estimate [95 %], verdict (blocks of planned; seeds for chance).", _plain(rows), shown)
 
 
 def forest(runs: Runs, rows: pd.DataFrame) -> Figure:
