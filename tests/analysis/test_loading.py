@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import yaml
 from factories import small_study, write_results
 from tiny import tiny_study, with_dataset
 
@@ -37,9 +38,8 @@ def test_load_results_is_the_table_of_runs(tmp_path, monkeypatch):
     write_results(study)
     shutil.copy("config.yaml", tmp_path / "config.yaml")
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.yaml").write_text("\n".join(f"{key}: {study.config[key]!r}" for key in (
-        "name", "models", "seeds", "data", "tasks", "training", "legacy_metric")).replace("True", "true").replace(
-            "False", "false").replace("None", "null"))
+    mine = ("name", "models", "seeds", "data", "tasks", "training", "legacy_metric")
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({key: study.config[key] for key in mine}))
     found = qablate.load_results("results", ["config.yaml", "mine.yaml"])
     pd.testing.assert_frame_equal(found, collect(study).table)
 

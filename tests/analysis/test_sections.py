@@ -13,7 +13,7 @@ from factories import published_study, record_of, schema1_of, small_study, write
 from qablate.analysis import report
 from qablate.analysis.collect import collect, hours_left
 from qablate.analysis.figure import model_look
-from qablate.analysis.sections import agreement, attention, cost, methods, running, scores, summary
+from qablate.analysis.sections import agreement, attention, cost, methods, scores, summary
 from qablate.analysis.table import Figure, Table
 from qablate.catalog import MODELS, TASKS, ModelInfo, TaskInfo
 from qablate.hours import CostTable
@@ -52,10 +52,11 @@ def table_of(section, table_id):
 
 
 @pytest.mark.parametrize("task", METRIC)
-def test_means_are_those_of_the_files(mixed, task):
+def test_means_are_those_of_the_files_and_bold_is_the_best_over_the_most_runs(mixed, task):
     study, kinds, runs = mixed
-    rows = scores.means(runs, task).set_index(["model", "length"])
-    shown = scores.lengths_shown(runs, task, scores.means(runs, task)).set_index("model")
+    means = scores.means(runs, task)
+    rows, shown = means.set_index(["model", "length"]), scores.lengths_shown(runs, task, means).set_index("model")
+    best = {"adding_problem": min}.get(task, max)
     for model in study.config["models"]:
         for length in (16, 32):
             cells = [cell for cell in kinds if (cell.model, cell.task, cell.length) == (model, task, length)]
@@ -66,21 +67,14 @@ def test_means_are_those_of_the_files(mixed, task):
             assert row["diverged"] == sum(kinds[cell] == "diverged" for cell in cells)
             if values:
                 assert row["mean"] == pytest.approx(statistics.fmean(values), rel=1e-12)
+                assert float(text.strip("*").split(" ")[0]) == pytest.approx(row["mean"], rel=5e-3, abs=5e-4)
                 assert (f"n {len(values)}" in text) == (len(values) < 2)
             else:
                 assert pd.isna(row["mean"]) and text.startswith("–")
             sd = statistics.stdev(values) if len(values) > 1 else float("nan")
             assert row["sd"] == pytest.approx(sd, nan_ok=True)
-
-
-@pytest.mark.parametrize("task", METRIC)
-def test_bold_is_the_best_of_its_length_among_means_over_the_most_runs(mixed, task):
-    runs = mixed[2]
-    rows = scores.means(runs, task)
-    shown = scores.lengths_shown(runs, task, rows).set_index("model")
-    best = {"adding_problem": min}.get(task, max)
     for length in (16, 32):
-        full = rows[(rows["length"] == length) & (rows["n"] == 2)].set_index("model")["mean"]
+        full = means[(means["length"] == length) & (means["n"] == 2)].set_index("model")["mean"]
         bold = [model for model, text in shown[f"L {length}"].items() if text.startswith("**")]
         assert bold == full.index[full == best(full)].tolist()
 
@@ -100,7 +94,7 @@ def test_progress_completion_and_hours_count_each_cell_once(mixed):
     done = sum(kind in ("ok", "diverged", "no_improvement") for kind in kinds.values())
     progress = summary.combined_progress(runs).shown.set_index("system")["total"]
     assert progress.to_dict() == dict.fromkeys(("local", "all systems"), f"{done} / 144")
-    total = running.completion_status(runs).frame.set_index("model").loc["all"]
+    total = attention.completion_status(runs).frame.set_index("model").loc["all"]
     assert (total["done"], total["missing"]) == (done, 144 - done)
     known = survey(study, CostTable.read(), ask_slurm=False)
     expected = sum(status.left.expected for status in known.cells if status.state != "done" and status.left)
@@ -169,9 +163,9 @@ def test_state_of_a_cell_without_result(tmp_path, log, checkpoint, state, reason
 
 def test_the_queue_is_only_what_a_scheduler_said(tmp_path):
     study = small_study(tmp_path, models=["1a", "1b"], tasks={"adding_problem": {"lengths": [16]}})
-    silent = table_of(running.running(collect(study)), "completion_status")
+    silent = table_of(attention.running(collect(study)), "completion_status")
     assert "No queue was asked" in silent.caption and "queued" not in silent.shown
-    section = running.running(collect(study, {study.cells[1]: "running", study.cells[2]: "queued"}))
+    section = attention.running(collect(study, {study.cells[1]: "running", study.cells[2]: "queued"}))
     table = table_of(section, "completion_status")
     shown = table.shown.set_index("model")
     assert "No queue" not in table.caption
@@ -268,9 +262,3 @@ def test_a_new_model_and_a_new_task_need_no_other_entry(mixed, thirteenth):
         if part.id in ("score_map", "length_parity", "learning_parity", "state_map", "score_against_cost"):
             assert part.draw().axes
     assert model_look("5a") != model_look("4a") and model_look("5a")["color"] != model_look("1a")["color"]
-
-
-def test_models_of_one_group_or_architecture_differ_in_look():
-    looks = {model: model_look(model) for model in MODELS}
-    assert len({look["color"] for look in looks.values()}) == len(MODELS)
-    assert {(looks[m]["marker"], str(looks[m]["linestyle"])) for m in MODELS if MODELS[m].group == 1} == {("o", "-")}

@@ -91,13 +91,9 @@ def test_rows_that_arrive_change_no_verdict_of_others():
     before = compared(whole[~whole["model"].isin(["4a", "4d", "4e"])])
     waiting = before.loc["1b-3b", "p_holm"]
     assert waiting == pytest.approx(min(1, 9 * before.loc["1b-3b", "p"]))
-    assert compared(whole).loc["1b-3b", "p_holm"] <= waiting + 1e-12
-
-
-def test_a_row_that_stands_alone_is_not_adjusted():
-    rows = compared(copy_grid())
-    assert rows.loc["quantum", "p_holm"] == rows.loc["quantum", "p"]
-    assert (rows.loc[["1a-3a", "2a-3a"], "p_holm"] >= rows.loc[["1a-3a", "2a-3a"], "p"]).all()
+    after = compared(whole)
+    assert after.loc["1b-3b", "p_holm"] <= waiting + 1e-12
+    assert after.loc["quantum", "p_holm"] == after.loc["quantum", "p"]    # alone, in no family
 
 
 def test_pairs_of_a_composed_row_average_to_it():
@@ -108,14 +104,6 @@ def test_pairs_of_a_composed_row_average_to_it():
     assert rows.loc["1b-3b", "pairs"] == () and rows.loc["slope-1b", "pairs"] == ()
     slopes = [one.value for _, one in rows.loc["slope-ssm-transformer", "pairs"]]
     assert np.mean(slopes) == pytest.approx(rows.loc["slope-ssm-transformer", "estimate"])
-
-
-def test_pairs_are_there_where_the_composed_row_has_no_block():
-    table = copy_grid()
-    rows = compared(table[table["model"].isin(["1b", "1c"])])
-    assert rows.loc["hydra-mamba", "verdict"] == "open"
-    known = [name for name, one in rows.loc["hydra-mamba", "pairs"] if one.n]
-    assert known == ["1c - 1b"]
 
 
 def caveats(table: pd.DataFrame, name: str) -> list[str]:
@@ -162,12 +150,6 @@ def test_a_small_study_is_compared_on_its_own_grid(tmp_path):
     one = found.loc[("1b-3b", COPY)]
     assert (one["blocks"], one["planned"], one["verdict"]) == (4, 4, "provisional: higher")
     assert found.loc[("1b-3b", "forrelation"), "verdict"] == "open"
-
-
-def test_order_of_runs_does_not_matter():
-    table = copy_grid({"1b": 1.0})
-    one, two = compare(runs_of(table)), compare(runs_of(table.sample(frac=1, random_state=1)))
-    pd.testing.assert_frame_equal(one.drop(columns="pairs"), two.drop(columns="pairs"))
 
 
 def test_more_seeds_than_published_are_more_blocks():

@@ -3,13 +3,14 @@
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from slurm_cluster import Cluster, missing_here
+from slurm_cluster import Cluster, missing_here, wait_for
 from working_folder import ROOT, WorkingFolder
 
 from qablate.config import merge, read_yaml
@@ -33,19 +34,30 @@ QUICKLY = ("--profile", "profiles/nersc", "--slurm-init-seconds-before-status-ch
 """The profile, less patient than on a machine that others use."""
 
 
+@dataclass
 class Place(WorkingFolder):
     """A working folder from which jobs are started."""
+
+    started: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     def run(self, *arguments: str, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run Snakemake to its end; standard output and errors taken together."""
         return subprocess.run(self.command(*arguments), cwd=self.folder, env={**self.environment, **environment},
                               text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, check=False)
 
-    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[bytes]":
-        """Start Snakemake in a session of its own; what it prints goes to the file `printed`."""
+    def start(self, *arguments: str, words: Sequence[str] = (), **environment: str) -> "subprocess.Popen[bytes]":
+        """Start Snakemake (or these words) in a session of its own; what it prints goes to the file `printed`."""
         with (self.folder / "printed").open("ab") as printed:
-            return subprocess.Popen(self.command(*arguments), cwd=self.folder, stdout=printed, stderr=printed,
-                                    env={**self.environment, **environment}, start_new_session=True)
+            self.started.append(subprocess.Popen(
+                words or self.command(*arguments), cwd=self.folder, stdout=printed, stderr=printed,
+                env={**self.environment, **environment}, start_new_session=True))
+        return self.started[-1]
+
+    def finish(self, seconds: float) -> None:
+        """Wait for the end of what was started last: all cells are done."""
+        wait_for(lambda: self.started[-1].poll() is not None, "the end of the run", seconds)
+        assert self.started[-1].returncode == 0, self.printed
+        assert self.done() == set(self.study.cells), self.printed
 
     def use(self, cluster: Cluster) -> None:
         """Let what runs here find this Slurm, and the account and constraint that its jobs ask for."""
@@ -80,13 +92,20 @@ class Place(WorkingFolder):
 
 
 @pytest.fixture
-def new_place(tmp_path: Path) -> Callable[..., Place]:
+def new_place(tmp_path: Path) -> Iterator[Callable[..., Place]]:
+    """Make places; what was started in them and still runs at the end is killed with its children."""
+    places: list[Place] = []
+
     def make(name: str = "study", **changes: Any) -> Place:
         config = merge(merge(read_yaml(ROOT / "config.yaml"), SMALL), changes)
         config["tasks"] = changes.get("tasks", SMALL["tasks"])
-        return Place.make(tmp_path / name, config)
+        places.append(Place.make(tmp_path / name, config))
+        return places[-1]
 
-    return make
+    yield make
+    for process in (process for place in places for process in place.started if process.poll() is None):
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 @pytest.fixture(scope="session")
@@ -102,14 +121,3 @@ def cluster(_session_cluster: Cluster) -> Iterator[Cluster]:
     """A running Slurm with one node of 4 fake GPUs; jobs that a test leaves are cancelled after it."""
     yield _session_cluster
     _session_cluster.cancel_all()
-
-
-@pytest.fixture
-def end() -> Iterator[Callable[["subprocess.Popen[bytes]"], None]]:
-    """Take note of a process, to kill it and its children if the test fails before it ends."""
-    started: list[subprocess.Popen[bytes]] = []
-    yield started.append
-    for process in started:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()

@@ -10,17 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pytest
-import torch
 from conftest import QUICKLY, Place
 from slurm_cluster import Cluster, wait_for
 from tiny import stable
-from working_folder import ROOT
 
 from qablate.cli import main
-from qablate.config import merge, read_yaml
 from qablate.results import read_record
 from qablate.study import Cell
 from qablate.training.record import companion
@@ -29,7 +25,7 @@ SLOW = Path(__file__).parent / "slow_cell.py"
 
 
 @pytest.fixture
-def new_nersc(new_place: Callable[..., Place], cluster: Cluster) -> Callable[..., Place]:
+def new_nersc(cluster: Cluster, new_place: Callable[..., Place]) -> Callable[..., Place]:
     def make(**changes: Any) -> Place:
         """A minute for the first attempt, two for the second."""
         place = new_place(**changes)
@@ -79,14 +75,11 @@ def processes_in(folder: Path) -> list[str]:
     return found
 
 
-def bits_of(place: Place, cell: Cell) -> tuple[dict[str, Any], dict[str, bytes], dict[str, bytes]]:
+def files_of(place: Place, cell: Cell) -> tuple[dict[str, Any], bytes, bytes]:
     """The record without times and places, predictions and weights."""
     output = place.study.result_path(cell)
-    with np.load(companion(output, "predictions.npz")) as arrays:
-        predictions = {name: arrays[name].tobytes() for name in arrays.files}
-    weights = torch.load(companion(output, "model.pt"), weights_only=True)
-    bits = {name: tensor.numpy().tobytes() for name, tensor in weights.items()}
-    return stable(read_record(output)), predictions, bits
+    predictions, weights = (companion(output, ending).read_bytes() for ending in ("predictions.npz", "model.pt"))
+    return stable(read_record(output)), predictions, weights
 
 
 def train_undisturbed(place: Place, cells: tuple[Cell, ...], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +93,7 @@ def train_undisturbed(place: Place, cells: tuple[Cell, ...], monkeypatch: pytest
 @pytest.mark.full
 @pytest.mark.timeout(600)    # under three minutes; more where others work too
 def test_cells_arrive_whatever_happens_to_their_jobs(
-    new_nersc: Callable[..., Place], new_place: Callable[..., Place], cluster: Cluster, end: Callable[..., None],
+    new_nersc: Callable[..., Place], new_place: Callable[..., Place], cluster: Cluster,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     place = new_nersc(run={"checkpoint_interval_s": 0, "max_seconds": 25})
@@ -108,18 +101,14 @@ def test_cells_arrive_whatever_happens_to_their_jobs(
     place.program("qablate", f'#!/bin/sh\nexec "{sys.executable}" "{SLOW}" "$@"\n')
     by_model = {cell.model: cell for cell in place.study.cells if cell.seed == 1}
     out_of_budget, out_of_time, cancelled = by_model["3b"], by_model["1b"], by_model["3a"]
-    run = place.start(*QUICKLY, QABLATE_TEST_SLOW=out_of_budget.name,
-                      QABLATE_TEST_HANG=f"{out_of_time.name} {cancelled.name}")
-    end(run)
+    place.start(*QUICKLY, QABLATE_TEST_SLOW=out_of_budget.name,
+                QABLATE_TEST_HANG=f"{out_of_time.name} {cancelled.name}")
     wait_for((place.folder / f"hung_{cancelled.name}").exists, "a cell in its sixth batch", 200)
     shown, queued = status_beside_squeue(place, cluster)
     assert shown == queued
     assert "running" in shown.values()
     cluster.command("scancel", str(job_of(cluster, cancelled)))
-    wait_for(lambda: run.poll() is not None, "the end of the run", 300)
-
-    assert run.returncode == 0, place.printed
-    assert place.done() == set(place.study.cells)
+    place.finish(300)
     assert (place.folder / "results/combined_report.md").exists()
     assert '"reason": "wall-clock budget of 25 s"' in place.log(out_of_budget)
     assert not cluster.queue()
@@ -133,33 +122,14 @@ def test_cells_arrive_whatever_happens_to_their_jobs(
     train_undisturbed(whole, disturbed, monkeypatch)
     for cell in disturbed:
         assert read_record(place.study.result_path(cell))["training"]["n_resumes"] >= 1
-        assert bits_of(place, cell) == bits_of(whole, cell)
+        assert files_of(place, cell) == files_of(whole, cell)
 
 
 @pytest.mark.full
-@pytest.mark.timeout(2400)
-def test_all_cells_of_the_demo_arrive(
-    new_nersc: Callable[..., Place], cluster: Cluster, end: Callable[..., None]
-) -> None:
-    demo = merge(read_yaml(ROOT / "config.yaml"), read_yaml(ROOT / "workflow/studies/demo.yaml"))
-    place = new_nersc(**{key: demo[key] for key in ("models", "seeds", "data", "tasks", "model", "training")})
-    run = place.start(*QUICKLY)
-    end(run)
-    wait_for(lambda: run.poll() is not None, "the end of the run", 2300)
-    assert run.returncode == 0, place.printed[-3000:]
-    assert place.done() == set(place.study.cells)
-    assert len(place.study.cells) == 72
-    assert not cluster.queue()
-
-
-@pytest.mark.full
-def test_interrupting_leaves_no_job_and_loses_no_cell(
-    new_nersc: Callable[..., Place], cluster: Cluster, end: Callable[..., None],
-) -> None:
+def test_interrupting_leaves_no_job_and_loses_no_cell(new_nersc: Callable[..., Place], cluster: Cluster) -> None:
     place = new_nersc(models=["3a", "3b"], seeds=[1, 2, 3])
     place.stand_in()
     run = place.start(*QUICKLY, QABLATE_FAKE_SECONDS="600")
-    end(run)
     at_work = ["PENDING"] * 2 + ["RUNNING"] * 4
     wait_for(lambda: sorted(cluster.queue("%T")) == at_work, "four of six jobs at work", 100)
     wait_for(lambda: sum("stand_in.py" in command for command in processes_in(place.folder)) >= 2, "cells", 60)

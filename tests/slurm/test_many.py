@@ -15,16 +15,13 @@ pytestmark = pytest.mark.full
 LENGTHS = {"adding_problem": {"lengths": list(range(16, 416)), "placement": "extremes"}}
 
 
-def test_400_jobs_are_submitted_and_cancelled(
-    new_place: Callable[..., Place], cluster: Cluster, end: Callable[..., None],
-) -> None:
+def test_400_jobs_are_submitted_and_cancelled(cluster: Cluster, new_place: Callable[..., Place]) -> None:
     place = new_place(seeds=list(range(100)))
     place.stand_in()
     place.use(cluster)
     cluster.command("scontrol", "update", "NodeName=nid1", "State=drain", "Reason=test")
     try:
         run = place.start("--profile", "profiles/nersc")
-        end(run)
         wait_for(cluster.queue, "a first job", 120)
         began = time.monotonic()
         wait_for(lambda: len(cluster.queue()) == 400, "400 jobs", 280)

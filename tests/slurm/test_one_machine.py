@@ -23,7 +23,7 @@ def at_once(noted: list[dict[str, Any]], weight: Callable[[dict[str, Any]], int]
 
 
 @pytest.fixture
-def node(new_place: Callable[..., Place], cluster: Cluster) -> Place:
+def node(cluster: Cluster, new_place: Callable[..., Place]) -> Place:
     """A place whose cells are stand-ins, beside a Slurm with one node of four fake GPUs."""
     place = new_place()
     place.stand_in()
@@ -99,16 +99,12 @@ def test_whole_node_ends_in_good_time_and_the_next_goes_on(node: Place, cluster:
     assert node.done() == set(node.study.cells), printed_by(node)
 
 
-def test_dgx_never_runs_more_cells_than_slots(new_place: Callable[..., Place], end: Callable[..., None]) -> None:
+def test_dgx_never_runs_more_cells_than_slots(new_place: Callable[..., Place]) -> None:
     """Also survives logout: the terminal's hang-up reaches every process, and nohup's children go on."""
     place = new_place()
     place.stand_in()
     place.program("snakemake", f'#!/bin/sh\nexec {sys.executable} -m snakemake "$@"\n')
-    printed = (place.folder / "printed").open("wb")
-    run = subprocess.Popen(["nohup", "snakemake", "--profile", "profiles/dgx"], cwd=place.folder, stdout=printed,
-                           stderr=printed, env={**place.environment, "QABLATE_FAKE_SECONDS": "1.5"},
-                           start_new_session=True)
-    end(run)
+    run = place.start(words=["nohup", "snakemake", "--profile", "profiles/dgx"], QABLATE_FAKE_SECONDS="1.5")
     wait_for(lambda: place.starts_and_ends(), "a first cell", 60)
     os.killpg(run.pid, signal.SIGHUP)
     assert run.wait(120) == 0, place.printed
@@ -128,13 +124,10 @@ def test_dgx_driver_notes_its_system(new_place: Callable[..., Place]) -> None:
     assert '"threads":4' in run.stdout
 
 
-def test_a_second_snakemake_is_refused_while_the_first_lives(
-    new_place: Callable[..., Place], end: Callable[..., None],
-) -> None:
+def test_a_second_snakemake_is_refused_while_the_first_lives(new_place: Callable[..., Place]) -> None:
     place = new_place(models=["3a"], seeds=[1])
     place.stand_in()
     first = place.start("--profile", "profiles/local", QABLATE_FAKE_SECONDS="600")
-    end(first)
     wait_for(lambda: "training" in place.log(place.study.cells[0]), "a cell at work", 100)
     second = place.run("--profile", "profiles/local")
     assert second.returncode == 1, second.stdout

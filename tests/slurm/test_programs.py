@@ -95,8 +95,9 @@ def test_without_an_answer_slurm_is_asked_again(desk: Desk, capfd: pytest.Captur
     assert desk.call("sbatch", *JOB) == 0
     assert capfd.readouterr() == ("17\n", "")
     assert desk.calls("sbatch") == 5
-    assert desk.screen.count("\n") == 1
-    assert error in desk.screen
+    assert desk.screen.count("\n") == 1 and error in desk.screen
+    desk.fails("sbatch", 9, error, "")
+    assert slurm.refusal("m0000_g", []) == ""
 
 
 @pytest.mark.parametrize("error", REFUSALS)
@@ -107,11 +108,6 @@ def test_a_refusal_is_passed_on_at_once(desk: Desk, capfd: pytest.CaptureFixture
     assert desk.calls("sbatch") == 1
     assert capfd.readouterr().err == f"{error}\n"
     assert slurm.refusal("m0000_g", ["--time", "5"]) == error.removeprefix("sbatch: error: ")
-
-
-def test_an_outage_is_no_refusal(desk: Desk) -> None:
-    desk.fails("sbatch", 9, OUTAGES[0], "")
-    assert slurm.refusal("m0000_g", []) == ""
 
 
 def test_what_is_asked_before_a_submission_waits_too(desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:
@@ -139,14 +135,6 @@ def test_the_number_of_a_job_is_found(desk: Desk, capfd: pytest.CaptureFixture[s
     assert capfd.readouterr() == ("17\n", "")
 
 
-def test_after_an_interrupt_nothing_is_submitted(desk: Desk) -> None:
-    desk.program("sbatch", "echo 17")
-    desk.start()
-    (desk.own / "stop").touch()
-    assert desk.call("sbatch", *JOB) == 1
-    assert desk.calls("sbatch") == 0
-
-
 def test_a_squeue_that_hangs_is_no_answer(desk: Desk, capfd: pytest.CaptureFixture[str],
                                           monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slurm, "PATIENCE_S", 0.3)
@@ -167,17 +155,18 @@ def test_folders_of_the_dead_go_and_those_of_the_living_stay(desk: Desk) -> None
     assert {path.name for path in desk.folder.iterdir()} == {str(os.getpid()), str(desk.snakemake.pid)}
 
 
-@pytest.mark.parametrize("ends", ["interrupted", "killed"])
-def test_without_snakemake_nothing_is_submitted(desk: Desk, ends: str) -> None:
+@pytest.mark.parametrize(("ends", "calls"), [("before", 0), ("in an outage", 1), ("killed", 1)])
+def test_without_snakemake_nothing_is_submitted(desk: Desk, ends: str, calls: int) -> None:
     desk.fails("sbatch", 1, OUTAGES[0], "echo 17")
     desk.start()
-    if ends == "killed":
+    if ends == "before":
+        (desk.own / "stop").touch()
+    elif ends == "killed":
         desk.snakemake.kill()
         desk.snakemake.wait()
     else:
         desk.program("sbatch", f": > {desk.own}/stop; echo 'Socket timed out' >&2; exit 1")
-    assert desk.call("sbatch", *JOB) == 1
-    assert desk.calls("sbatch") == 1
+    assert (desk.call("sbatch", *JOB), desk.calls("sbatch")) == (1, calls)
 
 
 def test_a_job_of_an_earlier_start_is_taken_once(desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:

@@ -130,16 +130,16 @@ def test_a_whole_node_needs_an_allocation(place: Place, where: str) -> None:
     assert not (place.folder / "requests").exists()
 
 
-def test_a_command_line_that_replaces_the_profiles_settings_is_refused(place: Place) -> None:
-    run = place.run("--profile", "profiles/nersc", "--config", "legacy_metric=true", **ACCOUNT)
-    assert run.returncode != 0
-    assert "jobs.max_minutes: not set; --config on the command line replaces the profile's" in run.stdout
-
-
-def test_a_command_line_that_replaces_the_profiles_resources_is_refused(place: Place) -> None:
-    run = place.run("--profile", "profiles/nersc", "--set-resources", "train:runtime=120", **ACCOUNT)
-    assert run.returncode != 0
-    assert "slurm_account: not set; --set-resources on the command line replaces all" in run.stdout
+@pytest.mark.parametrize(("option", "words"), [
+    (("--config", "legacy_metric=true"),
+     "jobs.max_minutes: not set; --config on the command line replaces the profile's"),
+    (("--set-resources", "train:runtime=120"),
+     "slurm_account: not set; --set-resources on the command line replaces all"),
+])
+def test_a_command_line_that_replaces_what_the_profile_sets_is_refused(place: Place, option: tuple[str, str],
+                                                                       words: str) -> None:
+    run = place.run("--profile", "profiles/nersc", *option, **ACCOUNT)
+    assert run.returncode != 0 and words in run.stdout
 
 
 def jobs_of(place: Place, **settings: Any) -> Jobs:

@@ -15,7 +15,7 @@ HIDES_THE_ENDED = '#!/bin/sh\nsqueue=$(which -a squeue | sed -n 2p)\n"$squeue" "
 
 
 @pytest.fixture
-def place(new_place: Callable[..., Place], cluster: Cluster) -> Place:
+def place(cluster: Cluster, new_place: Callable[..., Place]) -> Place:
     place = new_place(models=["3a", "3b"], seeds=[1, 2, 3])
     place.stand_in()
     place.use(cluster)
@@ -28,34 +28,29 @@ def started(place: Place) -> Counter[str]:
     return Counter({path.stem: len(re.findall("^training ", path.read_text(), re.M)) for path in logs})
 
 
-def type_again(place: Place, end: Callable[..., None], meanwhile: Callable[[], None] = lambda: None) -> str:
+def type_again(place: Place, meanwhile: Callable[[], None] = lambda: None) -> str:
     """Type the command again, and return what it prints until all is done."""
     before = len(place.printed)
-    run = place.start(*QUICKLY)
-    end(run)
+    place.start(*QUICKLY)
     meanwhile()
-    wait_for(lambda: run.poll() is not None, "the end of the run", 200)
-    printed = place.printed[before:]
-    assert run.returncode == 0, printed
-    assert place.done() == set(place.study.cells), printed
-    assert "Traceback" not in printed
-    return printed
+    place.finish(200)
+    assert "Traceback" not in place.printed[before:]
+    return place.printed[before:]
 
 
-def test_snakemake_killed_while_jobs_wait_and_run(place: Place, cluster: Cluster, end: Callable[..., None]) -> None:
+def test_snakemake_killed_while_jobs_wait_and_run(place: Place, cluster: Cluster) -> None:
     """The next one waits for the jobs; one that is cancelled then is submitted again."""
     def cancel_one() -> None:
         wait_for(lambda: place.printed.count("has been submitted") == 12, "all jobs, twice", 60)
         cluster.command("scancel", next(line for line in cluster.queue() if "PENDING" in line).split()[0])
 
     run = place.start(*QUICKLY, QABLATE_FAKE_SECONDS="20")
-    end(run)
     at_work = ["PENDING"] * 2 + ["RUNNING"] * 4
     wait_for(lambda: sorted(cluster.queue("%T")) == at_work, "four of six jobs at work", 100)
     wait_for(lambda: place.printed.count("has been submitted") == 6, "all jobs", 10)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
-    printed = type_again(place, end, cancel_one)
+    printed = type_again(place, cancel_one)
     assert f"removed the lock of a Snakemake that was killed (process {run.pid} on " in printed
     assert "6 jobs of an earlier start are still in the queue: waited for" in printed
     assert printed.count("has been submitted") == 7
@@ -67,61 +62,49 @@ def test_snakemake_killed_while_jobs_wait_and_run(place: Place, cluster: Cluster
 
 @pytest.mark.full
 @pytest.mark.timeout(600)
-def test_slurm_does_not_answer_for_20_seconds(place: Place, cluster: Cluster, end: Callable[..., None]) -> None:
+def test_slurm_does_not_answer_for_20_seconds(place: Place, cluster: Cluster) -> None:
     """Neither before the first job nor while jobs run; no attempt is used up."""
     with cluster.outage():
-        run = place.start(*QUICKLY, QABLATE_FAKE_SECONDS="25")
-        end(run)
+        place.start(*QUICKLY, QABLATE_FAKE_SECONDS="25")
         wait_for(lambda: place.printed.count("asking again until Slurm answers") == 1, "a line on the outage", 60)
         time.sleep(20)
     wait_for(lambda: len(started(place)) == 4, "four cells at work", 100)
     with cluster.outage():
         time.sleep(20)
-    wait_for(lambda: run.poll() is not None, "the end of the run", 300)
-    assert run.returncode == 0, place.printed
-    assert place.done() == set(place.study.cells)
+    place.finish(300)
     assert set(started(place).values()) == {1}
     assert "sbatch failed" not in place.printed
 
 
 @pytest.mark.full
-def test_interrupted_while_slurm_does_not_answer(place: Place, cluster: Cluster, end: Callable[..., None]) -> None:
+def test_interrupted_while_slurm_does_not_answer(place: Place, cluster: Cluster) -> None:
     run = place.start(*QUICKLY)
-    end(run)
     wait_for(lambda: "has been submitted" in place.printed, "a first job", 100)
     with cluster.outage():
         time.sleep(5)
         os.kill(run.pid, signal.SIGINT)
         assert run.wait(60) == 1, place.printed
-    type_again(place, end)
+    type_again(place)
 
 
 @pytest.mark.full
-def test_snakemake_paused_until_its_jobs_are_forgotten(
-    place: Place, cluster: Cluster, end: Callable[..., None],
-) -> None:
+def test_snakemake_paused_until_its_jobs_are_forgotten(place: Place, cluster: Cluster) -> None:
     place.program("squeue", HIDES_THE_ENDED)
     run = place.start(*QUICKLY, QABLATE_FAKE_SECONDS="5")
-    end(run)
     wait_for(lambda: "has been submitted" in place.printed, "a first job", 100)
     os.kill(run.pid, signal.SIGSTOP)
     wait_for(lambda: not cluster.queue(), "an empty queue", 100)
     os.kill(run.pid, signal.SIGCONT)
-    wait_for(lambda: run.poll() is not None, "the end of the run", 300)
-    assert run.returncode == 0, place.printed
-    assert place.done() == set(place.study.cells)
+    place.finish(300)
     assert set(started(place).values()) == {1}
 
 
 @pytest.mark.full
 @pytest.mark.timeout(600)
-def test_requeued_and_cancelled(place: Place, cluster: Cluster, end: Callable[..., None]) -> None:
-    run = place.start(*QUICKLY, QABLATE_FAKE_SECONDS="20")
-    end(run)
+def test_requeued_and_cancelled(place: Place, cluster: Cluster) -> None:
+    place.start(*QUICKLY, QABLATE_FAKE_SECONDS="20")
     wait_for(lambda: cluster.queue("%T").count("RUNNING") == 4, "four jobs at work", 100)
     first, second, *_ = [line.split()[0] for line in cluster.queue() if line.endswith("RUNNING")]
     cluster.command("scontrol", "requeue", first)
     cluster.command("scancel", second)
-    wait_for(lambda: run.poll() is not None, "the end of the run", 400)
-    assert run.returncode == 0, place.printed
-    assert place.done() == set(place.study.cells)
+    place.finish(400)

@@ -14,24 +14,21 @@ PUBLISHED = [path for path in SHIPPED if path.parent.name != "controls"]
 OVERLAY = ROOT / "workflow/studies/first_results.yaml"
 
 
-@pytest.fixture(scope="module")
-def counted():
-    """Names of the files that stand for a cell, by the overlay."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        study = Study.load([ROOT / "config.yaml", OVERLAY], {"results": "no-results-of-its-own"})
-        return {study.result_path(cell).name for cell, run in merge(study).runs.items() if run.finished}
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch):
+    monkeypatch.chdir(ROOT)
 
 
-def test_each_shipped_file_is_a_finished_cell(counted):
-    assert PUBLISHED
-    assert counted == {path.name for path in PUBLISHED}
+@pytest.mark.parametrize(("overlays", "shipped"), [([OVERLAY], {path.name for path in PUBLISHED}), ([], set())])
+def test_the_overlay_counts_every_shipped_file_as_a_finished_cell(overlays, shipped):
+    study = Study.load([ROOT / "config.yaml", *overlays], {"results": "no-results-of-its-own"})
+    counted = {study.result_path(cell).name for cell, run in merge(study).runs.items() if run.finished}
+    assert PUBLISHED and counted == shipped and len(study.cells) == 396
 
 
 @pytest.mark.parametrize(("page", "tables"), [("results", 6), ("controls", 0)])
-def test_pages_show_what_the_reports_say(page, tables, monkeypatch):
+def test_pages_show_what_the_reports_say(page, tables):
     """If not: `.venv/bin/python docs/refresh_results.py`, then read what stands around the tables."""
-    monkeypatch.chdir(ROOT)
     refreshing = runpy.run_path(str(ROOT / "docs/refresh_results.py"))
     text = (ROOT / f"docs/{page}.md").read_text()
     assert len(refreshing["MARKED"].findall(text)) >= tables
@@ -44,10 +41,3 @@ def test_shipped_files_name_their_system_and_nothing_of_the_machine():
         assert record["provenance"]["source"] == "cpu"
         assert not record["provenance"]["git_dirty"], path.name
         assert "/home" not in path.read_text() and "/tmp" not in path.read_text(), path.name
-
-
-def test_without_the_overlay_no_cell_is_done(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    study = Study.load([ROOT / "config.yaml"], {"results": "no-results-of-its-own"})
-    assert len(study.cells) == 396
-    assert not [cell for cell, run in merge(study).runs.items() if run.finished]

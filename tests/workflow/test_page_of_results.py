@@ -10,15 +10,9 @@ from factories import write_results
 from qablate.analysis import make_report
 
 
-def files_of(page: Path) -> dict[str, dict]:
-    """Everything the page holds, by path."""
-    found = re.search(r"var results = (\{.*?\});?\s*</script>", page.read_text(encoding="utf-8"), re.DOTALL)
-    assert found is not None
-    return json.loads(found[1])
-
-
-def categories_of(page: Path) -> dict[str, dict[str, list[str]]]:
-    found = re.search(r"var categories = (\{.*?\});?\s*</script>", page.read_text(encoding="utf-8"), re.DOTALL)
+def held(page: Path, name: str) -> dict[str, dict]:
+    """`results` (every file of the page, by path) or `categories`, as its script has them."""
+    found = re.search(rf"var {name} = (\{{.*?\}});?\s*</script>", page.read_text(encoding="utf-8"), re.DOTALL)
     assert found is not None
     return json.loads(found[1])
 
@@ -30,7 +24,7 @@ def test_figures_and_tables_with_captions_categories_and_labels(tiny: Workspace)
     run = tiny.snakemake("progress", "--report", "page.html")
     assert run.code == 0, run.text
     assert len([line for line in run.text.splitlines() if not line.startswith("Adding ")]) < 10
-    shown = files_of(tiny.folder / "page.html")
+    shown = held(tiny.folder / "page.html", "results")
     folders = {path.relative_to(tiny.folder).as_posix() for ending in ("figures/*.png", "tables/*.csv")
                for path in study.results.glob(ending)}
     assert set(shown) == folders and len(folders) > 30
@@ -41,7 +35,7 @@ def test_figures_and_tables_with_captions_categories_and_labels(tiny: Workspace)
     assert "system-message" not in str([item["caption"] for item in shown.values()])     # of reStructuredText
     figure = shown["results/figures/length_adding_problem.png"]
     assert figure["caption"].startswith("<p>Small points: runs") and figure["data_uri"].startswith("data:image/png")
-    found = categories_of(tiny.folder / "page.html")
+    found = held(tiny.folder / "page.html", "categories")
     numbers, sections = zip(*(name.split(" ", 1) for name in sorted(found)), strict=True)
     assert list(numbers) == [f"{place + 1:02}" for place in range(len(found))]
     read = re.findall("^## (.*)", (study.results / "progress_report.md").read_text(), re.M)
@@ -55,4 +49,4 @@ def test_figures_and_tables_with_captions_categories_and_labels(tiny: Workspace)
     assert tiny.snakemake("--cores", "1").code == 0
     assert "Nothing to be done" in tiny.snakemake("-n").text
     assert tiny.snakemake("--report", "whole.html").code == 0
-    assert set(files_of(tiny.folder / "whole.html")) == folders
+    assert set(held(tiny.folder / "whole.html", "results")) == folders

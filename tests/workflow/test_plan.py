@@ -45,20 +45,6 @@ def test_a_cell_waits_for_its_dataset_only_where_that_is_missing(study: Study) -
     assert Plan(study).inputs(CELL) == []
 
 
-def test_what_is_asked_for_becomes_flags_and_rules(study: Study) -> None:
-    other = Cell("1a", "adding_problem", 16, 2024)
-    factories.write_results(study, [other])
-    plan = Plan(study)
-    named = [str(study.result_path(cell)) for cell in (CELL, other)]
-    assert plan.aim(named) == ({plan.flag(CELL)}, {CELL})
-    assert plan.aim(named[1:]) == (set(), set())    # valid: nothing to do
-    assert plan.aim(["progress"]) == ({"progress"}, set())
-    unknown = str(study.result_folder / "synthetic_9z_results.json")
-    assert plan.aim([unknown])[0] == {os.path.relpath(unknown)}    # for Snakemake to refuse
-    for targets in ((), ("all",), ("report",), [str(path) for path in plan.report_files]):
-        assert plan.aim(targets) == ({"report"}, set(plan.to_train))
-
-
 def test_the_report_is_due_when_a_content_changed_and_never_for_a_time(study: Study) -> None:
     factories.write_results(study)
     assert Plan(study).report_due
@@ -85,17 +71,6 @@ def with_changes(study: Study, **changes: object) -> Study:
     return changed
 
 
-def test_only_flags_of_cells_to_train_are_removed(study: Study) -> None:
-    other = Cell("1a", "adding_problem", 16, 2024)
-    factories.write_results(study, [other])
-    flags = [Path(Plan(study).flag(cell)) for cell in (CELL, other)]
-    flags[0].parent.mkdir()
-    for flag in flags:
-        flag.touch()
-    Plan(study).remove_old_flags()
-    assert [flag.exists() for flag in flags] == [False, True]
-
-
 def test_a_score_selected_on_test_items_is_missing_everywhere_and_kept(tmp_path: Path) -> None:
     here = factories.published_study(tmp_path / "results", models=["3a"], seeds=[2024])
     there = factories.published_study(tmp_path / "none", models=["3a"], seeds=[2024],
@@ -112,14 +87,6 @@ def test_a_score_selected_on_test_items_is_missing_everywhere_and_kept(tmp_path:
         (status,) = [found for found in survey(study, CostTable([]), ask_slurm=False).cells if found.cell == cell]
         assert (status.state, status.reason, status.to_train) == ("missing", reason, True)
     assert Plan(here).to_train == Plan(there).to_train and cell in Plan(here).to_train
-
-
-def test_answer_outlives_the_file(study: Study) -> None:
-    factories.write_results(study, [CELL], hyperparameters={"batch_size": 16})
-    plan = Plan(study)
-    assert plan.state(CELL).state == "stale"
-    study.result_path(CELL).unlink()
-    assert plan.state(CELL).state == "stale"
 
 
 def test_description_fits_a_terminal_and_counts_the_rest(study: Study) -> None:

@@ -22,11 +22,10 @@ def dry(full: Workspace) -> Run:
 
 
 def test_fresh_study_trains_every_cell_once(full: Workspace, dry: Run) -> None:
-    assert dry.code == 0
-    assert dry.train_jobs == 396
-    assert set(dry.cells) == set(full.study.cells)
-    assert set(dry.cells.values()) == {"missing"}
+    assert (dry.code, dry.train_jobs) == (0, 396)
+    assert dry.cells == dict.fromkeys(full.study.cells, "missing")
     assert "study published: 396 cells, 0 done, 396 to train (396 missing)" in dry.text
+    assert not (full.folder / "results").exists()
 
 
 def test_dry_run_imports_nothing_heavy(dry: Run) -> None:
@@ -41,11 +40,6 @@ def test_dry_run_is_the_counts_and_a_line_per_cell(full: Workspace, dry: Run) ->
     assert list(dry.cells) == list(full.study.cells)    # in the study's order
     assert len(lines) < len(dry.cells) + 15
     assert max(map(len, lines[:-1])) <= 80    # the last is Snakemake's own
-
-
-def test_dry_run_leaves_nothing_behind(full: Workspace, dry: Run) -> None:
-    assert dry.code == 0
-    assert not (full.folder / "results").exists()
 
 
 @pytest.mark.parametrize("arguments", [(), PROFILE, ("results/combined_report.md",)])

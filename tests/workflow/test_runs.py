@@ -31,12 +31,12 @@ def test_finished_cells_are_never_trained_again(tiny: Workspace) -> None:
     study, copied = tiny.study, tiny.cell("1b", 1)
     write_results(study, [copied])
     result = study.result_path(copied)
-    before = (result.stat().st_ino, result.stat().st_mtime_ns, result.read_bytes())
+    before = (result.stat().st_ino, result.stat().st_mtime_ns)
 
     first = tiny.snakemake("--cores", "2")
     assert first.code == 0, first.text
     assert set(first.cells) == set(study.cells) - {copied}  # its dataset was made for 3a all the same
-    assert (result.stat().st_ino, result.stat().st_mtime_ns, result.read_bytes()) == before
+    assert (result.stat().st_ino, result.stat().st_mtime_ns) == before
     assert tiny.report.read_text() == "4 cells"
     assert [counted(tiny, names) for names in ("*.json", "synthetic_1b_*.json", "synthetic_*_adding_problem_*.json",
                                                "synthetic_2d_*.json")] == [4, 2, 4, 0]

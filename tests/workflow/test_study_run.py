@@ -1,5 +1,6 @@
 """What the rules are told of a study, with a stand-in for Snakemake's workflow."""
 
+import functools
 import os
 import shlex
 import sys
@@ -32,10 +33,7 @@ def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         known = {"is_main_process": True, "basedir": str(tmp_path), "global_resources": {},
                  "overwrite_configfiles": [tmp_path / name for name in overlays],
                  "resource_settings": SimpleNamespace(cores=None, nodes=None, overwrite_resources={})}
-        files = [settings, *map(read_yaml, map(Path, overlays)), overrides or {}]
-        config: dict[str, Any] = {}
-        for one in files:
-            config = merge(config, one)
+        config = functools.reduce(merge, [settings, *map(read_yaml, map(Path, overlays)), overrides or {}])
         return StudyRun(SimpleNamespace(**{**known, **workflow}), config)
 
     return make
@@ -49,18 +47,8 @@ def test_jobs_are_told_the_same_study_and_nothing_of_their_requests(begin) -> No
     told = Study.load(words[1:3], yaml.safe_load(words[4]))
     assert told.config == {**run.study.config, "jobs": told.config["jobs"]}
     assert begin().settings == "--config config.yaml"
-
-
-def test_a_launcher_is_given_as_it_stands(begin) -> None:
     launcher = "srun -A ${SBATCH_ACCOUNT}"
     assert begin({"jobs": {"launcher": launcher}}).launcher.format() == launcher
-
-
-def test_settings_that_cannot_be_run_are_one_line_with_their_files(begin) -> None:
-    Path("more.yaml").write_text("models: [9z]\n")
-    with pytest.raises(SystemExit, match=r"^Settings \(config.yaml, more.yaml\): models") as ended:
-        begin(overlays=("more.yaml",))
-    assert "\n" not in str(ended.value)
 
 
 def test_functions_are_called_per_cell_only_for_what_a_profile_asks(begin) -> None:

@@ -4,8 +4,8 @@ A baseline is what a constant prediction reaches, an upper bound what is possibl
 value is computed: closed forms, exact sums over the places of the markers, or solvers run on the datasets.
 """
 
-import csv
 import functools
+import io
 import itertools
 import math
 from collections import Counter
@@ -47,7 +47,8 @@ def upper_bound(study: Study, task: str, length: int, model: str = "") -> float 
         own = chunk_bound(study, model, task, length) if model else None
         return 1.0 if own is None else own
     if task == "forrelation":
-        return _solver_score(study, length, "plug_in")
+        scores = _solved(study, length)
+        return float(scores["plug_in"].mean()) if len(scores) else None
     return 0.0 if task_info(task).id == "adding_problem" else None
 
 
@@ -62,59 +63,48 @@ def references(study: Study) -> pd.DataFrame:
     `model` is "all" unless the value belongs to one model; `role` is baseline, mark (what a partial solution reaches)
     or upper bound; `n` counts the datasets behind a measured value and is 0 for a closed form.
     """
-    makers = {"adding_problem": _adding, "selective_copy": _selective, "forrelation": _forrelation}
-    rows = [(task, length, *row) for task, settings in study.config["tasks"].items() if task in makers
-            for length in sorted(settings["lengths"]) for row in makers[task](study, length)]
+    rows = [(task, length, *row) for task, settings in study.config["tasks"].items()
+            for length in sorted(settings["lengths"]) for row in _references(study, task, length)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-Reference = tuple[str, str, str, float, int]
-
-
-def _adding(study: Study, length: int) -> Iterator[Reference]:
-    yield "all", "baseline", "mean predicted", MEAN_OF_UNIFORM_SUM, 0
-    if study.dataset("adding_problem", length, study.config["seeds"][0]).parameters["placement"] == "extremes":
-        share = 1 / max(1, length // 10)
-        yield "all", "mark", "markers ignored, outer tenths averaged", MEAN_OF_UNIFORM_SUM * (1 - share), 0
-    yield "all", "mark", "one of two values known", MEAN_OF_UNIFORM_SUM / 2, 0
-    yield "all", "upper bound", "sum of value times marker", 0.0, 0
-
-
-def _selective(study: Study, length: int) -> Iterator[Reference]:
-    n_markers = _n_markers(study, "selective_copy", length)
-    yield "all", "baseline", "mean predicted", 0.0, 0
-    yield "all", "mark", "mean of the marked values for every output", 1 / n_markers, 0
-    yield "all", "mark", "best additive read-out by position", position_readout_limit(n_markers), 0
-    yield "all", "upper bound", "sort and read", 1.0, 0
-    for model in study.config["models"]:
-        value = chunk_bound(study, model, "selective_copy", length)
-        if value is not None:
-            lost = "of chunks" if model_info(model).id in ORDER_OF_CHUNKS_LOST else "inside a chunk"
-            yield model, "upper bound", f"order {lost} unknown", value, 0
-
-
-def _forrelation(study: Study, length: int) -> Iterator[Reference]:
-    yield "all", "baseline", "one class predicted", 0.5, 0
-    known = _solved(study, length)
-    for solver, role in (("linear", "mark"), ("table_ridge", "mark"), ("plug_in", "upper bound")):
-        scores = known[known["solver"] == solver]["score"]
-        if len(scores):
-            yield "all", role, solver.replace("_", " "), float(scores.mean()), len(scores)
+def _references(study: Study, task: str, length: int) -> Iterator[tuple[str, str, str, float, int]]:
+    parameters = study.dataset(task, length, study.config["seeds"][0]).parameters
+    if task == "adding_problem":
+        yield "all", "baseline", "mean predicted", MEAN_OF_UNIFORM_SUM, 0
+        if parameters["placement"] == "extremes":
+            share = 1 / max(1, length // 10)
+            yield "all", "mark", "markers ignored, outer tenths averaged", MEAN_OF_UNIFORM_SUM * (1 - share), 0
+        yield "all", "mark", "one of two values known", MEAN_OF_UNIFORM_SUM / 2, 0
+        yield "all", "upper bound", "sum of value times marker", 0.0, 0
+    elif task == "selective_copy":
+        n_markers = int(parameters["n_markers"])
+        yield "all", "baseline", "mean predicted", 0.0, 0
+        yield "all", "mark", "mean of the marked values for every output", 1 / n_markers, 0
+        yield "all", "mark", "best additive read-out by position", position_readout_limit(n_markers), 0
+        yield "all", "upper bound", "sort and read", 1.0, 0
+        for model in study.config["models"]:
+            if (value := chunk_bound(study, model, task, length)) is not None:
+                lost = "of chunks" if model_info(model).id in ORDER_OF_CHUNKS_LOST else "inside a chunk"
+                yield model, "upper bound", f"order {lost} unknown", value, 0
+    elif task == "forrelation":
+        yield "all", "baseline", "one class predicted", 0.5, 0
+        scores = _solved(study, length)
+        for solver, role in (("linear", "mark"), ("table_ridge", "mark"), ("plug_in", "upper bound")):
+            if len(scores):
+                yield "all", role, solver.replace("_", " "), float(scores[solver].mean()), len(scores)
 
 
 def chunk_bound(study: Study, model: str, task: str, length: int) -> float | None:
     """Largest R2 on Selective Copy that a model's chunks allow, or None where they do not limit it."""
-    info, chunk, n_markers = model_info(model), study.chunk(model, length), _n_markers(study, task, length)
+    info, chunk = model_info(model), study.chunk(model, length)
+    n_markers = int(study.dataset(task, length, study.config["seeds"][0]).parameters["n_markers"])
     if info.id in ORDER_OF_CHUNKS_LOST:
         return order_lost_bound(length, chunk, n_markers)
     pooled = info.chunk == 1 < chunk    # the variants of models without chunks get a pool in front
     if info.id not in ORDER_LOST_INSIDE_CHUNK and not pooled:
         return None
     return chunk_ceiling(length, chunk, n_markers, info.id in CHUNKED_IN_BOTH_DIRECTIONS)
-
-
-def _n_markers(study: Study, task: str, length: int) -> int:
-    return int(study.dataset(task, length, study.config["seeds"][0]).parameters["n_markers"])
 
 
 @functools.cache
@@ -177,9 +167,7 @@ def scores_by_training_size() -> pd.DataFrame:
 
 
 def _golden(name: str) -> pd.DataFrame:
-    rows = pd.DataFrame(list(csv.DictReader(packaged_text(f"goldens/{name}").splitlines())))
-    words = ("solver", "task", "dataset_sha256")
-    return rows.astype({key: "float64" if key == "score" else "int64" for key in rows if key not in words})
+    return pd.read_csv(io.StringIO(packaged_text(f"goldens/{name}")))
 
 
 def solvers_of_study(study: Study) -> pd.DataFrame:
@@ -188,21 +176,17 @@ def solvers_of_study(study: Study) -> pd.DataFrame:
     return known[known["dataset_sha256"].isin({sha for length in lengths for sha in _sha256(study, length)})]
 
 
+def _solved(study: Study, length: int) -> pd.DataFrame:
+    """Accuracy of each solver (columns) with all training items on the study's datasets of one length (rows)."""
+    known = known_datasets()
+    known = known[known["dataset_sha256"].isin(_sha256(study, length))]
+    return known.pivot(index="seed", columns="solver", values="score")
+
+
 def _sha256(study: Study, length: int) -> set[str]:
     """Hashes of the study's Forrelation datasets of one length that are published ones."""
     ours = {study.dataset("forrelation", length, seed).identity_json for seed in study.config["seeds"]}
     return {published_sha256()[identity] for identity in ours if identity in published_sha256()}
-
-
-def _solved(study: Study, length: int) -> pd.DataFrame:
-    known = known_datasets()
-    return known[known["dataset_sha256"].isin(_sha256(study, length))]
-
-
-def _solver_score(study: Study, length: int, solver: str) -> float | None:
-    known = _solved(study, length)
-    scores = known[known["solver"] == solver]["score"]
-    return float(scores.mean()) if len(scores) else None
 
 
 def constant_class() -> pd.DataFrame:

@@ -15,7 +15,7 @@ from qablate.catalog import MODELS, TASKS
 from qablate.errors import QablateError
 from qablate.hours import CostTable
 from qablate.logs import log_path, read_tail
-from qablate.records import METRICS, Record, settings_of_record
+from qablate.records import METRICS, Record
 from qablate.results import CellState, Merged, Run, State, Verdict, merge
 from qablate.status.survey import survey
 from qablate.study import Cell, Study
@@ -117,13 +117,6 @@ class Runs:
         best = curves[CELL].merge(self.table[[*CELL, "best_epoch"]], on=CELL, how="left")["best_epoch"]
         return curves.assign(chosen=curves["epoch"] == best.to_numpy())
 
-    @functools.cached_property
-    def settings(self) -> pd.DataFrame:
-        """One row per run and setting, as its record holds it."""
-        rows = [{**vars(cell), "setting": key, "value": value} for cell, record in self.records.items()
-                for key, value in settings_of_record(record).items()]
-        return pd.DataFrame(rows, columns=[*CELL, "setting", "value"])
-
 
 def hours_left(cells: pd.DataFrame) -> tuple[int, float, int]:
     """Return how many of these rows of `Runs.cells` are open, their hours one after another, how many lack a cost.
@@ -144,9 +137,13 @@ def collect(study: Study, jobs: Mapping[Cell, str] | None = None) -> Runs:
     table = pd.DataFrame(map(_run_row, runs))
     extra = sorted(column for column in table if column not in COLUMNS)
     table = table.reindex(columns=[*COLUMNS, *extra]).astype(COLUMNS).copy()
-    left = _hours(study)
+    try:
+        costs = survey(study, CostTable.at_hand(), ask_slurm=False).cells
+    except QablateError:    # a folder that cannot be listed: see `unreadable`
+        costs = ()
+    hours = {status.cell: status.left.expected for status in costs if status.left is not None}
     cells = [{**_cell_row(merged, cell), "assigned": study.assigned_to(cell) or "", "job": (jobs or {}).get(cell, ""),
-              "hours": left.get(cell)} for cell in study.cells]
+              "hours": hours.get(cell)} for cell in study.cells]
     return Runs(
         study, table, pd.DataFrame(cells).astype({"finished": "bool", "hours": "float64"}),
         pd.DataFrame(map(_file_row, merged.verdicts), columns=[*CELL, *OF_FILE]).astype(
@@ -173,15 +170,6 @@ def study_of(folder: Path, config: str | Path | Sequence[str | Path] | None = No
         study.config["systems"] = {folder.name: {"results": str(folder)}}
     study.results = folder
     return study
-
-
-def _hours(study: Study) -> dict[Cell, float]:
-    """Expected hours of each open cell, as `qablate status` tells them; none while a folder cannot be listed."""
-    try:
-        cells = survey(study, CostTable.at_hand(), ask_slurm=False).cells
-    except QablateError:
-        return {}
-    return {status.cell: status.left.expected for status in cells if status.left is not None}
 
 
 def _run_row(run: Run) -> dict[str, Any]:
@@ -216,18 +204,13 @@ def _scalars(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _cell_row(merged: Merged, cell: Cell) -> dict[str, Any]:
-    source, judged = merged.source_of(cell), _state(merged, cell)
+    """State of one cell for the report: its result, else what its log and checkpoint tell, else other files."""
+    source, judged = merged.source_of(cell), merged.state_of(cell)
+    if not merged.finished(cell) and not judged.state.finished and judged.state not in (State.STALE, State.UNREADABLE):
+        here = _state_without_result(merged.study, cell)
+        judged = judged if here.state is State.MISSING and judged.state is not State.MISSING else here
     return {**vars(cell), "state": judged.state, "finished": source is not None,
             "system": source.system if source else "", "reason": "" if source else judged.reason}
-
-
-def _state(merged: Merged, cell: Cell) -> CellState:
-    """State of one cell for the report: its result, else what its log and checkpoint tell, else other files."""
-    found = merged.state_of(cell)
-    if merged.finished(cell) or found.state.finished or found.state in (State.STALE, State.UNREADABLE):
-        return found
-    here = _state_without_result(merged.study, cell)
-    return found if here.state is State.MISSING and found.state is not State.MISSING else here
 
 
 def _state_without_result(study: Study, cell: Cell) -> CellState:

@@ -9,23 +9,19 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
-matplotlib.use("Agg")
-
-from matplotlib import rc_context  # noqa: E402  the backend is to be chosen first
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.figure import Figure as Canvas  # noqa: E402
-from matplotlib.lines import Line2D  # noqa: E402
-from matplotlib.patches import Patch, Rectangle  # noqa: E402
-from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLocator, NullLocator  # noqa: E402
-
-from qablate.analysis.collect import Runs  # noqa: E402
-from qablate.catalog import MODELS, TASKS, model_info  # noqa: E402
-from qablate.results import State  # noqa: E402
-from qablate.variants import is_variant  # noqa: E402
+from qablate.analysis.collect import Runs
+from qablate.catalog import MODELS, TASKS, model_info
+from qablate.results import State
+from qablate.variants import is_variant
 
 Look = dict[str, Any]
 SHADES = (("#0072B2", "#56B4E9", "#003E66", "#9AD0F5"), ("#D55E00", "#F0A35E", "#8C3A00", "#FFD0A0"),

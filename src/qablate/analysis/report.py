@@ -6,16 +6,16 @@ A report that fails leaves the one before it whole.
 
 import base64
 import csv
+import html
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pandas as pd
 from markdown_it import MarkdownIt
-from markdown_it.token import Token
 from pandas.api.types import is_numeric_dtype
 
 from qablate.analysis.collect import Runs, collect
@@ -23,18 +23,16 @@ from qablate.analysis.explorer import explorer_page
 from qablate.analysis.figure import render, style
 from qablate.analysis.sections import (
     agreement,
-    answers,
     attention,
     comparisons,
     controls,
     cost,
     forrelation,
     methods,
-    running,
     scores,
     summary,
 )
-from qablate.analysis.table import Figure, Part, Section, Table
+from qablate.analysis.table import Figure, Section, Table
 from qablate.analysis.verdicts import compare
 from qablate.catalog import task_info
 from qablate.errors import QablateError
@@ -64,17 +62,15 @@ def make_report(study: Study, partial: bool, jobs: Mapping[Cell, str] | None = N
         _require_complete(runs)
     sections, details = report_sections(runs), details_sections(runs)
     kind, words = ("progress", "results so far") if partial else ("combined", "combined results")
-    intro = " ".join(filter(None, (summary.headline(runs), "[Explorer](report/explorer.html): all cells and "
-                                   "their learning curves. [Details](report/details.md), every run: "
-                                   "[runs.csv](tables/runs.csv).")))
+    intro = (f"{summary.headline(runs)} [Explorer](report/explorer.html): all cells and their learning curves. "
+             "[Details](report/details.md), every run: [runs.csv](tables/runs.csv).")
     target = study.results / f"{kind}_report.md"
     study.results.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".report-", dir=study.results) as name:
         fresh = Path(name)
         for folder in FOLDERS:
             (fresh / folder).mkdir()
-        parts = [(section.title, part) for section in (*sections, *details) for part in section.parts]
-        pictures = _write_parts(parts, runs, fresh, pdf)
+        pictures = _write_parts([*sections, *details], runs, fresh, pdf)
         _write_page(fresh / target.name, f"{TITLE}: {words}", intro, sections, pictures)
         back = f"All that the [report](../{target.name}) leaves out."
         _write_page(fresh / "report/details.md", f"{TITLE}: details", back, details, pictures)
@@ -85,21 +81,17 @@ def make_report(study: Study, partial: bool, jobs: Mapping[Cell, str] | None = N
 
 
 def report_sections(runs: Runs) -> list[Section]:
-    """The sections of the report, in order."""
+    """The sections of the report, in order; of the tasks, regression first as in the founding document."""
     verdicts = compare(runs)
+    ordered = sorted(runs.tasks, key=lambda task: task_info(task).kind == "classification")
     every = [
-        summary.summary(runs), answers.answers(runs, verdicts), *task_sections(runs, verdicts),
-        comparisons.comparisons(runs, verdicts), controls.controls(runs), answers.findings(runs, verdicts),
-        attention.attention(runs), running.running(runs), cost.cost(runs), methods.configuration(runs),
+        summary.summary(runs), comparisons.answers(runs, verdicts),
+        *(forrelation.results(runs, verdicts) if task == forrelation.TASK else scores.results(runs, task)
+          for task in ordered),
+        comparisons.comparisons(runs, verdicts), controls.controls(runs), comparisons.findings(runs, verdicts),
+        attention.attention(runs), attention.running(runs), cost.cost(runs), methods.configuration(runs),
     ]
     return [section for section in every if section.parts]
-
-
-def task_sections(runs: Runs, verdicts: pd.DataFrame) -> list[Section]:
-    """One section per task, regression first as in the founding document."""
-    ordered = sorted(runs.tasks, key=lambda task: task_info(task).kind == "classification")
-    return [forrelation.results(runs, verdicts) if task == forrelation.TASK else scores.results(runs, task)
-            for task in ordered]
 
 
 def details_sections(runs: Runs) -> list[Section]:
@@ -108,7 +100,7 @@ def details_sections(runs: Runs) -> list[Section]:
         *(Section(task_info(task).title, scores.details(runs, task)) for task in runs.tasks),
         Section("Agreement", (agreement.published_means(runs), agreement.cross_system(runs))),
         Section("Needs attention in full", attention.details(runs)),
-        Section("Completion and missing cells", (running.completion_by_system(runs), running.missing_cells(runs))),
+        Section("Completion and missing cells", (attention.completion_by_system(runs), attention.missing_cells(runs))),
         Section("Cost", cost.details(runs)),
         Section("Configuration in full", methods.details(runs)),
     ]
@@ -118,41 +110,34 @@ def _require_complete(runs: Runs) -> None:
     if runs.unreadable:
         raise QablateError(runs.unreadable[0])
     missing = runs.open_cells
-    if missing.empty:
-        return
-    named = [f"{Cell(row.model, row.task, row.length, row.seed).name} ({row.state})"
-             for row in missing.head(NAMED_MISSING).itertuples()]
-    more = ", ..." if len(missing) > NAMED_MISSING else ""
-    raise QablateError(f"study '{runs.study.name}': {len(missing)} of {len(runs.cells)} cells are missing: "
-                       f"{', '.join(named)}{more}; `qablate report --partial` reports on what exists")
+    if len(missing):
+        named = [f"{Cell(row.model, row.task, row.length, row.seed).name} ({row.state})"
+                 for row in missing.head(NAMED_MISSING).itertuples()]
+        more = ", ..." if len(missing) > NAMED_MISSING else ""
+        raise QablateError(f"study '{runs.study.name}': {len(missing)} of {len(runs.cells)} cells are missing: "
+                           f"{', '.join(named)}{more}; `qablate report --partial` reports on what exists")
 
 
-def _write_parts(parts: Iterable[tuple[str, Part]], runs: Runs, folder: Path, pdf: bool) -> dict[str, bytes]:
+def _write_parts(sections: Iterable[Section], runs: Runs, folder: Path, pdf: bool) -> dict[str, bytes]:
     """Write the CSV of every table, CSV and picture of every figure, and a list of them; return the PNGs by name."""
     write_csv(folder / "tables/runs.csv", runs.table)
     index, pictures = [], {}
-    for section, part in parts:
+    for title, part in ((section.title, part) for section in sections for part in section.parts):
         if isinstance(part, Table):
             write_csv(folder / f"tables/{part.id}.csv", part.frame)
-            index.append((f"tables/{part.id}.csv", section, part.title, part.caption))
+            index.append((f"tables/{part.id}.csv", title, part.title, part.caption))
         elif isinstance(part, Figure):
-            pictures[f"{part.id}.png"] = _write_figure(part, folder / "figures", pdf)
-            index += [(f"figures/{part.id}.{kind}", section, part.title, part.caption)
+            write_csv(folder / f"figures/{part.id}.csv", part.data)
+            with style():
+                canvas = part.draw()
+                for kind in ("png", *["pdf"] * pdf):
+                    write_atomic(folder / f"figures/{part.id}.{kind}", render(canvas, kind))
+            pictures[f"{part.id}.png"] = (folder / f"figures/{part.id}.png").read_bytes()
+            index += [(f"figures/{part.id}.{kind}", title, part.title, part.caption)
                       for kind in ("png", "csv", *["pdf"] * pdf)]
     index.append(("tables/runs.csv", "Data", "Every run", ""))
     write_csv(folder / INDEX, pd.DataFrame(index, columns=["file", "section", "title", "caption"]))
     return pictures
-
-
-def _write_figure(figure: Figure, folder: Path, pdf: bool) -> bytes:
-    write_csv(folder / f"{figure.id}.csv", figure.data)
-    with style():
-        canvas = figure.draw()
-        png = render(canvas)
-        write_atomic(folder / f"{figure.id}.png", png)
-        if pdf:
-            write_atomic(folder / f"{figure.id}.pdf", render(canvas, "pdf"))
-    return png
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
@@ -171,7 +156,11 @@ def _defused(value: Any) -> Any:
 
 def _swap(fresh: Path, results: Path, target: Path) -> None:
     """Put a finished report in the place of the last one, folder by folder; files that no report wrote stay."""
-    ours = _listed(results / INDEX)
+    try:
+        with (results / INDEX).open(newline="", encoding="utf-8") as file:
+            ours = {row["file"] for row in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError, csv.Error):
+        ours = set()
     for folder in FOLDERS:
         place, old = results / folder, fresh / f"{folder}.old"
         for path in place.glob("*") if place.is_dir() else ():
@@ -185,21 +174,38 @@ def _swap(fresh: Path, results: Path, target: Path) -> None:
         (fresh / path.name).replace(path)
 
 
-def _listed(index: Path) -> set[str]:
-    try:
-        with index.open(newline="", encoding="utf-8") as file:
-            return {row["file"] for row in csv.DictReader(file)}
-    except (OSError, ValueError, KeyError, csv.Error):
-        return set()
-
-
 def _write_page(path: Path, title: str, intro: str, sections: Sequence[Section], pictures: Mapping[str, bytes]) -> None:
     """Write the sections as Markdown and the same text as a page."""
     text = markdown(title, intro, sections, "../" if path.parent.name == "report" else "")
     write_atomic(path, text.encode("utf-8", "backslashreplace"))
     tables = [part for section in sections for part in section.parts if isinstance(part, Table) and len(part.shown)]
-    page = html(title, text, [table.foot for table in tables], pictures)
+    page = html_page(title, text, [table.foot for table in tables], pictures)
     write_atomic(path.with_suffix(".html"), page.encode("utf-8", "backslashreplace"))
+
+
+def html_page(title: str, text: str, feet: Iterable[int], pictures: Mapping[str, bytes]) -> str:
+    """Return Markdown as one page that needs no other file; `feet`: last rows of each table that no sort moves.
+
+    What is changed afterwards are tags of the parser alone: it leaves none of those that are in the text.
+    """
+    rest, headings = iter(feet), []
+
+    def heading(found: re.Match[str]) -> str:
+        tag, words = found.groups()
+        name = re.sub(r"[^\w-]", "", html.unescape(words).lower().replace(" ", "-"))
+        headings.extend([(name, html.unescape(words))] * (tag == "h2"))
+        return f'<{tag} id="{name}">{words}</{tag}>'
+
+    def picture(found: re.Match[str]) -> str:
+        png = base64.b64encode(pictures[found[1]]).decode("ascii")
+        return f'<span class="picture"><img src="data:image/png;base64,{png}"{found[2]}></span>'
+
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+    body = re.sub("<table>", lambda _: f'<div class="scroll"><table data-foot="{next(rest, 0)}">', body)
+    body = re.sub(r'(<a href="[^"]*)\.md(?=[#"])', r"\1.html", body.replace("</table>", "</table></div>"))
+    body = re.sub(r"<(h\d)>(.*?)</h\d>", heading, body)
+    body = re.sub(r'<img src="(?:../)?figures/([^"]*)"(.*?)>', picture, body)
+    return _environment().get_template("page.html.j2").render(title=title, body=body, headings=headings)
 
 
 def markdown(title: str, intro: str, sections: Sequence[Section], root: str = "") -> str:
@@ -207,46 +213,6 @@ def markdown(title: str, intro: str, sections: Sequence[Section], root: str = ""
     text = _environment().get_template("page.md.j2").render(
         title=title, intro=intro, sections=sections, root=root, detailed=bool(root))
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
-
-
-def html(title: str, text: str, feet: Sequence[int], pictures: Mapping[str, bytes]) -> str:
-    """Return Markdown as one page that needs no other file; `feet`: last rows of each table that no sort moves."""
-    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
-    parser.add_render_rule("table_open", lambda self, tokens, i, options, env: (
-        f'<div class="scroll"><table data-foot="{tokens[i].meta.get("foot", 0)}">'))
-    parser.add_render_rule("table_close", lambda self, tokens, i, options, env: "</table></div>")
-    parser.add_render_rule("image", lambda self, *given: f'<span class="picture">{self.image(*given)}</span>')
-    tokens = parser.parse(text)
-    for token, foot in zip((token for token in tokens if token.type == "table_open"), feet, strict=False):
-        token.meta["foot"] = foot
-    headings = list(_headings(tokens))
-    for token in _all_tokens(tokens):
-        _embed(token, pictures)
-    body = parser.renderer.render(tokens, parser.options, {})
-    return _environment().get_template("page.html.j2").render(title=title, body=body, headings=headings)
-
-
-def _headings(tokens: Sequence[Token]) -> Iterator[tuple[str, str]]:
-    """Give every heading an id; yield id and words of those of sections."""
-    for token, inline in zip(tokens, tokens[1:], strict=False):
-        if token.type == "heading_open":
-            token.attrSet("id", re.sub(r"[^\w-]", "", inline.content.lower().replace(" ", "-")))
-            if token.tag == "h2":
-                yield str(token.attrs["id"]), inline.content
-
-
-def _all_tokens(tokens: Sequence[Token]) -> Iterator[Token]:
-    for token in tokens:
-        yield token
-        yield from _all_tokens(token.children or ())
-
-
-def _embed(token: Token, pictures: Mapping[str, bytes]) -> None:
-    """Put a picture into the page, and lead a link to another page of Markdown to its HTML."""
-    if token.type == "image" and (png := pictures.get(str(token.attrs["src"]).rpartition("/")[2])) is not None:
-        token.attrSet("src", f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}")
-    if token.type == "link_open":
-        token.attrSet("href", re.sub(r"\.md(?=#|$)", ".html", str(token.attrs["href"])))
 
 
 def table_lines(table: Table) -> list[str]:
@@ -266,7 +232,7 @@ def right_aligned(table: Table) -> list[bool]:
 
 def plain(value: object) -> str:
     """Keep text of result files from being read as Markdown: links, HTML, code, cells of a table, lines."""
-    return re.sub(r"[|<`\\]|\](?=[(\[:])", lambda sign: f"\\{sign[0]}", " ".join(str(value).split()))
+    return re.sub(r"[|<`\\]|\](?=\()", lambda sign: f"\\{sign[0]}", " ".join(str(value).split()))
 
 
 def _environment() -> jinja2.Environment:

@@ -129,7 +129,9 @@ def _caveats(runs: Runs, task: str, one: Contrast, d: pd.Series, family_size: in
         yield f"{diverged} of {len(used)} runs diverged and count as baseline"
     if len(systems := sorted(used["system"].unique())) > 1:
         yield f"systems {', '.join(systems)}"
-    if len(seeds) > 1 and one.kind != "chance" and np.ptp(np.sign(_by_seed(one.kind, d))) == 2:
+    x = np.log2(d.index.get_level_values("length").to_numpy(dtype=float))
+    of_seed = (d * (x - x.mean()) if one.kind == "slope" else d).groupby("seed").mean()    # up to a positive factor
+    if len(seeds) > 1 and one.kind != "chance" and np.ptp(np.sign(of_seed)) == 2:
         yield "seeds disagree in sign"
     if one.kind == "slope" and len(one.plus) == 1 and not one.minus:
         first, last = (upper_bound(runs.study, task, length, one.plus[0]) for length in (lengths[0], lengths[-1]))
@@ -153,11 +155,3 @@ def _differences(one: Contrast, used: pd.DataFrame) -> Iterator[str]:
         yield f"chunks {unlike[0][0]} against {unlike[0][1]}"
     elif unlike:
         yield f"chunks differ in {len(unlike)} of {len(pairs)} pairs"
-
-
-def _by_seed(kind: str, d: pd.Series) -> pd.Series:
-    """Mean of each seed, or its slope up to a positive factor."""
-    if kind == "slope":
-        x = np.log2(d.index.get_level_values("length").to_numpy(dtype=float))
-        d = d * (x - x.mean())
-    return d.groupby("seed").mean()

@@ -3,12 +3,11 @@
 import csv
 import functools
 import math
-from typing import Any
 
 import pandas as pd
 
 from qablate.analysis.collect import CELL, Runs
-from qablate.analysis.formats import DASH, change, metric_name, significant
+from qablate.analysis.formats import change, metric_name, significant
 from qablate.analysis.table import Table, cell_columns, written
 from qablate.catalog import TASKS, task_info
 from qablate.files import packaged_text
@@ -53,12 +52,23 @@ def published_means(runs: Runs) -> Table:
 
     Forrelation is held against the score that the same runs report by the published rule, over the lengths they have.
     """
-    scores = _new_scores(runs)
-    rows = [row for _, printed in printed_rows().iterrows() if (row := _compared(scores, printed)) is not None]
-    rows = [] if runs.study.recipe != "published" else sorted(
-        rows, key=lambda row: (row["metric"] == "test_acc", row["task"], row["model"], row["lengths"]))
-    frame = pd.DataFrame(rows, columns=["task", "model", "metric", "lengths", "printed", "published", "published_n",
-                                        "mean", "sd", "n", "verdict"])
+    valid = runs.table[runs.table["valid"] & (runs.table["schema_version"] == 2)]
+    new = valid[valid["task"] != "forrelation"].melt(CELL, ["test_mse", "test_r2"], "metric", "score")
+    ours = runs.selected[runs.selected["origin"] == "ours"].assign(metric="test_acc", seq_len="all")
+    new = pd.concat([part for part in (new.assign(seq_len=new["length"].astype(str)), ours) if len(part)] or [ours])
+    keys = ["task", "model", "metric", "seq_len"]
+    means = new.groupby(keys)["score"].agg(mean=pd.Series.mean, sd=pd.Series.std, n="count")
+    means["lengths"] = new.groupby(keys)["length"].agg(lambda found: ", ".join(map(str, sorted(found.unique()))))
+    known = printed_rows() if runs.study.recipe == "published" else printed_rows().iloc[:0]
+    known = known.rename(columns={"model_id": "model", "value": "published", "n": "published_n"})
+    frame = known.merge(means.reset_index(), on=keys)
+    frame["published_n"] = frame["published_n"].astype(int)
+    frame["verdict"] = ["agrees" if agree(row.metric, row.published, row.mean) else "differs"
+                        for row in frame.itertuples()]
+    frame = frame.sort_values(["task", "model", "lengths"], kind="stable").sort_values(
+        "metric", key=lambda metric: metric == "test_acc", kind="stable")
+    frame = frame[["task", "model", "metric", "lengths", "printed", "published", "published_n", "mean", "sd", "n",
+                   "verdict"]].reset_index(drop=True)
     shown = pd.DataFrame([{
         "task": task_info(row["task"]).title, "model": row["model"], "L": row["lengths"],
         "metric": metric_name(row["metric"]) + (", test-selected" if row["task"] == "forrelation" else ""),
@@ -83,32 +93,6 @@ def agreement_line(runs: Runs) -> str:
             "([Details](report/details.md#published-means)).")
 
 
-def _new_scores(runs: Runs) -> pd.DataFrame:
-    """`CELL`, metric, score: one row per run of schema 2 and metric; Forrelation as the published rule selects it."""
-    valid = runs.table[runs.table["valid"] & (runs.table["schema_version"] == 2)]
-    long = valid[valid["task"] != "forrelation"].melt(CELL, ["test_mse", "test_r2"], "metric", "score")
-    ours = runs.selected[runs.selected["origin"] == "ours"].assign(metric="test_acc")
-    return pd.concat([part for part in (long, ours[[*CELL, "metric", "score"]]) if len(part)] or [long])
-
-
-def _compared(scores: pd.DataFrame, printed: pd.Series) -> dict[str, Any] | None:
-    """A printed mean of one model next to new runs of it; None for other rows and where there is no new run."""
-    metric, task, length = printed["metric"], printed["task"], printed["seq_len"]
-    over_lengths = length == "all"
-    if metric not in ("test_mse", "test_r2", "test_acc") or over_lengths != (task == "forrelation"):
-        return None
-    found = scores[(scores["model"] == printed["model_id"]) & (scores["task"] == task) & (scores["metric"] == metric)]
-    found = found if over_lengths else found[found["length"] == int(length)]
-    if found.empty:
-        return None
-    mean = float(found["score"].mean())
-    return {"task": task, "model": printed["model_id"], "metric": metric,
-            "lengths": ", ".join(map(str, sorted(found["length"].unique()))), "printed": printed["printed"],
-            "published": printed["value"], "published_n": int(printed["n"]), "mean": mean,
-            "sd": found["score"].std(), "n": len(found),
-            "verdict": "agrees" if agree(metric, printed["value"], mean) else "differs"}
-
-
 def cross_system(runs: Runs) -> Table:
     """One row per cell and two results of it: the primary metric on both systems and the difference."""
     columns = [*CELL, "metric", "system_a", "value_a", "system_b", "value_b", "difference", "path_a", "path_b"]
@@ -121,5 +105,5 @@ def cross_system(runs: Runs) -> Table:
         "other system": frame["system_b"], "its value": written(frame["value_b"]),
         "difference": written(frame["difference"], change)})
     caption = ("Two results of one cell with different numbers, copies left out. The first is used, by declared order, "
-               "never an average." if len(frame) else f"{DASH} No cell has two results with different numbers.")
+               "never an average." if len(frame) else "No cell has two results with different numbers.")
     return Table("cross_system", "Cells trained more than once", caption, frame, shown)

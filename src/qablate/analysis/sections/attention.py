@@ -1,13 +1,19 @@
-"""What needs a look: runs that diverged or failed, results that are stale, refused or quarantined, files not used."""
+"""What is done, queued and missing, and what needs a look: odd runs, results and files, the state of every cell."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure as Canvas
+from matplotlib.patches import Patch, Rectangle
 
-from qablate.analysis.collect import CELL, Runs
-from qablate.analysis.formats import whole
-from qablate.analysis.table import Part, Section, Table, cell_columns, written
+from qablate.analysis import figure as look
+from qablate.analysis.collect import CELL, Runs, hours_left
+from qablate.analysis.formats import DASH, significant, whole
+from qablate.analysis.sections.summary import map_panels
+from qablate.analysis.table import Figure, Part, Section, Table, cell_columns, written
+from qablate.catalog import model_info, task_info
+from qablate.results import State
 from qablate.study import Cell
 
 NAMED = 5
@@ -23,12 +29,13 @@ def attention(runs: Runs) -> Section:
     frame = pd.DataFrame(rows, columns=["kind", "number", *CELL, "reason"])
     shown = []
     for kind, found in frame.groupby("kind", sort=False):
-        named = [_named(row) for row in found.head(NAMED).to_dict("records")]
+        named = [(Cell(row.model, row.task, row.length, row.seed).name if pd.notna(row.model) else "a file of no cell")
+                 + (f" ({row.reason})" if row.reason else "") for row in found.head(NAMED).itertuples()]
         more = [f"and {len(found) - NAMED} more"] if len(found) > NAMED else []
         shown.append({"what": kind, "number": str(len(found)), "first of them": "; ".join([*named, *more])})
     caption = "All of them: [Details](report/details.md#failed-and-diverged-runs)." if shown else (
         "Nothing diverged, failed, was refused or is stale.")
-    table = Table("attention", "", caption, frame.drop(columns="number"), pd.DataFrame(shown))
+    table = Table("attention", "Needs attention", caption, frame.drop(columns="number"), pd.DataFrame(shown))
     return Section("Needs attention", (table,))
 
 
@@ -43,12 +50,6 @@ def _kinds(runs: Runs) -> Iterator[dict[str, object]]:
         for row in runs.files[runs.files["status"] == status].to_dict("records"):
             yield {"kind": kind, **{key: row[key] for key in CELL},
                    "reason": f"{row['system']}, {row['reason']}" + (f": {row['detail']}" if row["detail"] else "")}
-
-
-def _named(row: dict[str, object]) -> str:
-    known = not pd.isna(row["model"])    # type: ignore[call-overload]
-    cell = Cell(*(row[key] for key in CELL)).name if known else "a file of no cell"    # type: ignore[arg-type]
-    return f"{cell} ({row['reason']})" if row["reason"] else cell
 
 
 def details(runs: Runs) -> tuple[Part, ...]:
@@ -87,3 +88,97 @@ def files_not_used(runs: Runs) -> Table:
     return Table("files_not_used", "Files that are not used as they are",
                  "Duplicate: another result of the cell is used. Partial: cut off while it was written, scores "
                  "recovered where the file or its log has them." if len(frame) else "None.", frame, shown)
+
+
+TOTAL = "all"
+
+
+def running(runs: Runs) -> Section:
+    """The section `Running and missing`."""
+    return Section("Running and missing", (completion_status(runs), state_map(runs)))
+
+
+def completion_status(runs: Runs) -> Table:
+    """One row per model: cells done of planned for each task, missing ones, jobs in the queue, and hours left."""
+    rows = [_completion(runs, model, runs.cells[runs.cells["model"] == model]) for model in runs.models]
+    frame = pd.DataFrame([*rows, _completion(runs, TOTAL, runs.cells)])
+    shown = frame[["model", "name"]].copy()
+    for task in runs.tasks:
+        shown[task_info(task).title] = [f"{done} / {planned}" for done, planned in
+                                        zip(frame[f"{task}_done"], frame[f"{task}_planned"], strict=True)]
+    for key in ("done", "missing", *(["queued", "running"] if runs.queue_known else [])):
+        shown[key] = frame[key].astype(str)
+    shown["hours left"] = [DASH if not missing else significant(hours) if hours else "unknown"
+                           for missing, hours in zip(frame["missing"], frame["hours_left"], strict=True)]
+    open_cells, words = runs.open_cells, []
+    systems = open_cells["assigned"].where(open_cells["assigned"] != "", runs.study.system)
+    for system, cells in open_cells.groupby(systems):
+        n, hours, unknown = hours_left(cells)
+        words.append(f"{system} {significant(hours)} h for {n} cells" + f" ({unknown} of unknown cost)" * bool(unknown))
+    queue = "" if runs.queue_known else " No queue was asked."
+    left = f"Hours left, one cell after another: {', '.join(words)}.{queue}" if words else "All cells are done."
+    return Table("completion_status", "Completion status", f"Done of planned cells; a diverged run is done. {left}",
+                 frame, shown, 1)
+
+
+def _completion(runs: Runs, model: str, cells: pd.DataFrame) -> dict[str, object]:
+    missing, hours, unknown = hours_left(cells)
+    by_task: dict[str, int] = {}
+    for task in runs.tasks:
+        of_task = cells[cells["task"] == task]
+        by_task |= {f"{task}_done": int(of_task["finished"].sum()), f"{task}_planned": len(of_task)}
+    return {"model": model, "name": model_info(model).name if model != TOTAL else "", **by_task,
+            "done": len(cells) - missing, "missing": missing, "hours_left": hours, "unknown_cost": unknown,
+            "queued": int((cells["job"] == "queued").sum()), "running": int((cells["job"] == "running").sum()),
+            **{f"state_{state}": n for state, n in cells["state"].value_counts().sort_index().items()}}
+
+
+def completion_by_system(runs: Runs) -> Table:
+    """One row per model and system: cells of each task that the system has a valid result of."""
+    found = runs.files[runs.files["finishes"] & ~runs.files["selected_on_test"]].drop_duplicates(["system", *CELL])
+    counts = found.groupby(["system", "model", "task"]).size()
+    frame = pd.DataFrame([
+        {"system": system, "model": model, **{task: int(counts.get((system, model, task), 0)) for task in runs.tasks}}
+        for system in runs.systems for model in runs.models if system in set(found["system"])
+    ], columns=["system", "model", *runs.tasks])
+    shown = frame.astype(str).rename(columns={task: task_info(task).title for task in runs.tasks})
+    return Table("completion_by_system", "Completion status per system",
+                 "Cells that each system has a valid result of, used or not.", frame, shown)
+
+
+def missing_cells(runs: Runs) -> Table:
+    """One row per cell without a valid result: its state, why, and the hours it is expected to take."""
+    frame = runs.open_cells[[*CELL, "state", "reason", "assigned", "job", "hours"]].reset_index(drop=True)
+    shown = pd.DataFrame({
+        **cell_columns(frame), "state": frame["state"].str.replace("_", " "), "reason": frame["reason"],
+        "expected hours": ["unknown" if pd.isna(hours) else significant(hours) for hours in frame["hours"]]})
+    return Table("missing_cells", "Missing cells", "Hours as `qablate status` estimates them." if len(frame) else
+                 "No cell is missing.", frame, shown)
+
+
+def state_map(runs: Runs) -> Figure:
+    """Models x (task, length): one square per seed, its colour and hatch the state of the cell."""
+    return Figure("state_map", "State of all cells", "One square per seed, seeds ascending from left to right; done "
+                  "cells have a shade per system.", lambda: _draw(runs), runs.cells)
+
+
+def _draw(runs: Runs) -> Canvas:
+    figure, axes = map_panels(runs, 0.8 + 0.2 * len(runs.models))
+    cells = runs.cells.assign(shade=runs.cells["system"].where(runs.cells["state"] == State.DONE, ""))
+    systems, width = sorted(set(cells["shade"]) - {""}), 0.92 / len(runs.seeds)
+    looks: dict[tuple[State, str], look.Look] = {(State(state), shade): {
+        "facecolor": look.SYSTEM_SHADES[systems.index(shade) % len(look.SYSTEM_SHADES)] if shade else
+        State(state).colour, "hatch": 2 * look.HATCHES.get(State(state), ""), "edgecolor": "#888888"}
+        for state, shade in cells.groupby(["state", "shade"]).groups}
+    for axis, task in zip(axes, runs.tasks, strict=True):
+        axis.set_title(task_info(task).title)
+        for row in cells[cells["task"] == task].itertuples():
+            left = runs.lengths(task).index(row.length) - 0.46 + width * runs.seeds.index(row.seed)
+            axis.add_patch(Rectangle((left, runs.models.index(row.model) - 0.42), width, 0.84, linewidth=0.3,
+                                     **looks[State(row.state), row.shade]))
+    counts, entries = cells.groupby(["state", "shade"]).size(), []
+    for state, shade in sorted(looks, key=lambda one: (list(State).index(one[0]), one[1])):
+        word = state.label + (f" on {shade}" if shade and len(systems) > 1 else "")
+        entries.append(Patch(linewidth=0.4, label=f"{word} ({counts[state, shade]})", **looks[state, shade]))
+    look.legend_above(figure, entries, min(5, len(entries)))
+    return figure

@@ -1,6 +1,10 @@
-"""Comparisons between models: one table per task, one forest of all tasks."""
+"""Comparisons between models, the study's questions answered by them, and the statements of 2026-01-18 checked.
+
+One table of comparisons per task, one forest of all tasks; every word of the answers follows from numbers.
+"""
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,11 +13,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from qablate.analysis import figure as look
-from qablate.analysis.collect import Runs
-from qablate.analysis.formats import DASH, signed, significant
+from qablate.analysis.bounds import baseline, constant_class, references
+from qablate.analysis.claims import VERDICTS, Statement, load_claims
+from qablate.analysis.collect import Runs, hours_left
+from qablate.analysis.formats import DASH, metric_name, signed, significant
 from qablate.analysis.statistics import scale_of
 from qablate.analysis.table import Figure, Section, Table
+from qablate.analysis.verdicts import leaning
 from qablate.catalog import task_info
+from qablate.study import published_sha256
 
 IN_FOREST = ("quantum_classical", "factors", "architecture", "length", "chance")
 ROW_HEIGHT = 0.15
@@ -84,11 +92,17 @@ def _models(runs: Runs, rows: pd.DataFrame) -> Table:
             row["planned"]) for row in found.to_dict("records")}
         title = task_info(task).title
         shown[f"slope, {title}" if kind == "slope" else f"{title} - 0.5"] = shown["model"].map(cells)
-    caveats = {model: dict.fromkeys(part for text in rows[rows["plus"] == (model,)]["caveats"]
-                                    for part in text.split("; ") if part) for model in shown["model"]}
+    caveats: dict[str, dict[str, list[str]]] = {model: {} for model in shown["model"]}
+    for row in rows.to_dict("records"):
+        for caveat in filter(None, row["caveats"].split("; ")):
+            caveats[row["plus"][0]].setdefault(caveat, []).append(task_info(row["task"]).title)
+    known = rows[rows["verdict"] != "open"]
+    several = known.groupby(known["plus"].str[0])["task"].nunique() > 1
+    shown["caveats"] = ["; ".join(
+        f"{caveat} ({titles[0]})" if several.get(model) and len(set(titles)) == 1 else caveat
+        for caveat, titles in caveats[model].items()) for model in shown["model"]]
     return Table("comparisons_models", "Slopes per doubling of the length, and accuracy against chance",
-                 "Estimate [95 %], verdict (blocks of planned; seeds for chance).", _plain(rows),
-                 shown.assign(caveats=shown["model"].map(lambda model: "; ".join(caveats[model]))))
+                 "Estimate [95 %], verdict (blocks of planned; seeds for chance).", _plain(rows), shown)
 
 
 def forest(runs: Runs, rows: pd.DataFrame) -> Figure:
@@ -137,3 +151,188 @@ def _panel(axis: Axes, rows: pd.DataFrame, names: list[str]) -> None:
                        for keys in (["estimate"], ["low95", "high95"]))
     limit = np.nanmax([*largest, 1.1 * estimates, min(1.1 * ends, 3 * max(largest))])
     axis.set_xlim(-limit, limit)
+
+
+Row = Mapping[str, Any]
+WORDS: Mapping[str, Mapping[str, str]] = {
+    "difference": {"higher": "better", "lower": "worse", "equivalent": "no difference"},
+    "slope": {"higher": "rises with length", "lower": "falls with length", "equivalent": "does not change with length"},
+    "slopes": {"higher": "scales better", "lower": "scales worse", "equivalent": "scales alike"},
+    "chance": {"higher": "above chance", "lower": "below chance", "equivalent": "at chance"},
+}
+SHOWN_PAIRS, SHOWN_CAVEATS, SHOWN_NUMBERS = 1, 3, 4
+
+
+def answers(runs: Runs, table: pd.DataFrame) -> Section:
+    """The section `Answers`: one row per question of the claims file."""
+    questions = load_claims(runs.study).questions
+    rows = [_answer(runs, text, table[table["question"] == key]) for key, text in questions.items()
+            if (table["question"] == key).any()]
+    if not rows:
+        return Section("Answers", ("No question is declared for the models and tasks of this study.",))
+    frame = pd.DataFrame(rows)
+    caption = "Each verdict speaks about these models. Provisional: fewer than 6 matched blocks (length, seed)."
+    return Section("Answers", (Table("answers", "Answers", caption, frame, frame),))
+
+
+def _answer(runs: Runs, question: str, rows: pd.DataFrame) -> dict[str, str]:
+    by_task = {task: rows[rows["task"] == task] for task in runs.tasks if (rows["task"] == task).any()}
+    several, words, blocks = len(by_task) > 1, dict[str, list[str]](), []
+    for task, found in by_task.items():
+        words.setdefault(_words(found), []).append(task_info(task).title)
+        main = _main(found)
+        low, high = main["blocks"].min(), main["blocks"].max()
+        unit = " seeds" if (main["unit"] == "seeds").all() else ""
+        title = f"{task_info(task).title} " if several else ""
+        blocks.append(f"{title}{low if low == high else f'{low} to {high}'} / {main['planned'].max()}{unit}")
+    answer = "; ".join(f"{', '.join(tasks)}: {said}" if several else said for said, tasks in words.items())
+    main = _main(rows)
+    known = main[main["verdict"] != "open"]
+    estimates = [f"{_prefix(row, several)}{_short(row)} {_estimate(row)}" for row in known.to_dict("records")]
+    estimates += [f"{_prefix(pair, several)}{_short(pair)} {_estimate(pair)} ({pair['blocks']} blocks)"
+                  for row in rows.to_dict("records") for pair in _pairs(row)[:SHOWN_PAIRS]]
+    caveats = list(dict.fromkeys(part for text in known["caveats"] for part in text.split("; ") if part))
+    extra = _of_forrelation(runs) if (rows["kind"] == "chance").any() else ("", "")
+    limits = filter(None, (*caveats[:SHOWN_CAVEATS], extra[1], _missing(runs, rows)))
+    return {"question": question, "answer so far": ". ".join(filter(None, (extra[0], answer))),
+            "estimate [95 %]": "; ".join(estimates), "blocks": "; ".join(blocks),
+            "caveat, what is missing": "; ".join(limits)}
+
+
+def _words(rows: pd.DataFrame) -> str:
+    """Verdicts of one task in words: labelled contrasts, then what differs among single models and pairs."""
+    found = _main(rows)
+    main, single = found.to_dict("records"), rows.drop(index=found.index).to_dict("records")
+    differing = [row for row in single if _differs(row)]
+    if all(row["verdict"] == "open" for row in main):
+        so_far = _grouped(differing or [pair for row in main for pair in _pairs(row) if _differs(pair)])
+        return "**open**" + (f", so far {'; '.join(so_far)}" if so_far else "")
+    return "; ".join([*_grouped(main), *_grouped(differing)])
+
+
+def _differs(row: Row) -> bool:
+    return row["verdict"].removeprefix("provisional: ") in ("higher", "lower")
+
+
+def _grouped(rows: Iterable[Row]) -> list[str]:
+    """`1b, 1c: rises with length (provisional)`, one text per verdict."""
+    groups: dict[str, list[str]] = {}
+    for row in rows:
+        kind = "slopes" if row["kind"] == "slope" and row["minus"] else row["kind"]
+        verdict = row["verdict"].removeprefix("provisional: ")
+        words = f"**{WORDS[kind].get(verdict, verdict)}**" + " (provisional)" * (verdict != row["verdict"])
+        groups.setdefault(words, []).append(_short(row))
+    return [f"{', '.join(names)}: {words}" for words, names in groups.items()]
+
+
+def _main(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows that answer a question: those with a label, all of them where a study has none."""
+    labelled = rows[rows["label"] != ""]
+    return rows if labelled.empty else labelled
+
+
+def _short(row: Row) -> str:
+    return name_of({**row, "kind": "difference"})
+
+
+def _prefix(row: Row, several: bool) -> str:
+    return f"{task_info(row['task']).title}, " if several else ""
+
+
+def _pairs(row: Row) -> list[Row]:
+    """The pairs of an open contrast that have blocks as rows of their own, those with most first."""
+    known = [pair for pair in row["pairs"] if not math.isnan(pair[1].value)] if row["verdict"] == "open" else []
+    ends = [(name, one, *one.interval()) for name, one in sorted(known, key=lambda pair: -pair[1].n)]
+    return [{**row, "label": name, "estimate": one.value, "low95": low, "high95": high, "blocks": one.n,
+             "verdict": f"provisional: {leaning(one.value, low, high, row['margin'])}"}
+            for name, one, low, high in ends]
+
+
+def _estimate(row: Row) -> str:
+    if row["kind"] == "chance":
+        at = baseline(row["task"])
+        return f"{row['estimate'] + at:.3f} [{row['low95'] + at:.3f}, {row['high95'] + at:.3f}]"
+    return shown_estimate(row["task"], row["estimate"], row["low95"], row["high95"]) + (
+        " per doubling" if row["kind"] == "slope" else "")
+
+
+def _missing(runs: Runs, rows: pd.DataFrame) -> str:
+    """Cells without a run that the question needs, and the shortest lengths that would open what is open."""
+    main = _main(rows)
+    needed = _cells(runs, main)
+    n, hours, _ = hours_left(needed)
+    if not n:
+        return ""
+    words = f"{n} cells missing ({significant(hours)} h)"
+    wanted = main[(main["verdict"] == "open") & (main["kind"] != "slope")]
+    if wanted.empty:
+        return words
+    first = _cells(runs, wanted)
+    first = first[first["length"] == first["task"].map({task: min(runs.lengths(task)) for task in runs.tasks})]
+    n_first, hours, _ = hours_left(first)
+    lengths = ", ".join(map(str, sorted(set(first["length"]))))
+    return f"{n_first} cells at L = {lengths} ({significant(hours)} h) open it; {words}" if n_first else words
+
+
+def _cells(runs: Runs, rows: pd.DataFrame) -> pd.DataFrame:
+    needed = {(row["task"], model) for row in rows.to_dict("records") for model in (*row["plus"], *row["minus"])}
+    return runs.cells[[key in needed for key in zip(runs.cells["task"], runs.cells["model"], strict=True)]]
+
+
+def _of_forrelation(runs: Runs) -> tuple[str, str]:
+    """What solvers reach, and what one class scores by the published rule; nothing on other datasets."""
+    known = references(runs.study)
+    solved = known[(known["task"] == "forrelation") & (known["reference"] == "table ridge")]
+    if solved.empty:
+        return "", ""
+    scores = ", ".join(f"{value:.3f}" for value in solved["value"])
+    rule = constant_class()["published_rule"]
+    return (f"Ridge on products of table entries learns it: {scores} at L = {', '.join(map(str, solved['length']))}",
+            f"published scores chose the epoch on the test items; a constant class scores {rule.mean():.4f} that way, "
+            f"best {rule.max():.3f}")
+
+
+def findings(runs: Runs, table: pd.DataFrame) -> Section:
+    """The section on the statements of 2026-01-18; without parts where the study is not the published one."""
+    title, known = "Findings of 2026-01-18, checked", published_sha256()
+    published = runs.study.recipe == "published" and all(spec.identity_json in known for spec in runs.study.datasets)
+    statements = load_claims(runs.study).statements if published else ()
+    if not statements:
+        return Section(title, ())
+    checked = [(one.statement, *(_by_contrasts(table, one) if one.contrasts else _by_threshold(runs, one)))
+               for one in statements]
+    frame = pd.DataFrame(checked, columns=["statement", "outcome", "numbers"])
+    return Section(title, (Table(
+        "findings", title, "Holds: every row it rests on has the verdict; open: rows are missing or undecided.", frame,
+        frame.assign(outcome=frame["outcome"].map("**{}**".format))),))
+
+
+def _by_contrasts(table: pd.DataFrame, one: Statement) -> tuple[str, str]:
+    rows = table[table["id"].isin(one.contrasts) & table["task"].isin(one.tasks)].to_dict("records")
+    verdicts = [row["verdict"] for row in rows]
+    against = any(verdict in VERDICTS and verdict != one.verdict for verdict in verdicts)
+    outcome = "does not hold" if against else "holds" if set(verdicts) == {one.verdict} else "open"
+    known = [row for row in rows if row["verdict"] != "open"]
+    numbers = [f"{_prefix(row, len(one.tasks) > 1)}{name_of(row)}: {_estimate(row)}, {row['verdict']}" for row in known]
+    missing = [f"{len(rows) - len(known)} of {len(rows)} comparisons open"] * (len(known) < len(rows))
+    return outcome, "; ".join([*(numbers if len(rows) <= SHOWN_NUMBERS else _grouped(known)), *missing])
+
+
+def _by_threshold(runs: Runs, one: Statement) -> tuple[str, str]:
+    """Compare the mean over seeds of every model and length; a diverged run counts as a constant prediction."""
+    rows = runs.table[runs.table["counts"] & runs.table["task"].isin(one.tasks) & runs.table["model"].isin(one.models)]
+    worst = 0.0 if one.metric == "test_r2" else baseline(one.tasks[0])
+    values = rows[one.metric].where(rows["status"] != "diverged", worst)
+    means = values.groupby([rows["model"], rows["length"]]).agg(["mean", "count"])
+    whole = means[means["count"] == len(runs.seeds)]["mean"]
+    planned = len(one.models) * sum(len(runs.lengths(task)) for task in one.tasks)
+    if whole.empty:
+        return "open", f"0 of {planned} means there"
+    if one.above is not None:
+        word, extreme, wrong = "lowest", whole.idxmin(), whole <= one.above
+    else:
+        word, extreme, wrong = "highest", whole.idxmax(), whole >= one.below
+    outcome = "does not hold" if wrong.any() else "holds" if len(whole) == planned else "open"
+    metric = metric_name(one.metric).removeprefix("test ")
+    return outcome, (f"{word} mean {metric} {whole[extreme]:.4f} ({extreme[0]}, L = {extreme[1]}); {len(whole)} of "
+                     f"{planned} means there, {int(wrong.sum())} against")

@@ -91,8 +91,13 @@ def cost_by_model(runs: Runs) -> Table:
     """
     epochs = pd.read_csv(io.StringIO(packaged_text("goldens/published_epochs.csv")))
     found = runs.table.merge(epochs, on=["model", "length"], how="left", suffixes=("", "_published"))
-    found["spent"], found["planned"] = found["training_time"] / HOUR, _planned(runs, found)
-    published_size = 1.0 if runs.study.config["data"]["n_samples"] == MEASURED_ITEMS else float("nan")
+    study, table = runs.study, CostTable.at_hand()
+    estimates = [table.estimate(str(row["device_name"]), row["model"], row["task"], row["length"],
+                                study.training_settings(row["model"])["max_epochs"], study.n_items(row["task"]))
+                 for row in found.to_dict("records")]
+    found["spent"] = found["training_time"] / HOUR
+    found["planned"] = [estimate.seconds / HOUR if estimate else None for estimate in estimates]
+    published_size = 1.0 if study.config["data"]["n_samples"] == MEASURED_ITEMS else float("nan")
     found["published"] = published_size * found["seconds_per_epoch_published"] * found["epochs"] / HOUR
     models = [model for model in runs.models if (found["model"] == model).any()]
     rows = [_cost_row(model, found[found["model"] == model]) for model in models]
@@ -103,7 +108,7 @@ def cost_by_model(runs: Runs) -> Table:
         "A100 hours of the published code": _hours(row["published"], row["estimated"]),
         "speed-up over A100": _hours(row["ratio"], row["estimated"])} for row in rows and frame.to_dict("records")])
     return Table("cost_by_model", "Cost by model",
-                 "Spent: training time, on a machine that others use too more than the work. Planned: what "
+                 "Spent: training time; on a machine that others use too, more than the work takes. Planned: what "
                  "workflow/costs.csv gives these cells on the same device. Published code: its seconds per epoch on an "
                  "A100 times the epochs that these runs used; in brackets where its seconds are estimates, good to a "
                  "factor of about two." if rows else "No cell is done.", frame, shown, int(bool(rows)))
@@ -120,16 +125,6 @@ def _cost_row(model: str, found: pd.DataFrame) -> dict[str, Any]:
     return {"model": model, "runs": len(found), "devices": ", ".join(sorted(found["device_name"].dropna().unique())),
             "spent": spent, "planned": found["planned"].sum(skipna=False), "published": published,
             "ratio": published / spent if spent > 0 else None, "estimated": bool((found["basis"] == "estimate").any())}
-
-
-def _planned(runs: Runs, found: pd.DataFrame) -> list[float | None]:
-    """Hours that the cost table gives each run on the device it had, before any result was known."""
-    table = CostTable.at_hand()
-    study = runs.study
-    estimates = [table.estimate(str(row["device_name"]), row["model"], row["task"], row["length"],
-                                study.training_settings(row["model"])["max_epochs"], study.n_items(row["task"]))
-                 for row in found.to_dict("records")]
-    return [estimate.seconds / HOUR if estimate else None for estimate in estimates]
 
 
 def cost_by_length(runs: Runs) -> Table:

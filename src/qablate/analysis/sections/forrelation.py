@@ -30,7 +30,10 @@ def results(runs: Runs, verdicts: pd.DataFrame) -> Section:
 
 
 def ranking(runs: Runs, verdicts: pd.DataFrame) -> Table:
-    """Models by mean honest accuracy, with the test-selected score in columns of its own; references below."""
+    """Models by mean honest accuracy, with the test-selected score in columns of its own; below them references.
+
+    The first baseline also as the published rule would score it.
+    """
     chance = verdicts[(verdicts["kind"] == "chance") & (verdicts["plus"].map(len) == 1)]
     rows = scores.means(runs, TASK)
     found = runs.of(TASK).groupby("model")["test_acc"]
@@ -58,7 +61,10 @@ def ranking(runs: Runs, verdicts: pd.DataFrame) -> Table:
         "best, test-selected": written(frame["selected_best"], WRITE),
         "printed 2026-01-18": written(frame["printed"], WRITE),
     })
-    foot = _references(runs)
+    foot, rule = scores.reference_rows(runs, TASK).rename(columns={"name": "features→mixing"}), constant_class()
+    known = rule[rule["length"].isin(runs.lengths(TASK)) & rule["seed"].isin(runs.seeds)]["published_rule"]
+    if len(known) and runs.study.recipe == "published":
+        foot.loc[0, ["test-selected, mean", "best, test-selected"]] = [WRITE(known.mean()), WRITE(known.max())]
     return Table("scores_forrelation", "Ranking",
                  "Test accuracy, larger is better: mean over the runs of all lengths that are there. Against majority: "
                  "minus the accuracy on the same test items of the better constant prediction. Against chance: the "
@@ -67,45 +73,25 @@ def ranking(runs: Runs, verdicts: pd.DataFrame) -> Table:
                  frame, pd.concat([shown, foot], ignore_index=True).fillna(""), len(foot))
 
 
-def _references(runs: Runs) -> pd.DataFrame:
-    """Baselines, the first also as the published rule would score it, and the upper bound."""
-    rows, rule = scores.reference_rows(runs, TASK).rename(columns={"name": "features→mixing"}), constant_class()
-    known = rule[rule["length"].isin(runs.lengths(TASK)) & rule["seed"].isin(runs.seeds)]["published_rule"]
-    if len(known) and runs.study.recipe == "published":
-        rows.loc[0, ["test-selected, mean", "best, test-selected"]] = [WRITE(known.mean()), WRITE(known.max())]
-    return rows
-
-
 def solver_figure(runs: Runs) -> Figure:
     """Accuracy against length and training items, of solvers and models; training against validation of every run."""
-    solvers = solvers_of_study(runs.study)
-    parts = [_by_length(runs, solvers), _by_size(solvers), _fits(runs)]
+    solvers, curves = solvers_of_study(runs.study), runs.curves
+    whole = solvers[solvers["n_train"] == solvers["n_train"].max()].rename(columns={"solver": "series", "score": "y"})
+    models = runs.of(TASK).rename(columns={"model": "series", "test_acc": "y"})
+    every = pd.concat([part[["series", "length", "y"]] for part in (whole, models) if len(part)] or [models])
+    lengths = every.groupby(["series", "length"])["y"].agg(y="mean", n="count").reset_index()
+    sizes = solvers.groupby(["solver", "length", "n_train"])["score"].agg(y="mean", n="count").reset_index()
+    fits = curves[(curves["task"] == TASK) & curves["chosen"]].rename(
+        columns={"model": "series", "train_metric": "x", "val_metric": "y"})
+    parts = [
+        lengths.assign(panel="length", x=lengths["length"]),
+        sizes.rename(columns={"solver": "series"}).assign(panel="training items", x=sizes["n_train"]),
+        fits.assign(panel="fit", n=1)[["panel", "series", "length", "seed", "x", "y", "n"]]]
     frame = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
     return Figure("forrelation_solvers", "Forrelation: solvers next to the models",
                   "Test accuracy of solvers and models (means over seeds) against length; of solvers against the "
                   "number of training items, lines from below by length; training against validation accuracy of every "
                   "run at its chosen epoch.", lambda: _draw(runs, frame), frame)
-
-
-def _by_length(runs: Runs, solvers: pd.DataFrame) -> pd.DataFrame:
-    """Mean accuracy over seeds of each solver with all training items, and of each model."""
-    models = runs.of(TASK).rename(columns={"model": "series", "test_acc": "y"})
-    whole = solvers[solvers["n_train"] == solvers["n_train"].max()].rename(columns={"solver": "series", "score": "y"})
-    rows = pd.concat([part[["series", "length", "y"]] for part in (whole, models) if len(part)] or [models])
-    means = rows.groupby(["series", "length"])["y"].agg(y="mean", n="count").reset_index()
-    return means.assign(panel="length", x=means["length"])
-
-
-def _by_size(solvers: pd.DataFrame) -> pd.DataFrame:
-    means = solvers.groupby(["solver", "length", "n_train"])["score"].agg(y="mean", n="count").reset_index()
-    return means.rename(columns={"solver": "series"}).assign(panel="training items", x=means["n_train"])
-
-
-def _fits(runs: Runs) -> pd.DataFrame:
-    """Training and validation accuracy of every run at the epoch whose weights were tested."""
-    curves = runs.curves[(runs.curves["task"] == TASK) & runs.curves["chosen"]]
-    named = curves.rename(columns={"model": "series", "train_metric": "x", "val_metric": "y"})
-    return named.assign(panel="fit", n=1)[["panel", "series", "length", "seed", "x", "y", "n"]]
 
 
 def _draw(runs: Runs, frame: pd.DataFrame) -> Canvas:

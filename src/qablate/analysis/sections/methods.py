@@ -8,11 +8,13 @@ from typing import Any
 import pandas as pd
 
 from qablate.analysis.bounds import baseline, normalized_score, references, upper_bound
-from qablate.analysis.collect import CELL, Runs
+from qablate.analysis.collect import Runs
 from qablate.analysis.formats import DASH, integer, metric_format, metric_name, percent
 from qablate.analysis.sections.scores import means
 from qablate.analysis.table import Part, Section, Table, cell_columns, written
 from qablate.catalog import model_info, task_info
+from qablate.files import read_regular
+from qablate.records import settings_of_record
 from qablate.study import MAX_SIDECAR_BYTES, DatasetSpec, known_dataset_sha256
 
 OF_MODEL = ("group", "id", "name", "features", "mixing", "architecture", "chunk")
@@ -42,11 +44,11 @@ def models_tested(runs: Runs) -> Table:
         info, found = model_info(model), runs.table[runs.table["model"] == model]["n_params"]
         row = {key: getattr(info, key) for key in OF_MODEL}
         rows.append({**row, "params_min": found.min(), "params_max": found.max()})
-        shown.append({**{key: str(value).replace("_", " ") for key, value in row.items()}, "params": _range(found)})
+        shown.append({**row, "mixing": info.mixing.replace("_", " "), "params": _range(found)})
     return Table("models_tested", f"Models tested ({len(runs.models)})",
                  "Features and mixing say where a circuit is; chunk: steps that one circuit or pooled token covers; "
                  "params: as the results report them, which depends on task and length.",
-                 pd.DataFrame(rows), pd.DataFrame(shown))
+                 pd.DataFrame(rows), pd.DataFrame(shown).astype(str))
 
 
 def _range(values: pd.Series) -> str:
@@ -91,12 +93,12 @@ def parameters(runs: Runs) -> Table:
 
 def settings(runs: Runs) -> Table:
     """One row per setting: the study's value, those in the results, and how many results differ."""
-    wanted = pd.DataFrame([{**vars(cell), "setting": key, "value": value} for cell in runs.records
-                           for key, value in runs.study.settings_of(cell).items()], columns=[*CELL, "setting", "value"])
-    merged = wanted.merge(runs.settings, on=[*CELL, "setting"], suffixes=("", "_found"))
-    rows = [{"setting": key, "study": _distinct(of_key["value"]), "results": _distinct(of_key["value_found"]),
-             "recorded": len(of_key), "differing": int((of_key["value"] != of_key["value_found"]).sum())}
-            for key, of_key in merged.groupby("setting", sort=False)]
+    values = pd.DataFrame([
+        (key, value, found[key]) for cell, record in runs.records.items() if (found := settings_of_record(record))
+        for key, value in runs.study.settings_of(cell).items() if key in found], columns=["setting", "study", "found"])
+    rows = [{"setting": key, "study": _distinct(of_key["study"]), "results": _distinct(of_key["found"]),
+             "recorded": len(of_key), "differing": int((of_key["study"] != of_key["found"]).sum())}
+            for key, of_key in values.groupby("setting", sort=False)]
     frame = pd.DataFrame(rows, columns=["setting", "study", "results", "recorded", "differing"])
     return Table("settings", "Settings", "The study's settings and those stored in the results; older result files "
                  "record fewer of them.", frame, frame.astype(str).rename(columns={"results": "in the results"}))
@@ -124,30 +126,25 @@ def datasets(runs: Runs) -> Table:
 def _dataset_row(runs: Runs, spec: DatasetSpec, by_results: float | None) -> dict[str, Any]:
     path = spec.path(runs.study.results)
     sidecar, checks = _json(path.with_suffix(".json")), _json(path.with_suffix(".checks.json"))
-    statistics, sha256 = sidecar.get("statistics"), sidecar.get("dataset_sha256")
+    statistics, sha256, found = sidecar.get("statistics"), sidecar.get("dataset_sha256"), checks.get("checks")
     known = known_dataset_sha256(spec, runs.study.results) or sha256
     made = statistics.get("measured_baseline") if isinstance(statistics, dict) else None
     file = ("not made here" if sha256 is None else "another dataset" if sha256 != known else
             "as published or first made" if path.exists() else "hash only")
+    if not isinstance(found, list) or sha256 is None or checks.get("dataset_sha256") != sha256:
+        outcome = "not run"    # checks of other bytes are none
+    else:
+        failed = [str(one.get("name")) for one in found if isinstance(one, dict) and one.get("passed") is not True]
+        outcome = f"failed: {', '.join(failed)}" if failed else "all passed"
     return {"task": spec.task, "length": spec.length, "seed": spec.seed, "dataset_sha256": known, "file": file,
             "nominal": spec.info.nominal_baseline, "measured": made if made is not None else by_results,
-            "checks": _checks(checks, sha256)}
-
-
-def _checks(content: Mapping[str, Any], sha256: object) -> str:
-    """`all passed`, or the names of those that failed; checks of other bytes are none."""
-    found = content.get("checks")
-    if not isinstance(found, list) or sha256 is None or content.get("dataset_sha256") != sha256:
-        return "not run"
-    failed = [str(check.get("name")) for check in found if isinstance(check, dict) and check.get("passed") is not True]
-    return f"failed: {', '.join(failed)}" if failed else "all passed"
+            "checks": outcome}
 
 
 def _json(path: Path) -> Mapping[str, Any]:
     """A small JSON file as a mapping; empty for one that is not there or is none."""
     try:
-        with path.open("rb") as file:
-            content = json.loads(file.read(MAX_SIDECAR_BYTES))
+        content = json.loads(read_regular(path, MAX_SIDECAR_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -49,60 +49,50 @@ def means(runs: Runs, task: str, metric: str = "") -> pd.DataFrame:
     """
     keys, metric = ["model", "length"], metric or task_info(task).metric
     found = runs.table[runs.table["valid"] & (runs.table["task"] == task) & runs.table[metric].notna()]
-    cells = runs.cells[runs.cells["task"] == task]
-    states: dict[tuple[str, int], Counter[str]] = {}
-    for model, length, state in zip(cells["model"], cells["length"], cells["state"], strict=True):
-        states.setdefault((model, length), Counter())[state] += 1
-    planned = [(*key, found.total(), found["diverged"], _state_words(found)) for key, found in sorted(states.items())]
-    rows = pd.DataFrame(planned, columns=[*keys, "planned", "diverged", "state"]).set_index(keys)
-    rows = rows.join(found.groupby(keys)[metric].agg(mean="mean", sd="std", n="count"))
+    states = runs.cells[runs.cells["task"] == task].groupby(keys)["state"].agg(list)
+    rows = found.groupby(keys)[metric].agg(mean="mean", sd="std", n="count").reindex(states.index)
     rows["n"] = rows["n"].fillna(0).astype(int)
-    rows["state"] = rows["state"].where(rows["n"] == 0, "")
-    return rows.reset_index()[[*keys, "mean", "sd", "n", "planned", "diverged", "state"]]
+    rows["planned"], rows["diverged"] = states.map(len), states.map(lambda found: found.count("diverged"))
+    rows["state"] = states.map(_state_words).where(rows["n"] == 0, "")
+    return rows.reset_index()
 
 
-def _state_words(states: Counter[str]) -> str:
-    named = {WORDS.get(state, state).replace("_", " "): n for state, n in states.items()}
+def _state_words(states: list[str]) -> str:
+    named = Counter(WORDS.get(state, state).replace("_", " ") for state in states)
     return next(iter(named)) if len(named) == 1 else ", ".join(f"{n} {word}" for word, n in sorted(named.items()))
 
 
-def shown_mean(row: pd.Series, metric: str) -> str:
+def shown_mean(row: Any, metric: str) -> str:
     """Write one mean as a table shows it: `0.514 (n 1, 2 diverged)`, `– diverged`, `–` where all is missing."""
-    if not row["n"]:
-        return f"{DASH} {row['state']}" if row["state"] != "missing" else DASH
-    notes = [f"n {row['n']}"] if row["n"] < row["planned"] else []
-    notes += [f"{row['diverged']} diverged"] if row["diverged"] else []
-    return metric_format(metric)(row["mean"]) + (f" ({', '.join(notes)})" if notes else "")
+    if not row.n:
+        return f"{DASH} {row.state}" if row.state != "missing" else DASH
+    notes = [f"n {row.n}"] * (row.n < row.planned) + [f"{row.diverged} diverged"] * bool(row.diverged)
+    return metric_format(metric)(row.mean) + (f" ({', '.join(notes)})" if notes else "")
 
 
 def by_length(runs: Runs, task: str) -> Table:
     """Models x lengths, best of a length in bold; baseline and upper bounds below."""
     info, rows = task_info(task), means(runs, task)
     extra = "test_r2" if info.kind == "regression" else info.metric
-    shown = lengths_shown(runs, task, rows)
-    average = means(runs, task, extra).query("n > 0").groupby("model")
-    frame = rows.merge(average["mean"].mean().rename(f"average_{extra}"), on="model", how="left")
-    there = average["length"].agg(lambda found: ", ".join(map(str, found))).reindex(shown["model"])
-    values = average["mean"].mean().reindex(shown["model"])
+    shown, foot = lengths_shown(runs, task, rows), reference_rows(runs, task)
+    there = means(runs, task, extra).query("n > 0").groupby("model")
+    average, over = there["mean"].mean(), there["length"].agg(lambda found: ", ".join(map(str, found)))
+    frame = rows.merge(average.rename(f"average_{extra}"), on="model", how="left")
     shown[f"average {metric_name(extra).removeprefix('test ')} (over L)"] = [
-        DASH if pd.isna(value) else f"{metric_format(extra)(value)} ({over})"
-        for value, over in zip(values, there, strict=True)]
-    foot = reference_rows(runs, task)
-    shown = pd.concat([shown, foot], ignore_index=True).fillna("")
+        f"{metric_format(extra)(average[model])} ({over[model]})" if model in over else DASH
+        for model in shown["model"]]
     better = "Larger" if info.larger_is_better else "Smaller"
-    return Table(f"scores_{task}", f"Mean {metric_name(info.metric)}", f"{better} is better. {CAPTION}", frame, shown,
-                 len(foot))
+    return Table(f"scores_{task}", f"Mean {metric_name(info.metric)}", f"{better} is better. {CAPTION}", frame,
+                 pd.concat([shown, foot], ignore_index=True).fillna(""), len(foot))
 
 
 def lengths_shown(runs: Runs, task: str, rows: pd.DataFrame) -> pd.DataFrame:
     """Models (id and name) and one column of printed means per length."""
-    metric = task_info(task).metric
     shown = pd.DataFrame({"model": runs.models, "name": [model_info(model).name for model in runs.models]})
-    for length in runs.lengths(task):
-        column = rows[rows["length"] == length].set_index("model").reindex(runs.models)
-        best = column.index.isin(best_of(task, column.reset_index())["model"])
-        shown[f"L {length}"] = [f"**{text}**" if bold else text for text, bold in zip(
-            (shown_mean(row, metric) for _, row in column.iterrows()), best, strict=True)]
+    for length, column in rows.groupby("length"):
+        best = set(best_of(task, column)["model"])
+        texts = {row.model: shown_mean(row, task_info(task).metric) for row in column.itertuples()}
+        shown[f"L {length}"] = [f"**{texts[model]}**" if model in best else texts[model] for model in runs.models]
     return shown
 
 
@@ -116,25 +106,19 @@ def best_of(task: str, rows: pd.DataFrame) -> pd.DataFrame:
 def reference_rows(runs: Runs, task: str) -> pd.DataFrame:
     """Printed rows of the baseline, as is and measured, and of the upper bounds, one row for models with equal ones."""
     info, lengths = task_info(task), runs.lengths(task)
-    write = metric_format(info.metric)
-    rows = [{"model": "baseline", "name": "best constant prediction",
-             **{f"L {length}": write(baseline(task)) for length in lengths}}]
+    named: list[tuple[str, str, Any]] = [("baseline", "best constant prediction", [baseline(task)] * len(lengths))]
     if info.metric in MEASURED:
-        measured = measured_baselines(runs, task)
-        rows.append({"model": "baseline", "name": MEASURED[info.metric], **{
-            f"L {length}": DASH if pd.isna(value) else write(value) for length, value in measured["mean"].items()}})
+        measured = runs.table[runs.table["task"] == task].groupby(["length", "seed"])["baseline_measured"].first()
+        named.append(("baseline", MEASURED[info.metric], measured.groupby("length").mean().reindex(lengths)))
     bounds = upper_bounds(runs, task)
     for values, models in bounds.groupby(lengths, sort=False)["model"] if len(bounds) else ():
         label = "upper bound" if "all" in set(models) else f"upper bound of {', '.join(models)}"
-        rows.append({"model": label, "name": "", **{
-            f"L {length}": write(value) for length, value in zip(lengths, np.atleast_1d(values), strict=True)}})
-    return pd.DataFrame(rows)
-
-
-def measured_baselines(runs: Runs, task: str) -> pd.DataFrame:
-    """Mean, spread and number per length of what the results say a constant prediction scores on their test items."""
-    by_dataset = runs.table[runs.table["task"] == task].groupby(["length", "seed"])["baseline_measured"].first()
-    return by_dataset.groupby("length").agg(["mean", "std", "count"]).reindex(runs.lengths(task))
+        named.append((label, "", np.atleast_1d(values)))
+    columns = [f"L {length}" for length in lengths]
+    return pd.DataFrame([
+        {"model": model, "name": name,
+         **dict(zip(columns, written(pd.Series(values), metric_format(info.metric)), strict=True))}
+        for model, name, values in named])
 
 
 def upper_bounds(runs: Runs, task: str) -> pd.DataFrame:
@@ -167,34 +151,28 @@ def per_seed(runs: Runs, task: str) -> Table:
 
 def length_figure(runs: Runs, task: str) -> Figure:
     """Score against length, one panel per architecture: runs, means with intervals, baseline, upper bounds."""
-    frame = pd.concat([_runs_and_means(runs, task), _reference_lines(runs, task)], ignore_index=True)
-    return Figure(
-        f"length_{task}", f"{task_info(task).title}: score against length",
-        "Small points: runs, shifted sideways a little; large: means over seeds with a 95 % t interval (errors: "
-        "geometric mean). Dashed: upper bound, dotted: that of models which lose the order inside a chunk.",
-        lambda: _draw_lengths(runs, task, frame), frame)
-
-
-def _runs_and_means(runs: Runs, task: str) -> pd.DataFrame:
-    info, found = task_info(task), runs.of(task)
-    to, back = (float, float) if info.larger_is_better else (np.log, np.exp)
+    info, found, bounds = task_info(task), runs.of(task), upper_bounds(runs, task)
+    to, back = (float, float) if info.larger_is_better else (lambda mse: np.log(max(mse, SMALLEST_MSE)), np.exp)
     rows: list[dict[str, Any]] = [{"kind": "run", "model": row.model, "length": row.length, "seed": row.seed,
                                    "score": getattr(row, info.metric), "n": 1} for row in found.itertuples()]
     for (model, length), of_cell in found.groupby(["model", "length"])[info.metric]:
-        values = np.array([to(max(value, SMALLEST_MSE) if back is np.exp else value) for value in of_cell])
-        many, middle = len(values) > 1, values.mean()
-        half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values) if many else np.nan
+        values = np.array([to(value) for value in of_cell])
+        middle = values.mean()
+        half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values) if len(values) > 1 else np.nan
         rows.append({"kind": "mean", "model": model, "length": length, "score": back(middle), "n": len(values),
                      "low95": back(middle - half), "high95": back(middle + half)})
-    return pd.DataFrame(rows, columns=list(FIGURE_COLUMNS))
-
-
-def _reference_lines(runs: Runs, task: str) -> pd.DataFrame:
-    rows = [("baseline", "all", length, baseline(task)) for length in runs.lengths(task)]
-    bounds = upper_bounds(runs, task)
-    rows += [("upper bound", model, length, value) for model in bounds.get("model", ())
-             for length, value in bounds.set_index("model").loc[model].items()]
-    return pd.DataFrame(rows, columns=["kind", "model", "length", "score"])
+    rows += [{"kind": "baseline", "model": "all", "length": length, "score": baseline(task)}
+             for length in runs.lengths(task)]
+    rows += [{"kind": "upper bound", "model": row["model"], "length": length, "score": row[length]}
+             for row in bounds.to_dict("records") for length in runs.lengths(task)]
+    frame = pd.DataFrame(rows, columns=list(FIGURE_COLUMNS))
+    dashed = ["Dashed: upper bound"] * len(bounds[bounds["model"] == "all"])
+    dotted = ["dotted: that of models which lose the order inside a chunk"] * (len(bounds) > 1)
+    caption = (f"Small points: runs, shifted sideways a little; large: {'' if info.larger_is_better else 'geometric '}"
+               "means over seeds with a 95 % t interval. "
+               + (f"{', '.join(dashed + dotted)}." if dashed else ""))
+    return Figure(f"length_{task}", f"{info.title}: score against length", caption.strip(),
+                  lambda: _draw_lengths(runs, task, frame), frame)
 
 
 def _draw_lengths(runs: Runs, task: str, frame: pd.DataFrame) -> Canvas:

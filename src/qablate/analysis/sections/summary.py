@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 
 from qablate.analysis import figure as look
 from qablate.analysis.bounds import baseline, normalized_score, upper_bound
-from qablate.analysis.collect import Runs, hours_left
+from qablate.analysis.collect import CELL, Runs, hours_left
 from qablate.analysis.formats import DASH, metric_name, significant
 from qablate.analysis.sections.agreement import agreement_line
 from qablate.analysis.sections.scores import best_of, means
@@ -53,18 +53,19 @@ def headline(runs: Runs) -> str:
 
 def combined_progress(runs: Runs) -> Table:
     """Systems x tasks: cells each system has a valid result of, of those planned; every cell once in the last row."""
-    planned, cells = runs.cells.groupby("task").size(), runs.cells
-    systems = list(dict.fromkeys([*(runs.study.config["systems"] or {}), *runs.systems]))
-    found = runs.files[runs.files["finishes"]].drop_duplicates(["system", "selected_on_test", "model", "task", "length",
-                                                              "seed"])
-    counts = found.groupby(["system", "task", "selected_on_test"]).size()
+    cells, planned = runs.cells, runs.cells.groupby("task").size()
+    done = cells.groupby("task")["finished"].sum()
+    systems = dict.fromkeys([*(runs.study.config["systems"] or {}), *runs.systems])
+    found = runs.files[runs.files["finishes"]].drop_duplicates([*CELL, "system", "selected_on_test"])
     accepted = runs.study.config["import"]["accept_selected_on_test"]
+    found = found.assign(counted=~found["selected_on_test"] | accepted)
+    counts = found.groupby(["system", "task"])[["counted", "selected_on_test"]].sum()
     rows = [{"system": system, "task": task, "planned": int(planned[task]),
-             "done": sum(int(counts.get((system, task, chosen), 0)) for chosen in (False, *[True] * accepted)),
-             "test_selected": int(counts.get((system, task, True), 0))}
+             "done": int(counts["counted"].get((system, task), 0)),
+             "test_selected": int(counts["selected_on_test"].get((system, task), 0))}
             for system in sorted(systems, key=runs.study.system_rank) for task in runs.tasks]
     rows += [{"system": "all systems", "task": task, "planned": int(planned[task]), "test_selected": 0,
-              "done": int(cells[cells["task"] == task]["finished"].sum())} for task in runs.tasks]
+              "done": int(done[task])} for task in runs.tasks]
     frame = pd.DataFrame(rows)
     shown = []
     for system, of_system in frame.groupby("system", sort=False):
@@ -154,41 +155,25 @@ def compact(metric: str, score: float) -> str:
 
 def best_scores(runs: Runs) -> Table:
     """One row per task: best quantum model, best classical model, baseline and upper bound, per length that was run."""
+    quantum = {model for model, info in MODELS.items() if info.quantum_features or info.quantum_mixing}
     rows, shown = [], []
     for task in runs.tasks:
-        info, found = task_info(task), means(runs, task)
-        found = found[found["n"] > 0]
-        run = [length for length in runs.lengths(task) if length in set(found["length"])]
-        kinds = {"best quantum": _best(task, found, True), "best classical": _best(task, found, False)}
-        for kind, best in kinds.items():
-            rows += [{"task": task, "kind": kind, **row} for row in best.to_dict("records")]
-        over = ", ".join(map(str, run)) or "none run"
-        upper = [upper_bound(runs.study, task, length) for length in run] or [PERFECT.get(info.metric)]
-        shown.append({"task (lengths run)": f"{info.title}, {metric_name(info.metric).removeprefix('test ')} ({over})",
-                      **{kind: _best_words(info.metric, best) for kind, best in kinds.items()},
-                      "baseline": f"{baseline(task):.3g}", "upper bound": _range(upper)})
+        info, found = task_info(task), means(runs, task).query("n > 0")
+        lengths = sorted(found["length"].unique().tolist())
+        row = {"task (lengths run)": f"{info.title}, {metric_name(info.metric).removeprefix('test ')} "
+                                     f"({', '.join(map(str, lengths)) or 'none run'})"}
+        for kind, models in (("best quantum", quantum), ("best classical", MODELS.keys() - quantum)):
+            best = best_of(task, found[found["model"].isin(models)]).groupby("length").head(1)
+            rows += best.assign(task=task, kind=kind).to_dict("records")
+            words = [f"{one.model} {_short(info.metric, one.mean)} at {one.length} (n {one.n})"
+                     for one in best.itertuples()]
+            row[kind] = "; ".join(words).replace(" at ", " at L = ", 1) or "not run"
+        upper = [upper_bound(runs.study, task, length) for length in lengths] or [PERFECT.get(info.metric)]
+        ends = dict.fromkeys(DASH if value is None else f"{value:.3g}" for value in (upper[0], upper[-1]))
+        shown.append({**row, "baseline": f"{baseline(task):.3g}", "upper bound": " to ".join(ends)})
     columns = ["task", "kind", "length", "model", "mean", "sd", "n"]
     return Table("best_scores", "Best scores", "", pd.DataFrame(rows, columns=columns), pd.DataFrame(shown))
 
 
-def _best(task: str, found: pd.DataFrame, quantum: bool) -> pd.DataFrame:
-    kinds = {model: info.quantum_features or info.quantum_mixing for model, info in MODELS.items()}
-    return best_of(task, found[found["model"].map(kinds) == quantum]).groupby("length").head(1)
-
-
-def _best_words(metric: str, best: pd.DataFrame) -> str:
-    """`4d 9.2e-6 at L = 100 (n 3); 2d 2.7e-5 at 200 (n 3)`."""
-    if best.empty:
-        return "not run"
-    words = [f"{row['model']} {_short(metric, row['mean'])} at {row['length']} (n {row['n']})"
-             for row in best.to_dict("records")]
-    return "; ".join(words).replace(" at ", " at L = ", 1)
-
-
 def _short(metric: str, value: float) -> str:
     return significant(value, 2) if metric == "test_mse" else f"{value:.3f}"
-
-
-def _range(values: list[Any]) -> str:
-    texts = list(dict.fromkeys(DASH if value is None else f"{value:.3g}" for value in values))
-    return texts[0] if len(texts) == 1 else f"{texts[0]} to {texts[-1]}"
