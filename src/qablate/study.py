@@ -178,6 +178,14 @@ class Study:
         """All datasets that the cells need, each once."""
         return tuple(dict.fromkeys(self.dataset(cell.task, cell.length, cell.seed) for cell in self.cells))
 
+    @functools.cached_property
+    def _cell_set(self) -> frozenset[Cell]:
+        return frozenset(self.cells)
+
+    def holds(self, cell: Cell) -> bool:
+        """Whether a cell is one of this study."""
+        return cell in self._cell_set
+
     def cell(self, model: str, task: str, length: int, seed: int) -> Cell:
         """Return one cell of this study; a QablateError names what the study does not hold, and what it does."""
         model_info(model)    # an unknown one is answered with the known ones

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from qablate.catalog import MODELS, TASKS
 from qablate.config import ConfigError, load_config
 from qablate.records import HISTORY, METRICS
-from qablate.results.judging import Judge
+from qablate.results.judging import judge_content
 from qablate.results.reading import parse
 from qablate.results.states import FINISHED, Found
 from qablate.study import Cell, Study
@@ -109,7 +109,7 @@ def assert_sound(record: dict) -> None:
 
 def judge(content: bytes, study: Study, cell: Cell) -> bool:
     """Judge a result file; return whether it was taken for a whole one."""
-    verdict = Judge(study).content(Found("local", Path(cell.result_name)), parse(content))
+    verdict = judge_content(study, Found("local", Path(cell.result_name)), parse(content))
     for line in (verdict.detail, *verdict.warnings):
         assert "\n" not in line
         line.encode("utf-8")

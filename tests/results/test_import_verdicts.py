@@ -12,7 +12,7 @@ from import_builders import FIXTURES, put, put_log, study_with, text_of, varianc
 
 from qablate.logs import parse_log
 from qablate.results import merge
-from qablate.results.judging import Judge
+from qablate.results.judging import judge, judge_content
 from qablate.results.reading import parse
 from qablate.results.states import Found
 from qablate.study import Cell
@@ -79,20 +79,20 @@ def test_what_the_fixtures_say_about_their_cells(fixtures):
 @pytest.mark.parametrize("cell", [ADDING, FORRELATION], ids=str)
 def test_a_file_cut_at_any_byte_is_never_ok_and_never_crashes(tmp_path, cell):
     study = study_with(tmp_path)
-    judge, content = Judge(study), text_of(study, cell, short_curve(study, cell)).encode()
+    content = text_of(study, cell, short_curve(study, cell)).encode()
     path = tmp_path / "dgx" / cell.result_name
     metric = content.index(b",", content.index(b'"test_mse"' if cell == ADDING else b'"test_acc"'))
     for end in range(len(content)):
         reading = parse(content[:end])
         assert not reading.whole or reading.problem == "empty", end
-        verdict = judge.content(Found("dgx", path), reading)
+        verdict = judge_content(study, Found("dgx", path), reading)
         assert (verdict.status, verdict.reason) in {("partial", "truncated"), ("rejected", "truncated"),
                                                     ("rejected", "empty")}, end
         assert verdict.finishes == (end > metric), end
         if verdict.finishes and cell == ADDING:
             assert verdict.record["test_mse"] == json.loads(content)["test_mse"]
     path.write_bytes(content)
-    assert judge.result(Found("dgx", path)).status == "ok"
+    assert judge(study, Found("dgx", path)).status == "ok"
 
 
 def test_zero_bytes_at_the_end_are_a_cut_too(tmp_path):

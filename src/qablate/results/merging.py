@@ -6,7 +6,7 @@ result whose epoch was chosen on its test items never competes with an honest on
 
 import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -14,13 +14,18 @@ from typing import Any
 
 from qablate.errors import QablateError
 from qablate.files import read_regular
-from qablate.results.judging import Judge
+from qablate.records import METRICS
+from qablate.results.judging import judge, judge_log
 from qablate.results.reading import Listing, list_sources
-from qablate.results.states import FINISHED, LOCAL, CellState, Found, Pair, Run, State, Verdict, same_run
+from qablate.results.states import FINISHED, LOCAL, CellState, Found, Pair, Run, State, Verdict
 from qablate.study import Cell, Study
 
 LOST_IN_WRITING = ("empty", "truncated", "not_json", "encoding", "unreadable", "not_a_file", "too_large", "compressed")
 """Reasons that say nothing about the training itself, so that its log still counts."""
+COMPETING = (*FINISHED, "partial")
+"""Statuses of what competes for a cell."""
+LOG_DIGITS = {"regression": 1e-6, "classification": 1e-4}
+"""Last printed digit of the first test metric in a log."""
 MAX_NOTE_BYTES = 100_000
 
 
@@ -52,10 +57,8 @@ class Merged:
 
     def source_of(self, cell: Cell) -> Verdict | None:
         """The file that finishes a cell, None for one that is not finished."""
-        if not self.finished(cell):
-            return None
-        run = self.runs.get(cell)
-        return run.verdict if run is not None and run.finished else self.legacy[cell].verdict
+        runs = self.runs if cell in self.runs and self.runs[cell].finished else self.legacy
+        return runs[cell].verdict if self.finished(cell) else None
 
     def is_own(self, verdict: Verdict) -> bool:
         """Whether a file lies in the study's own results folder."""
@@ -103,12 +106,13 @@ class Merged:
 
 def merge(study: Study) -> Merged:
     """Read and judge every file of every source, and choose one result per cell. Nothing is written."""
-    listing = list_sources(study)
-    judge = Judge(study, adopted_from(study))
-    named = ((file, judge.cell_if_any(file)) for file in listing.results)
-    verdicts = [judge.result(file, listing.logs.get((file.source, cell), []) if cell else []) for file, cell in named]
-    verdicts += _without_result(listing, judge, verdicts)
-    verdicts += [judge.misplaced(file) for file in listing.misplaced]
+    listing, origins = list_sources(study), adopted_from(study)
+    verdicts = [judge(study, file, listing.logs.get((file.source, file.cell), []) if file.cell else [], origins)
+                for file in listing.results]
+    verdicts += _without_result(study, listing, verdicts)
+    verdicts += [Verdict(file, "rejected", "in_subfolder", "lies in a subfolder, which is not read: name "
+                         f"{file.path.parent} under systems: to count it", file.cell, system=file.source)
+                 for file in listing.misplaced]
     runs, legacy, verdicts = choose(study, verdicts)
     return Merged(study, runs, legacy, tuple(verdicts), tuple(listing.folders), tuple(listing.unreadable),
                   tuple(listing.remarks))
@@ -142,37 +146,40 @@ def choose(study: Study, verdicts: Iterable[Verdict]) -> tuple[dict[Cell, Run], 
     groups: dict[tuple[Cell, bool], list[Verdict]] = {}
     final: list[Verdict] = []
     for verdict in verdicts:
-        if verdict.competes and verdict.cell is not None:
+        if verdict.status in COMPETING and verdict.cell is not None:
             groups.setdefault((verdict.cell, verdict.selected_on_test), []).append(verdict)
         else:
             final.append(verdict)
     chosen: dict[bool, dict[Cell, Run]] = {False: {}, True: {}}
     for (cell, selected), group in sorted(groups.items()):
-        run, judged = _choose_one(cell, sorted(group, key=lambda verdict: _preference(study, verdict)))
-        chosen[selected][cell] = run
-        final += judged
+        used, *others = sorted(group, key=lambda verdict: _preference(study, verdict))
+        distinct = [replace(used, chosen=True)]
+        for verdict in others:
+            twin = next((other for other in distinct if same_run(other, verdict)), None)
+            reason, detail = ("identical_copy", f"the same run as {twin.file.path}") if twin else (
+                "duplicate_cell", f"other numbers than {used.file.path}, which is used")
+            verdict = replace(verdict, status="duplicate", reason=reason, judged=verdict.status, detail=detail)
+            (final if twin else distinct).append(verdict)
+        chosen[selected][cell] = Run(cell, distinct[0], tuple(distinct[1:]))
+        final += distinct
     final.sort(key=lambda verdict: (study.system_rank(verdict.file.source), str(verdict.file.path)))
     return chosen[False], chosen[True], final
 
 
-def _choose_one(cell: Cell, ranked: list[Verdict]) -> tuple[Run, list[Verdict]]:
-    """The first is used; what holds the numbers of one before it is a copy, what does not is a duplicate."""
-    distinct: list[Verdict] = []
-    judged: list[Verdict] = []
-    for verdict in ranked:
-        twin = next((other for other in distinct if same_run(other, verdict)), None)
-        if twin is not None:
-            judged.append(replace(verdict, status="duplicate", reason="identical_copy", judged=verdict.status,
-                                  detail=f"the same run as {twin.file.path}"))
-            continue
-        if distinct:
-            verdict = replace(verdict, status="duplicate", reason="duplicate_cell", judged=verdict.status,
-                              detail=f"other numbers than {distinct[0].file.path}, which is used")
-        else:
-            verdict = replace(verdict, chosen=True)
-        distinct.append(verdict)
-        judged.append(verdict)
-    return Run(cell, distinct[0], tuple(distinct[1:])), judged
+def same_run(one: Verdict, two: Verdict) -> bool:
+    """Whether two files are copies of one training: curves and metrics equal to the last bit.
+
+    Of a file that was cut off, metrics after the first may come from a log and only the first is compared, to the
+    digits of a log. Two trainings never share a whole curve.
+    """
+    a, b = one.record or {}, two.record or {}
+    if not a or not b or a["history"] != b["history"]:
+        return False
+    names = METRICS[a["task_type"]]
+    if "salvaged" not in (*one.flags, *two.flags):
+        return all(a[key] == b[key] for key in ("best_val_metric", *names))
+    known = a[names[0]] is not None and b[names[0]] is not None
+    return not known or abs(a[names[0]] - b[names[0]]) <= LOG_DIGITS[a["task_type"]]
 
 
 def _preference(study: Study, verdict: Verdict) -> tuple[Any, ...]:
@@ -194,31 +201,36 @@ def _preference(study: Study, verdict: Verdict) -> tuple[Any, ...]:
     )
 
 
-def _without_result(listing: Listing, judge: Judge, verdicts: list[Verdict]) -> list[Verdict]:
+def _without_result(study: Study, listing: Listing, verdicts: list[Verdict]) -> Iterator[Verdict]:
     """Judge the logs and checkpoints of cells that their own source has no usable result of.
 
     A run that was refused for what it is (wrong settings, leaky data) is not let in again by its log. A checkpoint
-    next to a finished result is what a stopped clean-up left, and no file to judge.
+    next to a finished result is what a stopped clean-up left, and no file to judge. No score is ever derived from a
+    training without an end.
     """
     judged = {(verdict.file.source, verdict.cell) for verdict in verdicts
-            if verdict.competes or verdict.reason not in LOST_IN_WRITING}
+              if verdict.status in COMPETING or verdict.reason not in LOST_IN_WRITING}
     finished = {(verdict.file.source, verdict.cell) for verdict in verdicts if verdict.finishes}
-    found = []
-    for key, logs in sorted(listing.logs.items()):
-        if key in judged:
+    unfinished = {}
+    for (source, cell), logs in sorted(listing.logs.items()):
+        if (source, cell) in judged:
             continue
-        file = Found(key[0], logs[0].path, modified=logs[0].modified)
-        found += [judge.other_log(Found(key[0], log.path, modified=log.modified), key[1], file) for log in logs[1:]]
+        used, *others = (Found(source, log.path, modified=log.modified) for log in logs)
+        for file in others:
+            yield Verdict(file, "duplicate", "second_log", f"of the same cell as {used.path}, which is used", cell,
+                          system=source, judged="unfinished")
         if logs[0].complete:
-            found.append(judge.log_alone(file, logs[0]))
-            finished |= {key} if found[-1].finishes else set()
-        elif key not in listing.checkpoints:
-            found.append(judge.unfinished(file, key[1], "log_without_result", logs[0].last_epoch))
-    for key, file in sorted(listing.checkpoints.items()):
-        if key not in finished:
-            epoch = listing.logs[key][0].last_epoch if key in listing.logs else 0
-            found.append(judge.unfinished(file, key[1], "checkpoint_without_result", epoch))
-    return found
+            yield (verdict := judge_log(study, used, logs[0]))
+            finished |= {(source, cell)} if verdict.finishes else set()
+        else:
+            unfinished[source, cell] = used, "log_without_result"
+    unfinished |= {key: (file, "checkpoint_without_result") for key, file in listing.checkpoints.items()
+                   if key not in finished}
+    for (source, cell), (file, reason) in sorted(unfinished.items()):
+        epoch = listing.logs[source, cell][0].last_epoch if (source, cell) in listing.logs else 0
+        detail = f"log ends at epoch {epoch}" if epoch else "no epoch in a log"
+        yield Verdict(file, "unfinished", reason, detail, cell, system=source) if study.holds(cell) else Verdict(
+            file, "rejected", "not_in_study", f"{cell.name} is no cell of this study", cell, system=source)
 
 
 def _why_not(verdict: Verdict) -> str:

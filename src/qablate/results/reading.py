@@ -6,6 +6,7 @@ Accepted next to plain JSON: the tokens NaN, Infinity and -Infinity, a byte orde
 anywhere (also one whose lost end reads as zero bytes), of which the complete top-level keys are kept.
 """
 
+import codecs
 import copy
 import functools
 import hashlib
@@ -31,14 +32,12 @@ from qablate.records import (
     content_sha256,
     integers_as_such,
 )
-from qablate.results.states import LOCAL, Found
+from qablate.results.states import COMPRESSED, LOCAL, Found
 from qablate.study import Cell, Study
 
 CHECKPOINT_NAME = re.compile(rf"checkpoint_({MODEL_TOKEN})_({TASK_TOKEN})_L(\d{{1,6}})_seed(\d{{1,10}})\.pt")
 MISPLACED_NAME = re.compile(r"synthetic_.*_results\.json(?:\.\w{1,4})?")
-COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 MAX_DEPTH = 3
-SPACE = re.compile(r"[ \t\n\r]*")
 LITERALS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
 NUMBER_STUBS = (".", "e", "E", "e-", "e+", "E-", "E+")
 ESCAPE_LENGTH = 6
@@ -105,8 +104,13 @@ def parse(content: bytes) -> Reading:
     if not kept:
         return Reading(problem="empty", detail=f"{len(content)} bytes, none of them text", sha256=digest)
     try:
-        text = _decode(kept)
-        values, whole = _parse_text(text)
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(kept)    # drops a last character that was cut in two
+        try:
+            values, whole = _DECODER.decode(text), True
+        except json.JSONDecodeError:
+            values, whole = _complete_keys(text), False
+        if not isinstance(values, dict):
+            raise ValueError("holds no JSON object")
         values = integers_as_such({key: value for key, value in values.items() if not key.startswith("_")})
         changed = whole and CHECKSUM in values and values[CHECKSUM] != content_sha256(values)
     except UnicodeDecodeError as error:
@@ -116,31 +120,11 @@ def parse(content: bytes) -> Reading:
     return Reading(values, whole, sha256=digest, changed=changed)
 
 
-def _decode(content: bytes) -> str:
-    """UTF-8 text, with or without a byte order mark; a last character that was cut in two is dropped."""
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        if error.reason != "unexpected end of data":
-            raise
-        return content[: error.start].decode("utf-8-sig")
-
-
-def _parse_text(text: str) -> tuple[dict[str, Any], bool]:
-    try:
-        values = _DECODER.decode(text)
-    except json.JSONDecodeError:
-        return _complete_keys(text), False
-    if not isinstance(values, dict):
-        raise ValueError("holds no JSON object")
-    return values, True
-
-
 def _complete_keys(text: str) -> dict[str, Any]:
     """Return the top-level keys before the point where the text is cut off.
 
-    A value counts as complete if a comma or brace follows: `0.00` may be what is left of `0.0033`. Raises ValueError
-    if the text does not end where it breaks, which is no cut but damage.
+    A value counts as complete if a comma follows: `0.00` may be what is left of `0.0033`. Raises ValueError if the text
+    does not end where it breaks, which is no cut but damage.
     """
     if not text.startswith("{"):
         raise ValueError("does not begin with a JSON object")
@@ -148,10 +132,9 @@ def _complete_keys(text: str) -> dict[str, Any]:
     at = 1
     try:
         while True:
-            key, at = _DECODER.raw_decode(text, _skip(text, at))
-            at = _expect(text, _skip(text, at), ":")
-            value, at = _DECODER.raw_decode(text, _skip(text, at))
-            at = _expect(text, _skip(text, at), ",")
+            key, at = _DECODER.raw_decode(text, _behind(text, at, ""))
+            value, at = _DECODER.raw_decode(text, _behind(text, at, ":"))
+            at = _behind(text, at, ",")
             if not isinstance(key, str):
                 raise ValueError("a key that is no string")
             pairs.append((key, value))
@@ -161,23 +144,20 @@ def _complete_keys(text: str) -> dict[str, Any]:
     return _unrepeated(pairs)
 
 
+def _behind(text: str, at: int, sign: str) -> int:
+    """Return the place behind a sign and the space around it."""
+    found = re.compile(rf"[ \t\n\r]*({sign})?[ \t\n\r]*").match(text, at)
+    if found is None or found[1] != sign:
+        raise json.JSONDecodeError(f"Expecting '{sign}'", text, found.end() if found else at)
+    return found.end()
+
+
 def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a JSON object whose keys differ; ValueError for a key that is there twice: one value would be lost."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a key is there twice")
     return found
-
-
-def _skip(text: str, at: int) -> int:
-    found = SPACE.match(text, at)
-    return found.end() if found else at
-
-
-def _expect(text: str, at: int, sign: str) -> int:
-    if text[at : at + 1] != sign:
-        raise json.JSONDecodeError(f"Expecting '{sign}'", text, at)
-    return at + 1
 
 
 def _cut_at(text: str, error: json.JSONDecodeError) -> bool:
@@ -190,18 +170,11 @@ def _cut_at(text: str, error: json.JSONDecodeError) -> bool:
     return not rest or rest in NUMBER_STUBS or any(word.startswith(rest) for word in LITERALS)
 
 
-def _finite(token: str) -> float | None:
-    value = float(token)
-    return value if math.isfinite(value) else None
-
-
-def _integer(token: str) -> int | None:
-    """Integers of 64 bits; larger ones are no count and no score."""
-    return int(token) if len(token) < 20 and abs(int(token)) < 2**63 else None
-
-
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=_unrepeated, parse_constant=lambda _: None, parse_float=_finite, parse_int=_integer
+    object_pairs_hook=_unrepeated,
+    parse_constant=lambda _: None,
+    parse_float=lambda token: value if math.isfinite(value := float(token)) else None,
+    parse_int=lambda token: int(token) if len(token) < 20 and abs(int(token)) < 2**63 else None,    # no count, no score
 )
 
 

@@ -3,6 +3,7 @@
 Plan, status, import and report take their words from here.
 """
 
+import functools
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -10,19 +11,16 @@ from typing import Any, Literal
 
 from qablate.catalog import task_info
 from qablate.files import sha256_of
-from qablate.records import METRICS, Record
+from qablate.records import METRICS, RESULT_NAME, Record
 from qablate.study import Cell
 
 CountsAs = Literal["finished", "to train", "elsewhere"]
 Status = Literal["ok", "diverged", "no_improvement", "partial", "quarantined", "rejected", "duplicate", "unfinished"]
 FINISHED = ("ok", "diverged", "no_improvement")
 """Statuses of a whole result."""
-USABLE = (*FINISHED, "partial")
-"""Statuses of what competes for a cell."""
-LOG_DIGITS = {"regression": 1e-6, "classification": 1e-4}
-"""Last printed digit of the first test metric in a log."""
 LOCAL = "local"
 """Label of the study's own results folder among the sources."""
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 OTHER_SETTINGS = ("hyperparameters", "code_version", "dataset_mismatch")
 """Reasons of files that are sound but made with other settings or data than the study's."""
 
@@ -100,6 +98,14 @@ class Found:
             return cls(source, path)
         return cls(source, path, status.st_size, status.st_mtime)
 
+    @functools.cached_property
+    def cell(self) -> Cell | None:
+        """The cell that the name of a result stands for, of any study; None for another name."""
+        match = RESULT_NAME.fullmatch(self.path.stem if self.path.suffix in COMPRESSED else self.path.name)
+        if match is None or max(len(match["length"]), len(match["seed"])) > 12:
+            return None
+        return Cell(match["model"], match["task"], int(match["length"]), int(match["seed"]))
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -131,11 +137,6 @@ class Verdict:
         return "selected_on_test" in self.flags
 
     @property
-    def competes(self) -> bool:
-        """Whether the file may be the one used for its cell."""
-        return self.status in USABLE
-
-    @property
     def has_score(self) -> bool:
         """Whether the primary test metric of the task is known."""
         return self.record is not None and self.record.get(task_info(self.record["task"]).metric) is not None
@@ -149,11 +150,10 @@ class Verdict:
     def state(self) -> State:
         """What the file by itself says of its cell."""
         status = self.judged or self.status
-        ended = status in FINISHED or (status == "partial" and self.has_score)
-        if ended and self.selected_on_test:
-            return State.SELECTED_ON_TEST
-        if status == "partial" and not ended:
+        if status == "partial" and not self.has_score:
             return State.NO_SCORE
+        if self.selected_on_test and status in (*FINISHED, "partial"):
+            return State.SELECTED_ON_TEST
         return State({"ok": "done", "unfinished": "checkpoint"}.get(status, status))
 
     @property
@@ -249,19 +249,3 @@ class Pair:
             for key in METRICS[task_info(self.cell.task).kind]
             if one.get(key) is not None and two.get(key) is not None
         ]
-
-
-def same_run(one: Verdict, two: Verdict) -> bool:
-    """Whether two files are copies of one training: curves and metrics equal to the last bit.
-
-    Of a file that was cut off, metrics after the first may come from a log and only the first is compared, to the
-    digits of a log. Two trainings never share a whole curve.
-    """
-    a, b = one.record or {}, two.record or {}
-    if not a or not b or a["history"] != b["history"]:
-        return False
-    names = METRICS[a["task_type"]]
-    if "salvaged" not in (*one.flags, *two.flags):
-        return all(a[key] == b[key] for key in ("best_val_metric", *names))
-    known = a[names[0]] is not None and b[names[0]] is not None
-    return not known or abs(a[names[0]] - b[names[0]]) <= LOG_DIGITS[a["task_type"]]
