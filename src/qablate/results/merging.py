@@ -6,6 +6,7 @@ result whose epoch was chosen on its test items never competes with an honest on
 
 import functools
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -35,30 +36,26 @@ class Merged:
 
     `runs`: the result used for each cell, honest ones only. `legacy`: for each Forrelation cell the result used for the
     table of published scores, which were selected on their test items. `verdicts`: one per file, in a fixed order.
-    `folders`: what was listed; `unreadable`: a line for each folder that could not be; `remarks`: a line for each
-    declared folder of which nothing was read.
+    `unreadable`: a line for each folder that could not be listed; `remarks`: a line for each declared folder of which
+    nothing was read.
     """
 
     study: Study
     runs: Mapping[Cell, Run]
     legacy: Mapping[Cell, Run]
     verdicts: tuple[Verdict, ...]
-    folders: tuple[Path, ...] = ()
     unreadable: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
-    def finished(self, cell: Cell) -> bool:
-        """Whether a cell need not be trained: a run that ended, or a selected score where the study accepts those."""
-        run = self.runs.get(cell)
-        if run is not None and run.finished:
-            return True
-        accepted = self.study.config["import"]["accept_selected_on_test"]
-        return accepted and cell in self.legacy and self.legacy[cell].finished
-
     def source_of(self, cell: Cell) -> Verdict | None:
-        """The file that finishes a cell, None for one that is not finished."""
-        runs = self.runs if cell in self.runs and self.runs[cell].finished else self.legacy
-        return runs[cell].verdict if self.finished(cell) else None
+        """The file that finishes a cell, None if there is none; a selected score does where the study accepts those."""
+        accepted = self.study.config["import"]["accept_selected_on_test"]
+        runs = (self.runs.get(cell), self.legacy.get(cell) if accepted else None)
+        return next((run.verdict for run in runs if run is not None and run.finished), None)
+
+    def finished(self, cell: Cell) -> bool:
+        """Whether a cell need not be trained."""
+        return self.source_of(cell) is not None
 
     def is_own(self, verdict: Verdict) -> bool:
         """Whether a file lies in the study's own results folder."""
@@ -81,14 +78,13 @@ class Merged:
 
     def verdicts_of(self, cell: Cell) -> list[Verdict]:
         """Everything found under the name of one cell."""
-        return self._by_cell.get(cell, [])
+        return self._by_cell[cell]
 
     @functools.cached_property
-    def _by_cell(self) -> dict[Cell, list[Verdict]]:
-        found: dict[Cell, list[Verdict]] = {}
+    def _by_cell(self) -> defaultdict[Cell | None, list[Verdict]]:
+        found = defaultdict(list)
         for verdict in self.verdicts:
-            if verdict.cell is not None:
-                found.setdefault(verdict.cell, []).append(verdict)
+            found[verdict.cell].append(verdict)
         return found
 
     def pairs(self) -> list[Pair]:
@@ -114,8 +110,7 @@ def merge(study: Study) -> Merged:
                          f"{file.path.parent} under systems: to count it", file.cell, system=file.source)
                  for file in listing.misplaced]
     runs, legacy, verdicts = choose(study, verdicts)
-    return Merged(study, runs, legacy, tuple(verdicts), tuple(listing.folders), tuple(listing.unreadable),
-                  tuple(listing.remarks))
+    return Merged(study, runs, legacy, tuple(verdicts), tuple(listing.unreadable), tuple(listing.remarks))
 
 
 def require_readable(merged: Merged) -> None:
