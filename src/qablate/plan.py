@@ -17,7 +17,7 @@ from pathlib import Path
 from qablate import __version__
 from qablate.files import write_atomic
 from qablate.hours import COSTS_PATH
-from qablate.records import canonical_json
+from qablate.records import sha256_of_json
 from qablate.results import CellState, Merged, State, merge, require_readable
 from qablate.study import Cell, Study
 
@@ -186,7 +186,7 @@ def fingerprint(merged: Merged) -> str:
              for verdict in merged.verdicts]
     tables = [hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
               for path in (COSTS_PATH, COSTS_PATH.with_name("claims.yaml"))]
-    return hashlib.sha256(canonical_json([__version__, settings, files, tables]).encode("ascii")).hexdigest()
+    return sha256_of_json([__version__, settings, files, tables])
 
 
 def note_report(study: Study, made_from: str) -> None:
