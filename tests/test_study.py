@@ -164,15 +164,6 @@ def test_mappings_are_merged_and_lists_replaced():
     assert merge({"a": {"b": 1, "c": [1]}, "d": 2}, {"a": {"c": [2]}}) == {"a": {"b": 1, "c": [2]}, "d": 2}
 
 
-@pytest.mark.parametrize("text", ["", "- a", "a: [", "\x00", "!!python/object/apply:os.system ['true']", "&a [*a]"])
-def test_what_is_no_settings_file_is_one_line(tmp_path, text):
-    path = tmp_path / "config.yaml"
-    path.write_text(text)
-    with pytest.raises(ConfigError) as caught:
-        load_config([path])
-    assert "\n" not in str(caught.value)
-
-
 def test_unknown_cells_are_named():
     study = Study.load([CONFIG])
     for wanted, message in ((("1b", "adding_problem", 123, 2024), "adding_problem: length 123: study .* 100, 200, 500"),

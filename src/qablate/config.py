@@ -224,11 +224,10 @@ def _explained(error: fastjsonschema.JsonSchemaValueException) -> str:
     if rule == "propertyNames":
         rule, allowed = "pattern", allowed["pattern"]
         found = next(key for key in found if not re.search(allowed, key))
-    if rule == "additionalProperties":
+    if rule in ("additionalProperties", "required"):
         known = error.definition.get("properties", {})
-        key = next(key for key in found if key not in known)
-        return f"{prefix}{key}: unknown key, {suggestion(str(key), known)}"
-    if rule == "required":
+        if unknown := [key for key in found if key not in known]:
+            return f"{prefix}{unknown[0]}: unknown key, {suggestion(str(unknown[0]), known)}"
         return f"{prefix}{next(key for key in allowed if key not in found)}: missing key"
     if rule == "pattern" and (ids := re.match(r"\^\((.*)\)\(-", allowed)):    # a model or task
         return f"{where}: {found!r} is not allowed, one of {ids[1].replace('|', ', ')}, or a variant of one"

@@ -45,17 +45,14 @@ class Plan:
     def state(self, cell: Cell) -> CellState:
         """Judge a cell; later calls return the same answer, whatever happened to the file since."""
         if cell not in self._states:
-            self._states[cell] = self._judge(cell)
+            known, system = self.merged.state_of(cell), self.study.assigned_to(cell)
+            state, reason = known.state.in_plan, known.reason
+            if self.merged.finished(cell):
+                state, reason = State.DONE, ""
+            elif system not in (None, self.study.system):
+                state, reason = State.ASSIGNED, "; ".join(filter(None, [f"assigned to {system}", reason]))
+            self._states[cell] = CellState(state, reason)
         return self._states[cell]
-
-    def _judge(self, cell: Cell) -> CellState:
-        if self.merged.finished(cell):
-            return CellState(State.DONE)
-        known, system = self.merged.state_of(cell), self.study.assigned_to(cell)
-        state = CellState(known.state.in_plan, known.reason)
-        if system in (None, self.study.system):
-            return state
-        return CellState(State.ASSIGNED, "; ".join(filter(None, [f"assigned to {system}", state.reason])))
 
     @functools.cached_property
     def to_train(self) -> tuple[Cell, ...]:
@@ -104,38 +101,37 @@ class Plan:
         dataset = self.study.dataset(task, length, seed).path(self.study.results)
         return [] if dataset.exists() else [str(dataset)]
 
-    def task_of(self, dataset: str) -> str:
-        """Return the task of the study, a variant or not, whose dataset is this file."""
-        return self._tasks[dataset]
-
     @functools.cached_property
-    def _tasks(self) -> dict[str, str]:
+    def task_of(self) -> dict[str, str]:
+        """The task of the study, a variant or not, of each dataset's file."""
         return {str(self.study.dataset_path(cell)): cell.task for cell in self.study.cells}
 
     def describe(self, cell: Cell) -> str:
         """Say what is trained and why, in lines that fit a terminal of 80 columns."""
         judged = self.state(cell)
-        title = f"train {cell.model} on {cell.task}, length {cell.length}, seed {cell.seed} ({judged.state})"
+        lines = [f"train {cell.model} on {cell.task}, length {cell.length}, seed {cell.seed} ({judged.state})"]
         reasons = [part for part in judged.reason.split("; ") if part]
-        more = len(reasons) - SHOWN_DIFFERENCES
-        if more > 0:
+        if (more := len(reasons) - SHOWN_DIFFERENCES) > 0:
             reasons[SHOWN_DIFFERENCES:] = [f"and {more} more"]
-        return "\n".join([title, *(_indented(reason) for reason in reasons)])
+        for reason in reasons:
+            lines += textwrap.wrap(reason, TERMINAL_COLUMNS, initial_indent="  ", subsequent_indent="    ",
+                                   break_on_hyphens=False)
+        return "\n".join(lines)
 
     def summary(self) -> str:
-        """Count the cells: `study published: 396 cells, 395 to train (394 missing, 1 stale)`."""
+        """Count the cells: `study published: 396 cells, 395 to train (394 missing, 1 stale)`.
+
+        One more line per system that has missing cells to train: `12 cells are assigned to dgx`.
+        """
         counts = Counter[str](self.state(cell).state for cell in self.study.cells)
         total, done, assigned = len(self.study.cells), counts.pop("done", 0), counts.pop("assigned", 0)
         made = f" ({imported} of them imported)" if (imported := len(self.imported)) else ""
         head = f"study {self.study.name}: {total} cells, {done} done{made}, {total - done - assigned} to train"
         kinds = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-        return "\n".join([f"{head} ({kinds})" if kinds else head, *self._elsewhere()])
-
-    def _elsewhere(self) -> list[str]:
-        """One line per system that has missing cells to train: `12 cells are assigned to dgx`."""
-        waiting = (cell for cell in self.study.cells if self.state(cell).state == "assigned")
-        counts = Counter(self.study.assigned_to(cell) for cell in waiting)
-        return [f"  {count} cells are assigned to {system}" for system, count in sorted(counts.items(), key=str)]
+        elsewhere = Counter(self.study.assigned_to(cell) for cell in self.study.cells
+                            if self.state(cell).state == "assigned")
+        return "\n".join([f"{head} ({kinds})" if kinds else head, *(
+            f"  {count} cells are assigned to {system}" for system, count in sorted(elsewhere.items(), key=str))])
 
     @property
     def report_files(self) -> tuple[Path, Path]:
@@ -192,8 +188,3 @@ def fingerprint(merged: Merged) -> str:
 def note_report(study: Study, made_from: str) -> None:
     """Note what the combined report was made from: `fingerprint`, taken before it was begun."""
     write_atomic(_note(study), made_from.encode("ascii"))
-
-
-def _indented(reason: str) -> str:
-    return textwrap.fill(reason, TERMINAL_COLUMNS, initial_indent="  ", subsequent_indent="    ",
-                         break_on_hyphens=False)

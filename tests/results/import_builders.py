@@ -9,8 +9,12 @@ import factories
 
 from qablate.goldens import published_datasets
 from qablate.records import METRICS
+from qablate.results import Verdict, merge
 from qablate.study import Cell, DatasetSpec, Study
 
+ADDING = Cell("1b", "adding_problem", 100, 2024)
+COPY = Cell("2a", "selective_copy", 200, 2025)
+FORRELATION = Cell("3a", "forrelation", 50, 2026)
 FIXTURES = Path(__file__).parents[1] / "data" / "import_fixtures"
 LOG = """\
 Model ID: {model} (AnyName)
@@ -70,6 +74,20 @@ def put_log(folder: Path, cell: Cell, best: float = 0.0011, mse: float | None = 
     path = folder / (name or f"syn_{cell.name}.out")
     path.write_text(text)
     return path
+
+
+def verdict_of(folder: Path, cell: Cell, changes: Mapping[str, Any] | None = None, source: str = "dgx",
+               version: int = 1) -> Verdict:
+    """The verdict of a result of a cell with these changes, the only file there is."""
+    study = study_with(folder)
+    put(folder / source, cell, text_of(study, cell, changes, version))
+    return only(study)
+
+
+def only(study: Study) -> Verdict:
+    """The verdict of the only file there is."""
+    (verdict,) = merge(study).verdicts
+    return verdict
 
 
 def variance(cell: Cell) -> float:
