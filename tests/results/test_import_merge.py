@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from factories import CONFIG, record_of, schema1_of, write_results
-from import_builders import put, put_log, study_with, text_of
+from import_builders import ADDING, COPY, FORRELATION, put, put_log, study_with, text_of
 
 from qablate.cli import main
 from qablate.config import ConfigError, check_config
@@ -23,9 +23,6 @@ from qablate.results.merging import choose
 from qablate.results.outputs import adopt, write_tables
 from qablate.study import Cell, Study
 
-ADDING = Cell("1b", "adding_problem", 100, 2024)
-COPY = Cell("2a", "selective_copy", 200, 2025)
-FORRELATION = Cell("3a", "forrelation", 50, 2026)
 METRIC = {"forrelation": "test_acc", "adding_problem": "test_mse", "selective_copy": "test_r2"}
 DEFECTS = ("none", "none", "none", "nothing", "cut late", "cut early", "nan", "empty", "name", "rate", "lengths",
            "schema 2", "schema 2", "other dataset", "not json", "copy", "other numbers", "other numbers")
