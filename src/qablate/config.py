@@ -232,7 +232,7 @@ def _explained(error: fastjsonschema.JsonSchemaValueException) -> str:
     if rule == "pattern" and (ids := re.match(r"\^\((.*)\)\(-", allowed)):    # a model or task
         return f"{where}: {found!r} is not allowed, one of {ids[1].replace('|', ', ')}, or a variant of one"
     if rule == "enum":
-        return f"{where}: {found!r} is not allowed, one of {', '.join(map(str, allowed))}"
+        return f"{where}: {_short(found)} is not allowed, one of {', '.join(map(str, allowed))}"
     if rule == "type":
         words = allowed if isinstance(allowed, str) else " or ".join(allowed)
         return f"{where or 'settings'}: {_short(found)} is not of type {words.replace('number', 'finite number')}"
@@ -240,7 +240,10 @@ def _explained(error: fastjsonschema.JsonSchemaValueException) -> str:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

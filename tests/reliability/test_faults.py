@@ -276,8 +276,7 @@ class NoModel:
         cell.build_seeded = lambda *_: 1 / 0
 
 
-def test_a_bug_is_logged_with_its_trace_and_its_reason(fresh, whole, tmp_path):
-    place = copy_of(fresh, tmp_path / "cell")
+def test_a_bug_is_logged_with_its_trace_and_its_reason(place, whole):
     assert place.run(NoModel()) == 1
     assert last_event(place) == {"event": "fail", "reason": "ZeroDivisionError: division by zero"}
     assert "Traceback" in place.log.read_text()
@@ -286,10 +285,9 @@ def test_a_bug_is_logged_with_its_trace_and_its_reason(fresh, whole, tmp_path):
     assert place.files() == whole.files()
 
 
-def test_a_missing_gpu_is_the_last_event(fresh, tmp_path):
+def test_a_missing_gpu_is_the_last_event(place):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    place = copy_of(fresh, tmp_path / "cell")
     assert place.run(command=[*place.command(), "--device", "cuda"]) == 2
     assert last_event(place)["event"] == "fail"
     assert "torch sees no GPU" in last_event(place)["reason"]
@@ -306,8 +304,7 @@ class OpensNothing:
 
 
 @pytest.mark.parametrize("command", [None, pytest.param(["report", "--partial"], marks=pytest.mark.full)])
-def test_no_path_inside_a_record_is_followed(fresh, tmp_path, command):
-    place = copy_of(fresh, tmp_path / "cell")
+def test_no_path_inside_a_record_is_followed(place, tmp_path, command):
     secret = tmp_path / "secret.npz"
     np.savez(secret, outputs=np.zeros((12, 1)))
     predictions = {"file": str(secret), "sha256": hashlib.sha256(secret.read_bytes()).hexdigest(), "n": 12}

@@ -125,7 +125,7 @@ def test_predictions_of_another_run_are_marked(tmp_path):
     beside.write_bytes(b"others")
     run = merge(study).runs[ADDING]
     assert "other_predictions" in run.flags and not run.enters_claims and run.enters_means
-    assert run.verdict.warnings == (f"{beside.name} is of another run",)
+    assert run.warnings == (f"{beside.name} is of another run",)
 
 
 def test_records_without_a_checksum_stay_valid_and_are_called_unchecked(tmp_path):

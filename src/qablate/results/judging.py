@@ -39,7 +39,7 @@ from qablate.records import (
     stop_problems,
 )
 from qablate.results.reading import CHANGED, Reading, read_result
-from qablate.results.states import COMPRESSED, LOCAL, CellState, Found, State, Status, Verdict
+from qablate.results.states import COMPRESSED, LOCAL, NAMELESS, CellState, Found, State, Status, Verdict
 from qablate.study import Cell, Study, known_dataset, selected_on_test
 from qablate.variants import split_token
 
@@ -51,8 +51,6 @@ STANDARD_ERRORS = 4
 """An accuracy this far above that of the solver that knows the rule is none that items can give."""
 DATA_SETTINGS = ("data.", "split", "dataset ")
 MAX_PREDICTIONS_BYTES = 500_000_000
-NAMELESS = Cell("", "", 0, 0)
-"""Stands for the cell of a file whose name tells none."""
 
 Refusals = Iterator[tuple[Status, str, str]]
 """Status, reason code, and a line for people."""
@@ -90,7 +88,6 @@ class Case:
     origin: str = ""
     record: Record = dataclasses.field(default_factory=dict)
     flags: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
 
     @property
     def own(self) -> bool:
@@ -101,6 +98,18 @@ class Case:
     def facts(self) -> DatasetFacts | None:
         """What is known of the cell's dataset."""
         return known_dataset(self.study.dataset(self.cell.task, self.cell.length, self.cell.seed), self.study.results)
+
+    @functools.cached_property
+    def predictions_problem(self) -> str:
+        """Say if the predictions next to a result are not those it tells of; no path inside the record is followed."""
+        path = self.file.path.with_name(self.file.path.name.removesuffix("results.json") + "predictions.npz")
+        if not self.own or not self.record["predictions"] or not os.path.lexists(path):
+            return ""
+        try:
+            digest = hashlib.sha256(read_regular(path, MAX_PREDICTIONS_BYTES)).hexdigest()
+        except OSError as error:
+            return f"{path.name} cannot be read: {error.strerror or error}"
+        return "" if digest == self.record["predictions"]["sha256"] else f"{path.name} is of another run"
 
     @property
     def system(self) -> str:
@@ -120,14 +129,14 @@ def judge_content(study: Study, file: Found, reading: Reading, logs: Sequence[Lo
                   origins: Mapping[str, str] | None = None) -> Verdict:
     """Judge what was read of a result file."""
     origin = (origins or {}).get(reading.sha256, "")
-    case = Case(study, file, file.cell or NAMELESS, reading, logs, origin)
+    case = Case(study, file, file.cell, reading, logs, origin)
     if refused := _refused(case, RULES):
         return Verdict(file, *refused, file.cell, sha256=reading.sha256, system=origin or file.source)
     record, status = case.record, case.record["status"]
     biased = "selected_on_test" if selected_on_test(record) else ""
     reason = {"diverged": "non_finite", "partial": "truncated"}.get(status, biased)
     return Verdict(file, status, reason, "" if reading.whole else _what_was_lost(case), case.cell, record,
-                   _all_flags(case), (*_warnings(case), *case.warnings), reading.sha256, case.system)
+                   _flags(case), tuple(_warnings(case)), reading.sha256, case.system)
 
 
 def judge_log(study: Study, file: Found, log: Log) -> Verdict:
@@ -138,7 +147,7 @@ def judge_log(study: Study, file: Found, log: Log) -> Verdict:
     if refused := _refused(case, (not_in_study, lambda case: _take_log(case, log), quarantined, other_settings)):
         return Verdict(file, *refused, cell, system=file.source)
     detail = f"no result file; curve and scores as {log.path.name} prints them, 4 to 6 decimals"
-    return Verdict(file, case.record["status"], "from_log", detail, cell, case.record, _all_flags(case),
+    return Verdict(file, case.record["status"], "from_log", detail, cell, case.record, _flags(case),
                    system=case.system)
 
 
@@ -163,7 +172,7 @@ def unreadable(case: Case) -> Refusals:
 
 def not_in_study(case: Case) -> Refusals:
     """Its name must stand for a cell of the study."""
-    if case.cell is NAMELESS:
+    if case.cell == NAMELESS:
         yield ("rejected", "file_name",
                "expected synthetic_MODEL_TASK_L100_seed2024_results.json, found another name")
     elif not case.study.holds(case.cell):
@@ -233,12 +242,9 @@ def other_patience(case: Case) -> Refusals:
 
 
 def against_facts(case: Case) -> Refusals:
-    """A result of schema 2 must agree with what is known of its data; predictions of another run are marked."""
+    """A result of schema 2 must agree with what is known of its data."""
     if case.own:
         yield from _rejected("inconsistent", first(_r2_problems(case), _reference_problems(case)))
-        case.warnings = tuple(_predictions_problems(case.file.path, case.record))
-        case.flags = (*(() if CHECKSUM in case.record else ("unchecked",)),
-                      *(("other_predictions",) if case.warnings else ()))
 
 
 RULES = (unreadable, not_in_study, other_cell, unsound, quarantined, other_settings, other_patience, against_facts)
@@ -326,17 +332,6 @@ def _reference_problems(case: Case) -> Iterator[str]:
             yield f"test_acc {accuracy} is above {limit:.3f}, more than the solver that knows the rule can do ({known})"
 
 
-def _predictions_problems(result: Path, record: Record) -> Iterator[str]:
-    """The predictions next to a result must be those it tells of; the path inside the record is not followed."""
-    path = result.with_name(result.name.removesuffix("results.json") + "predictions.npz")
-    if record["predictions"] is not None and os.path.lexists(path):
-        try:
-            if hashlib.sha256(read_regular(path, MAX_PREDICTIONS_BYTES)).hexdigest() != record["predictions"]["sha256"]:
-                yield f"{path.name} is of another run"
-        except OSError as error:
-            yield f"{path.name} cannot be read: {error.strerror or error}"
-
-
 # ---- rules of published files (schema 1) and of logs
 
 
@@ -409,16 +404,18 @@ def _impossible_numbers(case: Case) -> Refusals:
 # ---- what is said of a file that is used
 
 
-def _all_flags(case: Case) -> tuple[str, ...]:
-    """Add what follows from the record; an R2 that was derived from the variance says nothing about the data."""
+def _flags(case: Case) -> tuple[str, ...]:
+    """How it was completed, and what follows from the record; an R2 that was derived says nothing about the data."""
     record, facts = case.record, case.facts
-    if "dataset" in record:
+    if case.own:
         verified = facts is not None and record["dataset"]["dataset_sha256"] == facts.sha256
     else:
         told = facts is not None and None not in (facts.test_target_var, record.get("test_mse"), record.get("test_r2"))
         verified = told and "derived" not in case.flags and not first(_r2_problems(case))
-    biased = ("selected_on_test",) if selected_on_test(record) else ()
-    return (*case.flags, *biased, "dataset_verified" if verified else "dataset_unverified")
+    marks = {"unchecked": case.own and CHECKSUM not in record, "other_predictions": bool(case.predictions_problem),
+             "selected_on_test": selected_on_test(record)}
+    return (*case.flags, *(flag for flag, marked in marks.items() if marked),
+            "dataset_verified" if verified else "dataset_unverified")
 
 
 def _warnings(case: Case) -> Iterator[str]:
@@ -441,6 +438,8 @@ def _warnings(case: Case) -> Iterator[str]:
         if selected_on_test(record) and record["test_acc"] != record["best_val_metric"]:
             yield "test_acc differs from best_val_metric though both are of the test items"
         yield from filter(None, (first(grid_problems(record)), first(_r2_problems(case))))
+    if case.predictions_problem:
+        yield case.predictions_problem
 
 
 def _what_was_lost(case: Case) -> str:

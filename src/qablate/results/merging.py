@@ -13,12 +13,13 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from qablate.catalog import task_info
 from qablate.errors import QablateError
 from qablate.files import read_regular
 from qablate.records import METRICS
 from qablate.results.judging import judge, judge_log
 from qablate.results.reading import Listing, list_sources
-from qablate.results.states import FINISHED, LOCAL, CellState, Found, Pair, Run, State, Verdict
+from qablate.results.states import FINISHED, LOCAL, CellState, Found, State, Verdict
 from qablate.study import Cell, Study
 
 LOST_IN_WRITING = ("empty", "truncated", "not_json", "encoding", "unreadable", "not_a_file", "too_large", "compressed")
@@ -41,8 +42,8 @@ class Merged:
     """
 
     study: Study
-    runs: Mapping[Cell, Run]
-    legacy: Mapping[Cell, Run]
+    runs: Mapping[Cell, Verdict]
+    legacy: Mapping[Cell, Verdict]
     verdicts: tuple[Verdict, ...]
     unreadable: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -51,7 +52,7 @@ class Merged:
         """The file that finishes a cell, None if there is none; a selected score does where the study accepts those."""
         accepted = self.study.config["import"]["accept_selected_on_test"]
         runs = (self.runs.get(cell), self.legacy.get(cell) if accepted else None)
-        return next((run.verdict for run in runs if run is not None and run.finished), None)
+        return next((run for run in runs if run is not None and run.finishes), None)
 
     def finished(self, cell: Cell) -> bool:
         """Whether a cell need not be trained."""
@@ -81,18 +82,25 @@ class Merged:
         return self._by_cell[cell]
 
     @functools.cached_property
-    def _by_cell(self) -> defaultdict[Cell | None, list[Verdict]]:
+    def _by_cell(self) -> defaultdict[Cell, list[Verdict]]:
         found = defaultdict(list)
         for verdict in self.verdicts:
             found[verdict.cell].append(verdict)
         return found
 
-    def pairs(self) -> list[Pair]:
-        """Every two results of one cell with different numbers, by cell."""
-        found = []
-        for run in (*self.runs.values(), *self.legacy.values()):
-            found += [Pair(run.cell, *two) for two in combinations((run.verdict, *run.duplicates), 2)]
-        return sorted(found, key=lambda pair: pair.cell)
+    def pairs(self) -> list[dict[str, Any]]:
+        """Every two results of one cell with different numbers, trained apart: the evidence that systems agree.
+
+        One row per test metric that both hold: cell, metric, systems, values, `difference` = second - first, paths.
+        """
+        runs = sorted((*self.runs.values(), *self.legacy.values()), key=lambda run: run.cell)
+        return [{**vars(run.cell), "metric": key, "system_a": one.system, "value_a": one.record[key],
+                 "system_b": two.system, "value_b": two.record[key],
+                 "difference": two.record[key] - one.record[key],
+                 "path_a": str(one.file.path), "path_b": str(two.file.path)}
+                for run in runs for one, two in combinations((run, *run.duplicates), 2)
+                for key in METRICS[task_info(run.cell.task).kind]
+                if one.record.get(key) is not None and two.record.get(key) is not None]
 
     @property
     def systems(self) -> list[str]:
@@ -103,7 +111,7 @@ class Merged:
 def merge(study: Study) -> Merged:
     """Read and judge every file of every source, and choose one result per cell. Nothing is written."""
     listing, origins = list_sources(study), adopted_from(study)
-    verdicts = [judge(study, file, listing.logs.get((file.source, file.cell), []) if file.cell else [], origins)
+    verdicts = [judge(study, file, listing.logs.get((file.source, file.cell), []), origins)
                 for file in listing.results]
     verdicts += _without_result(study, listing, verdicts)
     verdicts += [Verdict(file, "rejected", "in_subfolder", "lies in a subfolder, which is not read: name "
@@ -136,16 +144,16 @@ def adopted_from(study: Study) -> dict[str, str]:
     return found
 
 
-def choose(study: Study, verdicts: Iterable[Verdict]) -> tuple[dict[Cell, Run], dict[Cell, Run], list[Verdict]]:
+def choose(study: Study, verdicts: Iterable[Verdict]) -> tuple[dict[Cell, Verdict], dict[Cell, Verdict], list[Verdict]]:
     """Return the run of each cell, the run of each cell for the legacy table, and all verdicts with losers marked."""
     groups: dict[tuple[Cell, bool], list[Verdict]] = {}
     final: list[Verdict] = []
     for verdict in verdicts:
-        if verdict.status in COMPETING and verdict.cell is not None:
+        if verdict.status in COMPETING:
             groups.setdefault((verdict.cell, verdict.selected_on_test), []).append(verdict)
         else:
             final.append(verdict)
-    chosen: dict[bool, dict[Cell, Run]] = {False: {}, True: {}}
+    chosen: dict[bool, dict[Cell, Verdict]] = {False: {}, True: {}}
     for (cell, selected), group in sorted(groups.items()):
         used, *others = sorted(group, key=lambda verdict: _preference(study, verdict))
         distinct = [replace(used, chosen=True)]
@@ -155,7 +163,7 @@ def choose(study: Study, verdicts: Iterable[Verdict]) -> tuple[dict[Cell, Run], 
                 "duplicate_cell", f"other numbers than {used.file.path}, which is used")
             verdict = replace(verdict, status="duplicate", reason=reason, judged=verdict.status, detail=detail)
             (final if twin else distinct).append(verdict)
-        chosen[selected][cell] = Run(cell, distinct[0], tuple(distinct[1:]))
+        chosen[selected][cell] = replace(distinct[0], duplicates=tuple(distinct[1:]))
         final += distinct
     final.sort(key=lambda verdict: (study.system_rank(verdict.file.source), str(verdict.file.path)))
     return chosen[False], chosen[True], final
@@ -167,8 +175,8 @@ def same_run(one: Verdict, two: Verdict) -> bool:
     Of a file that was cut off, metrics after the first may come from a log and only the first is compared, to the
     digits of a log. Two trainings never share a whole curve.
     """
-    a, b = one.record or {}, two.record or {}
-    if not a or not b or a["history"] != b["history"]:
+    a, b = one.record, two.record
+    if a["history"] != b["history"]:
         return False
     names = METRICS[a["task_type"]]
     if "salvaged" not in (*one.flags, *two.flags):
@@ -179,7 +187,7 @@ def same_run(one: Verdict, two: Verdict) -> bool:
 
 def _preference(study: Study, verdict: Verdict) -> tuple[Any, ...]:
     """The declared rule, best first. Whether a run diverged plays no part: that would choose by outcome."""
-    record = verdict.record or {}
+    record = verdict.record
     timestamp = str(record.get("timestamp") or "")
     verified = record.get("schema_version") == 2 and "dataset_verified" in verdict.flags
     return (

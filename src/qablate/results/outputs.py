@@ -13,8 +13,7 @@ from qablate.files import supersede, write_atomic, write_json
 from qablate.provenance import utc_time
 from qablate.records import METRICS
 from qablate.results.merging import Merged, adoption_note
-from qablate.results.states import FINISHED, Run, Verdict
-from qablate.study import Cell
+from qablate.results.states import FINISHED, Verdict
 
 CELL = ("model", "task", "length", "seed")
 INDEX = ("source", "path", *CELL, "status", "reason", "detail", "counts", "chosen", "judged", "flags", "warnings",
@@ -43,7 +42,7 @@ def write_tables(merged: Merged) -> tuple[Path, Path]:
 def index_row(verdict: Verdict) -> dict[str, Any]:
     """One row of the index: the file, its verdict, and why."""
     return {
-        "source": verdict.file.source, "path": str(verdict.file.path), **_cell(verdict.cell), "status": verdict.status,
+        "source": verdict.file.source, "path": str(verdict.file.path), **verdict.of_cell, "status": verdict.status,
         "reason": verdict.reason, "detail": verdict.detail, "counts": verdict.finishes and not verdict.selected_on_test,
         "chosen": verdict.chosen, "judged": verdict.judged,
         "flags": " ".join(verdict.flags), "warnings": "; ".join(verdict.warnings), "system": verdict.system,
@@ -51,21 +50,16 @@ def index_row(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def run_row(run: Run) -> dict[str, Any]:
+def run_row(run: Verdict) -> dict[str, Any]:
     """One row of the merged runs; a value that is not known stays empty."""
-    record, verdict = run.record, run.verdict
     picked = ("schema_version", "n_params", "epochs_trained", "best_val_metric", *SCORES, "training_time", "timestamp")
     return {
-        **_cell(run.cell), "status": run.status, "finished": run.finished, "enters_means": run.enters_means,
-        "enters_claims": run.enters_claims, "system": run.system, "source": verdict.file.source,
-        "path": str(verdict.file.path), "sha256": verdict.sha256, "flags": " ".join(run.flags),
-        "n_duplicates": len(run.duplicates), **{key: record.get(key) for key in picked},
-        "dataset_sha256": record.get("dataset", {}).get("dataset_sha256"),
+        **run.of_cell, "status": run.status, "finished": run.finishes, "enters_means": run.enters_means,
+        "enters_claims": run.enters_claims, "system": run.system, "source": run.file.source,
+        "path": str(run.file.path), "sha256": run.sha256, "flags": " ".join(run.flags),
+        "n_duplicates": len(run.duplicates), **{key: run.record.get(key) for key in picked},
+        "dataset_sha256": run.record.get("dataset", {}).get("dataset_sha256"),
     }
-
-
-def _cell(cell: Cell | None) -> Mapping[str, Any]:
-    return vars(cell) if cell is not None else dict.fromkeys(CELL)
 
 
 def write_csv(path: Path, columns: tuple[str, ...], rows: Iterable[Mapping[str, Any]]) -> None:
@@ -124,13 +118,13 @@ def adopt(merged: Merged) -> list[Path]:
     for run in merged.runs.values():
         if run.cell in own or run.status not in FINISHED:
             continue
-        file, target = run.verdict.file, study.result_path(run.cell)
+        file, target = run.file, study.result_path(run.cell)
         try:
             content = file.path.read_bytes()
             supersede(target, study.superseded)
         except OSError as error:
             raise QablateError(f"{file.path}: cannot be adopted: {error.strerror or error}") from error
-        note = {"system": run.system, "source": file.source, "path": str(file.path), "sha256": run.verdict.sha256,
+        note = {"system": run.system, "source": file.source, "path": str(file.path), "sha256": run.sha256,
                 "modified": file.modified, "status": run.status, "flags": list(run.flags)}
         write_json(adoption_note(study, run.cell), note)
         write_atomic(target, content)
