@@ -1,6 +1,7 @@
 """Files as the published code left them on two systems, sound ones and every kind of broken one."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,16 @@ def verdict_of(folder: Path, cell: Cell, changes: Mapping[str, Any] | None = Non
     study = study_with(folder)
     put(folder / source, cell, text_of(study, cell, changes, version))
     return only(study)
+
+
+def lay(path: Path, kind: str) -> None:
+    """Put what is no file at a path: a folder, a pipe, or a link to itself, to nothing or to a device."""
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to({"broken link": "nowhere", "loop": path.name, "device": "/dev/zero"}[kind])
 
 
 def only(study: Study) -> Verdict:

@@ -11,7 +11,7 @@ from damage import VALUES, places_in, with_changes
 from factories import published_study, record_of, schema1_of, small_study, write_results
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from import_builders import ADDING, only, put, put_log, study_with, text_of, variance, verdict_of
+from import_builders import ADDING, lay, only, put, study_with, text_of, variance, verdict_of
 
 from qablate.analysis.collect import collect
 from qablate.files import read_regular
@@ -175,15 +175,12 @@ def test_what_lies_under_the_name_of_a_sidecar_or_a_note_stops_nothing(tmp_path,
     write_results(study)
     for path in (study.dataset_path(cell).with_suffix(".json"), adoption_note(study, cell)):
         path.parent.mkdir(parents=True)
-        if kind == "folder":
-            path.mkdir()
-        elif kind == "pipe":
-            os.mkfifo(path)
-        elif kind == "loop":
-            path.symlink_to(path.name)
+        text = {"text": '{"dataset_sha256": 5, "sha256": [], "system": {}}', "no object": "[1]", "deep": "[" * 50_000,
+                "forbidden": "{}"}.get(kind)
+        if text is None:
+            lay(path, kind)
         else:
-            path.write_text({"text": '{"dataset_sha256": 5, "sha256": [], "system": {}}', "no object": "[1]",
-                             "deep": "[" * 50_000, "forbidden": "{}"}[kind])
+            path.write_text(text)
             path.chmod(0 if kind == "forbidden" else 0o644)
     assert known_dataset(study.datasets[0], study.results) is None
     assert set(adopted_from(study)) <= {"[]"}
@@ -195,8 +192,7 @@ def test_what_lies_under_the_name_of_a_result_is_the_state_of_its_cell_alone(tmp
     study = small_study(tmp_path, models=["1b"], seeds=[1, 2], tasks=SHORT)
     write_results(study, study.cells[:1])
     path = study.result_path(study.cells[1])
-    {"folder": path.mkdir, "pipe": lambda: os.mkfifo(path), "loop": lambda: path.symlink_to(path.name),
-     "broken link": lambda: path.symlink_to("nowhere")}[kind]()
+    lay(path, kind)
     plan = Plan(study)
     assert [plan.state(cell).state for cell in study.cells] == ["done", "unreadable"]
     assert [state_of(study, cell).state for cell in study.cells] == ["done", "unreadable"]
@@ -258,13 +254,6 @@ def test_a_partial_result_says_whether_it_counts(tmp_path):
     assert [line.split("  ")[-1] for line in summary(merged)[:2]] == [
         "partial: truncated (counts: its score is known)", "partial: truncated (does not count: no score)"]
     assert merged.state_of(ADDING).state is State.PARTIAL and merged.state_of(other).state is State.NO_SCORE
-
-
-def test_every_log_of_a_cell_has_a_row(tmp_path):
-    study = study_with(tmp_path)
-    for name in ("one.out", "two.out", "three.out"):
-        put_log(tmp_path / "nersc/logs", ADDING, name=name)
-    assert sorted(v.reason for v in merge(study).verdicts) == ["from_log", "second_log", "second_log"]
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1"])

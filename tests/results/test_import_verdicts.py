@@ -13,6 +13,7 @@ from import_builders import (
     COPY,
     FIXTURES,
     FORRELATION,
+    lay,
     only,
     put,
     put_log,
@@ -131,16 +132,12 @@ def test_what_is_no_result_is_rejected_with_its_reason(tmp_path, content, reason
 def test_what_is_no_file_is_rejected(tmp_path, kind):
     study = study_with(tmp_path)
     path = tmp_path / "dgx" / ADDING.result_name
-    if kind == "folder":
-        path.mkdir()
-    elif kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "forbidden":
+    if kind != "forbidden":
+        lay(path, kind)
+    else:
         put(path.parent, ADDING, text_of(study, ADDING)).chmod(0)
         if os.access(path, os.R_OK):
             pytest.skip("this user reads everything")
-    else:
-        path.symlink_to({"broken link": "nowhere", "loop": path.name, "device": "/dev/zero"}[kind])
     verdict = only(study)
     assert (verdict.status, verdict.reason in ("not_a_file", "unreadable")) == ("rejected", True)
     assert verdict.sha256_of_file() == ""
