@@ -187,7 +187,8 @@ def _history_problems(record: Mapping[str, Any]) -> Problems:
 
 def best_of_curve(record: Mapping[str, Any]) -> float:
     """Return the best validation value of a curve without gaps."""
-    return float((min if record["task_type"] == "regression" else max)(record["history"]["val_metric"]))
+    best: float = (min if record["task_type"] == "regression" else max)(record["history"]["val_metric"])
+    return best
 
 
 def number_problems(record: Mapping[str, Any], rounding: float = 0.0) -> Problems:
