@@ -1,8 +1,6 @@
 """The cost table: what it says of a cell it holds, of one it does not, and of a file that is wrong."""
 
 import csv
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -106,9 +104,3 @@ def test_jobs_ask_for_the_hours_that_status_tells(tmp_path, monkeypatch):
         asked = (jobs.minutes(status.cell, 1) - START_MINUTES) / 60 / 1.5
         assert -1e-9 < asked - status.left.expected < STEP * 60 / HOUR
     assert len(cells) == 396
-
-
-def test_reading_costs_needs_nothing_heavy():
-    code = "import sys, qablate.hours; print(sorted({'torch', 'pandas', 'numpy', 'rich'} & set(sys.modules)))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert run.stdout.strip() == "[]"

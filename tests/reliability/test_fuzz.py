@@ -92,32 +92,26 @@ def judge(content: bytes, study: Study, cell: Cell) -> bool:
 
 
 @pytest.mark.parametrize("n_inputs", N_INPUTS)
-def test_result_files_damaged_in_their_bytes(real, n_inputs):
+@pytest.mark.parametrize("place", ["bytes", "values"])
+def test_damaged_result_files(real, place, n_inputs):
     taken = []
 
-    @given_times(n_inputs, which=st.sampled_from(real), changes=IN_BYTES)
-    def damage(which, changes):
-        content, study, cell = which
-        taken.append(judge(mutated(content, changes), study, cell))
+    def damaged(one):
+        content, study, cell = one
+        if place == "bytes":
+            changed = IN_BYTES.map(lambda changes: mutated(content, changes))
+        else:
+            record = json.loads(content)
+            changed = in_values(record).map(lambda changes: json.dumps(with_changes(record, changes)).encode())
+        return st.tuples(changed, st.just(study), st.just(cell))
+
+    @given_times(n_inputs, choice=st.sampled_from(real).flatmap(damaged))
+    def damage(choice):
+        taken.append(judge(*choice))
 
     assert all(judge(*one) for one in real)
     damage()
     print(f"{len(taken)} inputs, {sum(taken)} taken for results (digits changed, or nothing that counts)")
-    assert len(taken) >= n_inputs
-
-
-@pytest.mark.parametrize("n_inputs", N_INPUTS)
-def test_result_files_damaged_in_their_values(real, n_inputs):
-    taken = []
-    choices = st.sampled_from(real).flatmap(lambda one: st.tuples(st.just(one), in_values(json.loads(one[0]))))
-
-    @given_times(n_inputs, choice=choices)
-    def damage(choice):
-        (content, study, cell), changes = choice
-        taken.append(judge(json.dumps(with_changes(json.loads(content), changes)).encode(), study, cell))
-
-    damage()
-    print(f"{len(taken)} inputs, {sum(taken)} taken for results")
     assert len(taken) >= n_inputs
 
 

@@ -344,6 +344,6 @@ def test_bad_settings_of_systems_are_one_line(tmp_path, change, message):
 
 
 def test_the_import_needs_nothing_heavy():
-    code = "import sys, qablate.results; print({'torch', 'numpy', 'pandas'} & set(sys.modules))"
+    code = "import sys, qablate.results, qablate.hours; print({'torch', 'numpy', 'pandas', 'rich'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert run.stdout.strip() == "set()"

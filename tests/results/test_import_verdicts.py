@@ -164,6 +164,9 @@ def test_a_link_to_a_sound_file_with_a_byte_order_mark_is_that_file(tmp_path):
         ({"seq_len": "100"}, "rejected", "name_mismatch"),
         ({"test_mse": "0.1"}, "rejected", "schema"),
         ({"test_mse": -0.1}, "rejected", "metric_range"),
+        ({"test_r2": 1.09, "test_mse": 0.01}, "rejected", "metric_range"),
+        ({"test_mse": 0.01, "test_mae": 0.2}, "rejected", "metric_range"),
+        ({"training_time": -5.0}, "rejected", "metric_range"),
         ({"n_params": float("nan")}, "rejected", "schema"),
         ({"history": None}, "rejected", "schema"),
         ({"history": {}}, "rejected", "schema"),
@@ -194,9 +197,10 @@ def test_other_hyperparameters_are_named(tmp_path, key, value):
 def test_odd_curves_are_warnings(tmp_path):
     history = record_of(study_with(tmp_path), ADDING)["history"]
     history = {**history, "epochs": [9, *history["epochs"][1:]], "lr": [1.0, *history["lr"][1:]]}
-    verdict = verdict_of(tmp_path, ADDING, {"history": history, "best_val_metric": 1.0, "n_params": 1})
+    verdict = verdict_of(tmp_path, ADDING, {"history": history, "best_val_metric": 1.0, "n_params": 1, "test_mse": 0.04,
+                                            "test_r2": 0.5})
     assert verdict.status == "ok"
-    for word in ("count from 1", "cosine", "best of its curve", "n_params"):
+    for word in ("count from 1", "cosine", "best of its curve", "n_params", "variance of the test targets"):
         assert any(word in warning for warning in verdict.warnings), word
 
 
