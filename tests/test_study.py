@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -17,6 +18,7 @@ from qablate.records import write_record
 from qablate.results import state_of
 from qablate.study import DatasetSpec, Study, published_sha256
 
+CELLS_SHA256 = "2e0f14faea9acb4a9bdc8b8fd7abb25f533b113dd785f02cc59eefa2bf661847"
 GOLDENS = Path(__file__).parent / "data" / "dataset_goldens.csv"
 
 
@@ -34,6 +36,17 @@ def test_identities_are_the_published_ones():
     assert {spec.identity_json for spec in study.datasets} == set(golden)
     assert dict(published_sha256()) == golden
     assert {spec.variant for spec in study.datasets} == {"published"}
+
+
+def test_nothing_that_results_are_judged_by_has_moved():
+    """Changes only when the numbers of a model change on purpose (`code_version`): every result is stale then."""
+    study = Study.load([CONFIG])
+    lines = [
+        f"{study.cell_key(cell)} {study.settings_sha256(cell)} {spec.identity_json} {study.dataset_path(cell)}"
+        for cell in study.cells
+        for spec in [study.dataset(cell.task, cell.length, cell.seed)]
+    ]
+    assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == CELLS_SHA256
 
 
 @pytest.mark.parametrize("change", [{"n_samples": 400}, {"changed": (("n_markers", 4),)}])
