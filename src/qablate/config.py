@@ -157,7 +157,12 @@ def check_config(config: Mapping[str, Any]) -> Config:
         if training[key] != published:
             raise ConfigError(f"training.{key}: {training[key]} differs from the published {published}; "
                               "the recipe 'published' is frozen, give training.recipe another name")
-    _check_assign(config)
+    known, assign = known_systems(config), config["assign"]    # a misspelt one would leave its cells to nobody
+    named = [(f"assign.{key}", value) for key, value in assign.items() if key != "overrides"]
+    named += [(f"assign.overrides.{at}.system", rule["system"]) for at, rule in enumerate(assign.get("overrides", []))]
+    for where, system in named:
+        if system not in known:
+            raise ConfigError(f"{where}: unknown system '{system}', {suggestion(system, known)}")
     return dict(config)
 
 
@@ -250,13 +255,3 @@ def _short(value: object) -> str:
 def known_systems(config: Mapping[str, Any]) -> list[str]:
     """Return the systems that settings name, each once: in the order of sources, with a results folder, this one."""
     return list(dict.fromkeys([*config["import"]["source_order"], *(config["systems"] or {}), config["system"]]))
-
-
-def _check_assign(config: Mapping[str, Any]) -> None:
-    """Refuse a system that nothing else names: a misspelt one would leave its cells to nobody."""
-    known, assign = known_systems(config), config["assign"]
-    named = [(f"assign.{key}", value) for key, value in assign.items() if key != "overrides"]
-    named += [(f"assign.overrides.{at}.system", rule["system"]) for at, rule in enumerate(assign.get("overrides", []))]
-    for where, system in named:
-        if system not in known:
-            raise ConfigError(f"{where}: unknown system '{system}', {suggestion(system, known)}")

@@ -196,7 +196,13 @@ def unsound(case: Case) -> Refusals:
     """It must be a result of schema 1 or 2, by its schema and by itself; it is taken as a record then."""
     version = case.reading.values.get("schema_version", 1)
     if version == 2 and not isinstance(version, bool):
-        yield from _unsound_own(case)
+        case.record = case.reading.values
+        if not case.reading.whole:
+            yield from _rejected("truncated", "a result of this code is written whole: copy it again")
+        yield from _unequal_lengths(case.record)
+        yield from _rejected("schema", first(schema_problems(case.record, 2)))
+        yield from _rejected("inconsistent", first(contradictions(case.record)))
+        yield from _rejected("changed", CHANGED if case.reading.changed else "")
     elif version == 1 and not isinstance(version, bool) and not ADDED_KEYS & case.reading.values.keys():
         yield from _unsound_published(case)
     else:
@@ -285,19 +291,6 @@ def differences(study: Study, cell: Cell, record: Mapping[str, Any]) -> list[str
     return lines
 
 
-# ---- rules of results of schema 2
-
-
-def _unsound_own(case: Case) -> Refusals:
-    case.record = values = case.reading.values
-    if not case.reading.whole:
-        yield from _rejected("truncated", "a result of this code is written whole: copy it again")
-    yield from _unequal_lengths(values)
-    yield from _rejected("schema", first(schema_problems(values, 2)))
-    yield from _rejected("inconsistent", first(contradictions(values)))
-    yield from _rejected("changed", CHANGED if case.reading.changed else "")
-
-
 def _unequal_lengths(values: Mapping[str, Any]) -> Refusals:
     history = values.get("history")
     if not isinstance(history, dict) or not all(isinstance(history.get(key), list) for key in HISTORY):
@@ -332,7 +325,7 @@ def _reference_problems(case: Case) -> Iterator[str]:
             yield f"test_acc {accuracy} is above {limit:.3f}, more than the solver that knows the rule can do ({known})"
 
 
-# ---- rules of published files (schema 1) and of logs
+# ---- published files (schema 1) and logs, in the shape of schema 2
 
 
 def _unsound_published(case: Case) -> Refusals:
