@@ -13,7 +13,6 @@ import json
 import math
 import platform
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -188,11 +187,11 @@ class Log:
         """Reason that the last event gives, in one line that any terminal can show."""
         return "".join(sign if sign.isprintable() else " " for sign in str(self.event.get("reason", ""))[:500])
 
-    def silent_for(self, now: float | None = None) -> float | None:
+    def silent_for(self, now: float) -> float | None:
         """Seconds since the log was last written to."""
-        return max(0.0, (time.time() if now is None else now) - self.modified) if self.modified else None
+        return max(0.0, now - self.modified) if self.modified else None
 
-    def is_running(self, checkpoint_interval: float, now: float | None = None) -> bool:
+    def is_running(self, checkpoint_interval: float, now: float) -> bool:
         """Whether a process seems to be at work on this log.
 
         A running cell writes a line at every epoch and every checkpoint, so that one that has been silent for much

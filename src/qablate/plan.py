@@ -15,10 +15,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from qablate import __version__
+from qablate.errors import QablateError
 from qablate.files import write_atomic
 from qablate.hours import COSTS_PATH
 from qablate.records import sha256_of_json
-from qablate.results import CellState, Merged, State, merge, require_readable
+from qablate.results import CellState, Merged, State, merge
 from qablate.study import Cell, Study
 
 TERMINAL_COLUMNS = 80
@@ -39,7 +40,8 @@ class Plan:
     def merged(self) -> Merged:
         """Everything known about the study; a folder that cannot be listed is an error, its cells would be trained."""
         merged = merge(self.study)
-        require_readable(merged)
+        if merged.unreadable:
+            raise QablateError(merged.unreadable[0])
         return merged
 
     def state(self, cell: Cell) -> CellState:
@@ -58,17 +60,6 @@ class Plan:
     def to_train(self) -> tuple[Cell, ...]:
         """Cells that this system is to train: without a valid result anywhere, and not assigned to another system."""
         return tuple(cell for cell in self.study.cells if self.state(cell).state not in ("done", "assigned"))
-
-    @property
-    def imported(self) -> list[str]:
-        """Files of other systems that finish cells."""
-        sources = (self.merged.source_of(cell) for cell in self.study.cells)
-        return [str(source.file.path) for source in sources if source is not None and not self.merged.is_own(source)]
-
-    @property
-    def complete_here(self) -> bool:
-        """Whether training `to_train` completes the study: no missing cell is assigned to another system."""
-        return all(self.state(cell).state != "assigned" for cell in self.study.cells)
 
     @functools.cached_property
     def flags(self) -> Path:
@@ -125,7 +116,9 @@ class Plan:
         """
         counts = Counter[str](self.state(cell).state for cell in self.study.cells)
         total, done, assigned = len(self.study.cells), counts.pop("done", 0), counts.pop("assigned", 0)
-        made = f" ({imported} of them imported)" if (imported := len(self.imported)) else ""
+        sources = filter(None, map(self.merged.source_of, self.study.cells))
+        imported = sum(not self.merged.is_own(source) for source in sources)
+        made = f" ({imported} of them imported)" if imported else ""
         head = f"study {self.study.name}: {total} cells, {done} done{made}, {total - done - assigned} to train"
         kinds = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
         elsewhere = Counter(self.study.assigned_to(cell) for cell in self.study.cells
@@ -163,7 +156,7 @@ class Plan:
         found = asked - whole - results.keys()
         if whole:
             cells = set(self.to_train)
-            complete = self.complete_here or whole != {"all"}
+            complete = whole != {"all"} or all(self.state(cell).state != "assigned" for cell in self.study.cells)
             found.add("report" if complete and (forced or self.report_due) else "all")
         cells |= {cell for cell in named if cell in set(self.to_train)}
         return found | {self.flag(cell) for cell in cells if cell in named}, cells

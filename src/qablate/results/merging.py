@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from qablate.catalog import task_info
-from qablate.errors import QablateError
 from qablate.files import read_regular
 from qablate.records import METRICS
 from qablate.results.judging import judge, judge_log
@@ -102,11 +101,6 @@ class Merged:
                 for key in METRICS[task_info(run.cell.task).kind]
                 if one.record.get(key) is not None and two.record.get(key) is not None]
 
-    @property
-    def systems(self) -> list[str]:
-        """Every system that a file comes from, in the declared order, others by name."""
-        return sorted({verdict.system for verdict in self.verdicts}, key=self.study.system_rank)
-
 
 def merge(study: Study) -> Merged:
     """Read and judge every file of every source, and choose one result per cell. Nothing is written."""
@@ -119,12 +113,6 @@ def merge(study: Study) -> Merged:
                  for file in listing.misplaced]
     runs, legacy, verdicts = choose(study, verdicts)
     return Merged(study, runs, legacy, tuple(verdicts), tuple(listing.unreadable), tuple(listing.remarks))
-
-
-def require_readable(merged: Merged) -> None:
-    """Raise QablateError if a declared folder could not be listed: its cells would be trained again."""
-    if merged.unreadable:
-        raise QablateError(merged.unreadable[0])
 
 
 def adoption_note(study: Study, cell: Cell) -> Path:
