@@ -6,7 +6,7 @@ is known of the dataset. Every record passes `check_record`.
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,26 +54,42 @@ def record_of(study: Study, cell: Cell, rng: np.random.Generator | None = None, 
     Of MSE, MAE and R2, those that are not given follow the one that is.
     """
     rng = rng or np.random.default_rng(stable_int(study.cell_key(cell)))
-    spec = study.dataset(cell.task, cell.length, cell.seed)
-    history = _history(study, cell, rng, status)
+    spec, facts = study.dataset(cell.task, cell.length, cell.seed), _facts(study, cell)
+    settings, training = study.model_settings(cell.model, cell.length), study.training_settings(cell.model)
+    history, sizes = _history(study, cell, rng, status), spec.split_sizes
+    epochs = len(history["epochs"])
     record = {
-        **_identity(study, cell),
+        **cell.identity,
+        "n_params": n_params(cell),
+        "hyperparameters": {
+            **{key: settings[key] for key in ("n_qubits", "n_layers", "d_model", "d_state")},
+            "n_epochs": training["max_epochs"],
+            **{key: training[key] for key in ("batch_size", "learning_rate", "weight_decay")},
+            "num_markers": 8,
+        },
+        "data_info": {"n_channels": spec.n_channels, "n_timesteps": cell.length, "output_dim": spec.n_outputs},
         "history": history,
-        "best_val_metric": _best(spec.info.kind, history["val_metric"]) if status == "ok" else None,
+        "best_val_metric": _best(spec.info.kind)(history["val_metric"]) if status == "ok" else None,
         **_test_metrics(study, cell, rng, status),
         "baseline": spec.info.nominal_baseline,
-        "training_time": 12.5 * len(history["epochs"]),
-        "epochs_trained": len(history["epochs"]),
+        "training_time": 12.5 * epochs,
+        "epochs_trained": epochs,
         "timestamp": "20260801_120000",
         "schema_version": 2,
         "status": status,
         "family": "published",
-        "recipe": study.training_settings(cell.model)["recipe"],
+        "recipe": training["recipe"],
         **study.variants_of(cell),
-        **_data(study, cell),
+        "dataset": {"generator": spec.generator, "variant": spec.variant, "n_samples": spec.n_samples,
+                    "n_items": spec.n_items, "data_seed": cell.seed, "dataset_sha256": facts.sha256,
+                    "statistics_baseline": spec.info.nominal_baseline},
+        "split": {"split_id": spec.split_id, "split_seed": cell.seed,
+                  "split_sha256": facts.split_sha256 or _hex(f"split {cell.seed}"),
+                  **dict(zip(("n_train", "n_val", "n_test"), sizes, strict=True))},
+        "seeds": dict.fromkeys(("data", "split", "train"), cell.seed),
         "training": _training(study, cell, history, status),
         "model_config": {
-            **study.model_settings(cell.model, cell.length),
+            **settings,
             "chunk": study.chunk(cell.model, cell.length),
             "backend": "torch",
             "n_params_trainable": n_params(cell) - (100 if cell.model in ("1a", "3a") else 0),
@@ -139,38 +155,6 @@ def n_params(cell: Cell) -> int:
     return 20_000 + stable_int(cell.model + cell.task) % 200_000 + 128 * growing
 
 
-def _identity(study: Study, cell: Cell) -> dict[str, Any]:
-    spec = study.dataset(cell.task, cell.length, cell.seed)
-    settings, training = study.model_settings(cell.model, cell.length), study.training_settings(cell.model)
-    return {
-        **cell.identity,
-        "n_params": n_params(cell),
-        "hyperparameters": {
-            **{key: settings[key] for key in ("n_qubits", "n_layers", "d_model", "d_state")},
-            "n_epochs": training["max_epochs"],
-            **{key: training[key] for key in ("batch_size", "learning_rate", "weight_decay")},
-            "num_markers": 8,
-        },
-        "data_info": {"n_channels": spec.n_channels, "n_timesteps": cell.length, "output_dim": spec.n_outputs},
-    }
-
-
-def _data(study: Study, cell: Cell) -> dict[str, Any]:
-    spec = study.dataset(cell.task, cell.length, cell.seed)
-    facts = _facts(study, cell)
-    n_train, n_val, n_test = spec.split_sizes
-    return {
-        "dataset": {"generator": spec.generator, "variant": spec.variant, "n_samples": spec.n_samples,
-                    "n_items": spec.n_items,
-                    "data_seed": cell.seed, "dataset_sha256": facts.sha256,
-                    "statistics_baseline": spec.info.nominal_baseline},
-        "split": {"split_id": spec.split_id, "split_seed": cell.seed,
-                  "split_sha256": facts.split_sha256 or _hex(f"split {cell.seed}"),
-                  "n_train": n_train, "n_val": n_val, "n_test": n_test},
-        "seeds": {"data": cell.seed, "split": cell.seed, "train": cell.seed},
-    }
-
-
 def _history(study: Study, cell: Cell, rng: np.random.Generator, status: str) -> dict[str, Any]:
     """Curves that get better up to an epoch and then end by the study's patience, or at its last epoch."""
     training, n = study.training_settings(cell.model), study.training_settings(cell.model)["max_epochs"]
@@ -196,30 +180,28 @@ def _history(study: Study, cell: Cell, rng: np.random.Generator, status: str) ->
     return history
 
 
-def _best(kind: str, curve: list[float]) -> float:
-    return min(curve) if kind == "regression" else max(curve)
+def _best(kind: str) -> Callable[[list[float]], float]:
+    return min if kind == "regression" else max
 
 
 def _test_metrics(study: Study, cell: Cell, rng: np.random.Generator, status: str) -> dict[str, Any]:
-    names = ("test_acc", "test_auc", "test_f1", "test_loss") if task_info(cell.task).id == "forrelation" else (
-        "test_mse", "test_mae", "test_r2")
+    kind, strength = task_info(cell.task).kind, stable_int(cell.model) % 100 / 100
     if status == "diverged":
-        return dict.fromkeys(names)
-    strength = stable_int(cell.model) % 100 / 100
-    if task_info(cell.task).id == "forrelation":
+        return dict.fromkeys(METRICS[kind])
+    if kind == "classification":
         n_test = study.dataset(cell.task, cell.length, cell.seed).split_sizes[2]
         accuracy = float(rng.binomial(n_test, 0.5 + 0.04 * strength) / n_test)
-        return dict(zip(names, (accuracy, accuracy, max(0.0, accuracy - 0.01), 0.69), strict=True))
+        return dict(zip(METRICS[kind], (accuracy, accuracy, max(0.0, accuracy - 0.01), 0.69), strict=True))
     variance = variance_of(study, cell)
     left = math.exp(-7 * strength) if cell.task == "adding_problem" else 0.9 - 0.7 * strength
     mse = variance * left * float(rng.lognormal(0, 0.2))
-    return dict(zip(names, (mse, 0.8 * math.sqrt(mse), 1 - mse / variance), strict=True))
+    return dict(zip(METRICS[kind], (mse, 0.8 * math.sqrt(mse), 1 - mse / variance), strict=True))
 
 
 def _extra(cell: Cell, rng: np.random.Generator, status: str) -> dict[str, Any]:
     if status == "diverged":
         return {}
-    if task_info(cell.task).id == "forrelation":
+    if task_info(cell.task).kind == "classification":
         return {"majority_rate": float(rng.integers(250, 268) / 500), "majority_rate_val": 0.534,
                 "constant_prediction": bool(rng.random() < 0.2), "brier": 0.25}
     nominal = 1 / 6 if cell.task == "adding_problem" else 1 / 12
@@ -231,23 +213,19 @@ def _extra(cell: Cell, rng: np.random.Generator, status: str) -> dict[str, Any]:
 
 def _training(study: Study, cell: Cell, history: Mapping[str, Any], status: str) -> dict[str, Any]:
     training, n, curve = study.config["training"], len(history["epochs"]), history["val_metric"]
+    kind = task_info(cell.task).kind
     known = [value for value in curve if value is not None]
-    best = curve.index((max if task_info(cell.task).id == "forrelation" else min)(known)) + 1 if known else None
+    best = curve.index(_best(kind)(known)) + 1 if known else None
+    ended = "patience" if best is None or n - best >= training["patience"] else "max_epochs"
     return {
         "dropout": study.model_settings(cell.model, cell.length)["dropout"],
-        "patience": training["patience"],
-        "clip_norm": training["clip_norm"],
-        "optimizer": "AdamW",
-        "scheduler": "cosine per epoch",
-        "monitor": "validation accuracy" if task_info(cell.task).id == "forrelation" else "validation MSE",
+        "patience": training["patience"], "clip_norm": training["clip_norm"],
+        "optimizer": "AdamW", "scheduler": "cosine per epoch",
+        "monitor": "validation accuracy" if kind == "classification" else "validation MSE",
         "best_epoch": None if status == "no_improvement" else best,
-        "stop_reason": "non_finite" if status == "diverged" else (
-            "patience" if best is None or n - best >= training["patience"] else "max_epochs"),
+        "stop_reason": "non_finite" if status == "diverged" else ended,
         "diverged_epoch": n if status == "diverged" else None,
-        "nonfinite_grad_steps": 0,
-        "n_resumes": 0,
-        "seconds_per_epoch_median": 12.5,
-        "lr_final": history["lr"][-1],
+        "nonfinite_grad_steps": 0, "n_resumes": 0, "seconds_per_epoch_median": 12.5, "lr_final": history["lr"][-1],
     }
 
 

@@ -25,11 +25,10 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def alive():
     """A process that passes for Snakemake."""
-    process = subprocess.Popen(SNAKEMAKE, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    process.stdout.readline()
-    yield process
-    process.kill()
-    process.communicate()
+    with subprocess.Popen(SNAKEMAKE, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        yield process
+        process.kill()
 
 
 def note(folder: Path, pid: int, **changes: object) -> None:
@@ -69,15 +68,13 @@ def test_a_dead_owner_is_followed(folder: Path) -> None:
     assert owners(folder) == {own_note()}
 
 
-def test_a_killed_owner_that_nobody_waited_for_is_dead(folder: Path, alive: subprocess.Popen) -> None:
-    note(folder, alive.pid)
-    alive.kill()
-    os.waitid(os.P_PID, alive.pid, os.WEXITED | os.WNOWAIT)    # a zombie
-    assert locks.take_over_lock(folder)
-
-
-def test_a_number_that_another_program_has_now_is_dead(folder: Path, alive: subprocess.Popen) -> None:
-    note(folder, alive.pid, command=["snakemake", "--profile", "profiles/local"])
+@pytest.mark.parametrize("zombie", [True, False])
+def test_a_zombie_and_a_number_that_another_program_has_now_are_dead(folder: Path, alive: subprocess.Popen,
+                                                                     zombie: bool) -> None:
+    note(folder, alive.pid, **({} if zombie else {"command": ["snakemake", "--profile", "profiles/local"]}))
+    if zombie:
+        alive.kill()
+        os.waitid(os.P_PID, alive.pid, os.WEXITED | os.WNOWAIT)    # nobody waited for it
     assert locks.take_over_lock(folder)
 
 
@@ -89,13 +86,7 @@ def test_of_another_host_or_container_stays(folder: Path, changes: dict[str, str
     assert own_note() not in owners(folder)
 
 
-def test_this_process_is_alive_by_its_own_note(folder: Path) -> None:
-    locks._note_owner(folder)
-    assert locks.take_over_lock(folder) == ""
-    assert locked(folder)
-
-
-def test_of_a_living_owner_stays_whoever_died_beside_it(folder: Path, alive: subprocess.Popen) -> None:
+def test_of_a_living_owner_stays_whoever_died_next_to_it(folder: Path, alive: subprocess.Popen) -> None:
     note(folder, dead())
     note(folder, alive.pid)
     assert locks.take_over_lock(folder) == ""

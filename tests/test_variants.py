@@ -132,7 +132,7 @@ def test_a_variant_of_a_task_has_its_own_items(tmp_path):
     plain, more = study.datasets
     assert (plain.task, plain.parameters["n_bits"], plain.n_channels) == ("forrelation", 3, 8)
     assert (more.split_sizes, study.n_items("forrelation-n3-more")) == ((400, 20, 20), 440)
-    assert [Plan(study).task_of(str(spec.path(tmp_path))) for spec in study.datasets] == list(study.config["tasks"])
+    assert [Plan(study).task_of[str(spec.path(tmp_path))] for spec in study.datasets] == list(study.config["tasks"])
 
 
 def test_a_redefined_tag_makes_its_results_stale_and_no_others(tmp_path):

@@ -96,8 +96,8 @@ class _ByToken(dict[str, _Entry]):
         return cast(_Entry, replace(entry, **{named: f"{getattr(entry, named)}-{tags}"}))
 
 
-def _by_token(entries: Mapping[str, _Entry]) -> Mapping[str, _Entry]:
-    return MappingProxyType(_ByToken(entries))
+def _by_token(*entries: _Entry) -> Mapping[str, _Entry]:
+    return MappingProxyType(_ByToken({cast(Any, entry).id: entry for entry in entries}))
 
 
 def _require(met: object, problem: str) -> None:
@@ -109,23 +109,18 @@ _LETTER = {"classical": "C", "quantum": "Q", "quantum_superposition": "Q(S)"}
 _Q, _C, _S = "quantum", "classical", "quantum_superposition"
 
 MODELS: Mapping[str, ModelInfo] = _by_token(
-    {
-        info.id: info
-        for info in (
-            ModelInfo("1a", "QuantumTransformer", 1, _Q, _C, "transformer", 16),
-            ModelInfo("1b", "QuantumMambaSSM", 1, _Q, _C, "mamba", 32),
-            ModelInfo("1c", "QuantumHydraSSM", 1, _Q, _C, "hydra", 32),
-            ModelInfo("2a", "ClassicalQuantumAttention", 2, _C, _Q, "transformer", 16),
-            ModelInfo("2d", "QuantumMambaHydraSSM", 2, _C, _S, "mamba", 32),
-            ModelInfo("2e", "QuantumHydraHydraSSM", 2, _C, _S, "hydra", 32),
-            ModelInfo("3a", "ClassicalTransformer", 3, _C, _C, "transformer", 1),
-            ModelInfo("3b", "TrueClassicalMamba", 3, _C, _C, "mamba", 1),
-            ModelInfo("3c", "TrueClassicalHydra", 3, _C, _C, "hydra", 1),
-            ModelInfo("4a", "QuantumTransformerE2E", 4, _Q, _Q, "transformer", 16),
-            ModelInfo("4d", "QuantumMambaE2E_Superposition", 4, _Q, _S, "mamba", 16),
-            ModelInfo("4e", "QuantumHydraE2E_Superposition", 4, _Q, _S, "hydra", 16),
-        )
-    }
+    ModelInfo("1a", "QuantumTransformer", 1, _Q, _C, "transformer", 16),
+    ModelInfo("1b", "QuantumMambaSSM", 1, _Q, _C, "mamba", 32),
+    ModelInfo("1c", "QuantumHydraSSM", 1, _Q, _C, "hydra", 32),
+    ModelInfo("2a", "ClassicalQuantumAttention", 2, _C, _Q, "transformer", 16),
+    ModelInfo("2d", "QuantumMambaHydraSSM", 2, _C, _S, "mamba", 32),
+    ModelInfo("2e", "QuantumHydraHydraSSM", 2, _C, _S, "hydra", 32),
+    ModelInfo("3a", "ClassicalTransformer", 3, _C, _C, "transformer", 1),
+    ModelInfo("3b", "TrueClassicalMamba", 3, _C, _C, "mamba", 1),
+    ModelInfo("3c", "TrueClassicalHydra", 3, _C, _C, "hydra", 1),
+    ModelInfo("4a", "QuantumTransformerE2E", 4, _Q, _Q, "transformer", 16),
+    ModelInfo("4d", "QuantumMambaE2E_Superposition", 4, _Q, _S, "mamba", 16),
+    ModelInfo("4e", "QuantumHydraE2E_Superposition", 4, _Q, _S, "hydra", 16),
 )
 
 
@@ -194,8 +189,9 @@ class TaskInfo:
         least = size_of(self.shortest, parameters)
         if length >= least:
             return None
-        named = f"its {least} {self.shortest.removeprefix('n_')}" if isinstance(self.shortest, str) else ""
-        return named or f"{least} step{'s' if least > 1 else ''}"
+        if isinstance(self.shortest, str):
+            return f"its {least} {self.shortest.removeprefix('n_')}"
+        return f"{least} step{'s' if least > 1 else ''}"
 
 
 def size_of(size: Size, parameters: Mapping[str, Parameter]) -> int:
@@ -212,75 +208,52 @@ def _forrelation_channels(parameters: Mapping[str, Parameter]) -> int:
 
 
 TASKS: Mapping[str, TaskInfo] = _by_token(
-    {
-        info.id: info
-        for info in (
-            TaskInfo(
-                "forrelation",
-                "Forrelation",
-                "classification",
-                "test_acc",
-                True,
-                "forrelation-g2",
-                0.5,
-                {"encoding": "bits", "n_bits": 6, "order": "random", "reject_abs_phi": "0.15"},
-                {"n_bits": {"description": "address bits of a table", "type": "integer", "minimum": 2, "maximum": 10},
-                 "encoding": {"description": "of an address", "enum": ["bits", "onehot"]},
-                 "order": {"description": "of the steps; sorted: whole tables", "enum": ["random", "sorted"]}},
-                channels=_forrelation_channels,
-                generators={"encoding": "forrelation-g3", "order": "forrelation-g3"},
-                short="forr.",
-                selected_on_test=True,
-            ),
-            TaskInfo(
-                "adding_problem",
-                "Adding Problem",
-                "regression",
-                "test_mse",
-                False,
-                "adding_problem-g1",
-                0.167,
-                {"n_markers": 2, "placement": "extremes"},
-                {"placement": {"description": "where the two markers lie", "enum": ["extremes", "halves", "uniform"]}},
-                channels=2,
-                shortest="n_markers",
-                module="marked_values",
-                short="adding",
-            ),
-            TaskInfo(
-                "selective_copy",
-                "Selective Copy",
-                "regression",
-                "test_r2",
-                True,
-                "selective_copy-g1",
-                0.083,
-                {"n_markers": 8, "placement": "uniform"},
-                {"n_markers": {"description": "marked steps and outputs", "type": "integer", "minimum": 1,
-                               "maximum": 64}},
-                channels=2,
-                outputs="n_markers",
-                shortest="n_markers",
-                module="marked_values",
-                short="select.",
-                num_markers="n_markers",
-            ),
-        )
-    }
+    TaskInfo(
+        "forrelation", "Forrelation", "classification", "test_acc", True, "forrelation-g2", 0.5,
+        {"encoding": "bits", "n_bits": 6, "order": "random", "reject_abs_phi": "0.15"},
+        {"n_bits": {"description": "address bits of a table", "type": "integer", "minimum": 2, "maximum": 10},
+         "encoding": {"description": "of an address", "enum": ["bits", "onehot"]},
+         "order": {"description": "of the steps; sorted: whole tables", "enum": ["random", "sorted"]}},
+        channels=_forrelation_channels,
+        generators={"encoding": "forrelation-g3", "order": "forrelation-g3"},
+        short="forr.",
+        selected_on_test=True,
+    ),
+    TaskInfo(
+        "adding_problem", "Adding Problem", "regression", "test_mse", False, "adding_problem-g1", 0.167,
+        {"n_markers": 2, "placement": "extremes"},
+        {"placement": {"description": "where the two markers lie", "enum": ["extremes", "halves", "uniform"]}},
+        channels=2,
+        shortest="n_markers",
+        module="marked_values",
+        short="adding",
+    ),
+    TaskInfo(
+        "selective_copy", "Selective Copy", "regression", "test_r2", True, "selective_copy-g1", 0.083,
+        {"n_markers": 8, "placement": "uniform"},
+        {"n_markers": {"description": "marked steps and outputs", "type": "integer", "minimum": 1, "maximum": 64}},
+        channels=2,
+        outputs="n_markers",
+        shortest="n_markers",
+        module="marked_values",
+        short="select.",
+        num_markers="n_markers",
+    ),
 )
 
 
 def model_info(model_id: str) -> ModelInfo:
     """Return the entry of one model, for a variant's token its base's; an unknown id is a QablateError."""
-    try:
-        return MODELS[model_id]
-    except KeyError:
-        raise QablateError(f"unknown model '{model_id}': known are {', '.join(MODELS)}") from None
+    return _known("model", MODELS, model_id)
 
 
 def task_info(task_id: str) -> TaskInfo:
     """Return the entry of one task, for a variant's token its base's; an unknown id is a QablateError."""
+    return _known("task", TASKS, task_id)
+
+
+def _known(kind: str, entries: Mapping[str, _Entry], token: str) -> _Entry:
     try:
-        return TASKS[task_id]
+        return entries[token]
     except KeyError:
-        raise QablateError(f"unknown task '{task_id}': known are {', '.join(TASKS)}") from None
+        raise QablateError(f"unknown {kind} '{token}': known are {', '.join(entries)}") from None

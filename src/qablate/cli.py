@@ -198,7 +198,7 @@ def _add_status(commands: Any) -> None:
 
 def _status(options: argparse.Namespace) -> int:
     from qablate.config import merge, profile_settings
-    from qablate.status.command import run_status
+    from qablate.status.screen import run_status
 
     settings = merge(profile_settings(options.profile), options.set)
     return run_status(Study.load(options.config, settings), options)

@@ -3,14 +3,17 @@
 A misspelt key, a wrong type or a forbidden value is one line that names the key and what is allowed.
 """
 
+import copy
 import functools
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import fastjsonschema
 import platformdirs
 import yaml
 
@@ -89,10 +92,10 @@ def _profile_file(profile: str) -> Path:
     for path in (folder / profile for folder in folders):
         if path.is_file():
             return path
-        named = ((found, PROFILE_FILE.fullmatch(found.name)) for found in path.glob("*.yaml"))
-        versions = {found: int(match["version"] or 0) for found, match in named if match}
-        if suitable := [found for found, version in versions.items() if version <= running]:
-            return max(suitable, key=versions.__getitem__)
+        named = ((int(match["version"] or 0), found) for found in path.glob("*.yaml")
+                 if (match := PROFILE_FILE.fullmatch(found.name)))
+        if suitable := [(version, found) for version, found in named if version <= running]:
+            return max(suitable)[1]
     raise ConfigError(f"{profile}: no profile that Snakemake finds; looked in {', '.join(map(str, folders))}")
 
 
@@ -135,12 +138,31 @@ def check_config(config: Mapping[str, Any]) -> Config:
     """Return `config` if it satisfies the schema and the rules that a schema cannot say; else raise ConfigError."""
     if isinstance(config.get("tasks"), Mapping):    # `forrelation: null` in an overlay takes a task out
         config = {**config, "tasks": {task: one for task, one in config["tasks"].items() if one is not None}}
-    _check_schema(config)
-    _check_model(config["model"])
+    try:
+        _validator()(_strict(config))
+    except fastjsonschema.JsonSchemaValueException as error:
+        raise ConfigError(_explained(error)) from error
+    except (RecursionError, TypeError, ValueError) as error:
+        raise ConfigError(f"settings cannot be checked: {error}") from error
+    model, training = config["model"], config["training"]
+    if model["d_model"] % 8 or model["d_model"] % model["n_heads"]:
+        raise ConfigError(f"model.d_model: {model['d_model']} must be a multiple of 8 and of n_heads "
+                          f"({model['n_heads']})")
     check_variants(config)
-    _check_tasks(config)
-    _check_recipe(config)
-    _check_assign(config)
+    for name, settings in config["tasks"].items():
+        for length in settings["lengths"]:
+            if least := TASKS[name].too_short(length, task_parameters(config, name)):
+                raise ConfigError(f"tasks.{name}.lengths: {length} is shorter than {least}")
+    for key, published in PUBLISHED_TRAINING.items() if training["recipe"] == "published" else ():
+        if training[key] != published:
+            raise ConfigError(f"training.{key}: {training[key]} differs from the published {published}; "
+                              "the recipe 'published' is frozen, give training.recipe another name")
+    known, assign = known_systems(config), config["assign"]    # a misspelt one would leave its cells to nobody
+    named = [(f"assign.{key}", value) for key, value in assign.items() if key != "overrides"]
+    named += [(f"assign.overrides.{at}.system", rule["system"]) for at, rule in enumerate(assign.get("overrides", []))]
+    for where, system in named:
+        if system not in known:
+            raise ConfigError(f"{where}: unknown system '{system}', {suggestion(system, known)}")
     return dict(config)
 
 
@@ -166,93 +188,70 @@ def _task_schema(info: TaskInfo) -> dict[str, Any]:
 
 
 @functools.cache
-def _validator() -> Any:
-    # fastjsonschema, which checks 40,000 records in 3 s (this one: 85 s), knows no type checker of one's own.
-    import jsonschema  # costs 0.1 s, not needed by commands that read no settings
-
-    # JSON Schema takes 100.0 for an integer, but it would be another number in file names and hashes than 100.
-    # It compares nan with no limit, so that nan would pass every one of them.
-    strict = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many({
-        "integer": lambda _, value: type(value) is int,
-        "number": lambda _, value: type(value) is int or (type(value) is float and math.isfinite(value)),
-    })
-    return jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=strict)(config_schema())
+def _validator() -> Callable[[Any], Any]:
+    schema = copy.deepcopy(config_schema())    # compiling resolves references in place
+    return fastjsonschema.compile({**schema, "$schema": "http://json-schema.org/draft-07/schema#"})
 
 
-def _check_schema(config: Mapping[str, Any]) -> None:
-    try:
-        errors = sorted(_validator().iter_errors(config), key=lambda error: [str(part) for part in error.absolute_path])
-    except (RecursionError, TypeError, ValueError) as error:
-        raise ConfigError(f"settings cannot be checked: {error}") from error
-    if errors:
-        raise ConfigError(explain(errors[0]))
+class _Fraction(float):
+    """A number that JSON Schema takes for no integer: 100.0 would be another one in file names and hashes than 100."""
+
+    def is_integer(self) -> bool:
+        """Return False."""
+        return False
 
 
-def explain(error: Any) -> str:
+@dataclass(frozen=True, repr=False)
+class _NoNumber:
+    """Stands for nan and infinities, which pass limits, and is of no type that a schema knows."""
+
+    value: float
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+def _strict(value: Any) -> Any:
+    """Return a copy of settings in which nothing passes for a number that is none, or for an integer."""
+    if isinstance(value, Mapping):
+        return {key: _strict(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return list(map(_strict, value))
+    if isinstance(value, float):
+        return _Fraction(value) if math.isfinite(value) else _NoNumber(value)
+    return value
+
+
+def _explained(error: fastjsonschema.JsonSchemaValueException) -> str:
     """Say one schema error as `key: found, allowed`."""
-    where = ".".join(str(part) for part in error.absolute_path)
+    where, rule, allowed, found = ".".join(error.path[1:]), error.rule, error.rule_definition, error.value
     prefix = f"{where}." if where else ""
-    rule, allowed = error.validator, error.validator_value
-    if rule == "additionalProperties":
-        known = error.schema.get("properties", {})
-        key = next(key for key in error.instance if key not in known)
-        return f"{prefix}{key}: unknown key, {suggestion(str(key), known)}"
-    if rule == "required":
-        key = next(key for key in allowed if key not in error.instance)
-        return f"{prefix}{key}: missing key"
+    if rule == "propertyNames":
+        rule, allowed = "pattern", allowed["pattern"]
+        found = next(key for key in found if not re.search(allowed, key))
+    if rule in ("additionalProperties", "required"):
+        known = error.definition.get("properties", {})
+        if unknown := [key for key in found if key not in known]:
+            return f"{prefix}{unknown[0]}: unknown key, {suggestion(str(unknown[0]), known)}"
+        return f"{prefix}{next(key for key in allowed if key not in found)}: missing key"
     if rule == "pattern" and (ids := re.match(r"\^\((.*)\)\(-", allowed)):    # a model or task
-        return f"{where}: {error.instance!r} is not allowed, one of {ids[1].replace('|', ', ')}, or a variant of one"
+        return f"{where}: {found!r} is not allowed, one of {ids[1].replace('|', ', ')}, or a variant of one"
     if rule == "enum":
-        return f"{where}: {error.instance!r} is not allowed, one of {', '.join(map(str, allowed))}"
+        return f"{where}: {_short(found)} is not allowed, one of {', '.join(map(str, allowed))}"
     if rule == "type":
-        kinds = [allowed] if isinstance(allowed, str) else allowed
-        words = " or ".join("finite number" if kind == "number" else kind for kind in kinds)
-        return f"{where or 'settings'}: {_short(error.instance)} is not of type {words}"
-    return f"{where}: {_short(error.instance)} is not allowed ({rule}: {_short(allowed)})"
+        words = allowed if isinstance(allowed, str) else " or ".join(allowed)
+        return f"{where or 'settings'}: {_short(found)} is not of type {words.replace('number', 'finite number')}"
+    return f"{where}: {_short(found)} is not allowed ({rule}: {_short(allowed)})"
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _check_model(model: Mapping[str, Any]) -> None:
-    if model["d_model"] % 8 or model["d_model"] % model["n_heads"]:
-        raise ConfigError(
-            f"model.d_model: {model['d_model']} must be a multiple of 8 and of n_heads ({model['n_heads']})"
-        )
-
-
-def _check_tasks(config: Mapping[str, Any]) -> None:
-    for name, settings in config["tasks"].items():
-        task = TASKS[name]
-        for length in settings["lengths"]:
-            if least := task.too_short(length, task_parameters(config, name)):
-                raise ConfigError(f"tasks.{name}.lengths: {length} is shorter than {least}")
-
-
-def _check_recipe(config: Mapping[str, Any]) -> None:
-    training = config["training"]
-    if training["recipe"] != "published":
-        return
-    for key, published in PUBLISHED_TRAINING.items():
-        if training[key] != published:
-            raise ConfigError(
-                f"training.{key}: {training[key]} differs from the published {published}; "
-                "the recipe 'published' is frozen, give training.recipe another name"
-            )
 
 
 def known_systems(config: Mapping[str, Any]) -> list[str]:
     """Return the systems that settings name, each once: in the order of sources, with a results folder, this one."""
     return list(dict.fromkeys([*config["import"]["source_order"], *(config["systems"] or {}), config["system"]]))
-
-
-def _check_assign(config: Mapping[str, Any]) -> None:
-    """Refuse a system that nothing else names: a misspelt one would leave its cells to nobody."""
-    known, assign = known_systems(config), config["assign"]
-    named = [(f"assign.{key}", value) for key, value in assign.items() if key != "overrides"]
-    named += [(f"assign.overrides.{at}.system", rule["system"]) for at, rule in enumerate(assign.get("overrides", []))]
-    for where, system in named:
-        if system not in known:
-            raise ConfigError(f"{where}: unknown system '{system}', {suggestion(system, known)}")

@@ -8,6 +8,7 @@ removes it.
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from qablate.errors import MachineError
+from qablate.slurm import command_of
 
 LEFTOVER_AGE_S = 86_400
 """After a day nobody is still writing a temporary file, whatever host it came from."""
@@ -80,8 +82,10 @@ def _finished(path: Path, write: Content) -> Iterator[Path]:
                 file.write(write)
             file.flush()
             os.fsync(file.fileno())
+        mask = os.umask(0)    # mkstemp makes files private, results are to be readable like any other file
+        os.umask(mask)
         with contextlib.suppress(OSError):  # CIFS, exFAT and some FUSE refuse it, and know no private files
-            temporary.chmod(0o666 & ~_umask())
+            temporary.chmod(0o666 & ~mask)
         yield temporary
     except OSError as error:
         raise MachineError(f"{path}: cannot write: {error.strerror or error}") from error
@@ -95,8 +99,6 @@ def _name_new(temporary: Path, path: Path) -> None:
     """Rename without replacing; FileExistsError if the name is taken."""
     try:
         os.link(temporary, path)
-    except FileExistsError:
-        raise
     except OSError:  # no hard links on exFAT and some FUSE: a look, then a rename
         if os.path.lexists(path):
             raise FileExistsError(path) from None
@@ -208,22 +210,13 @@ def check_writable(folder: Path) -> None:
 
 def remove_leftovers(path: Path) -> None:
     """Remove the temporary files of `path` that nobody is writing any more: of dead processes here, or a day old."""
-    for temporary in path.parent.glob(f".{_escaped(path.name)}.*.tmp"):
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         with contextlib.suppress(OSError):
-            if _is_leftover(temporary, path.name):
+            found = re.match(r"(?P<host>.*)-(?P<process>[0-9]{1,9})\.", temporary.name[len(path.name) + 2 :])
+            here = found is not None and found["host"] == platform.node()
+            dead = here and found is not None and command_of(int(found["process"])) is None
+            if dead or time.time() - temporary.stat().st_mtime > LEFTOVER_AGE_S:
                 temporary.unlink()
-
-
-def _is_leftover(temporary: Path, name: str) -> bool:
-    found = re.match(r"(?P<host>.*)-(?P<process>[0-9]+)\.", temporary.name[len(name) + 2 :])
-    if found and found["host"] == platform.node():
-        try:
-            os.kill(int(found["process"]), 0)
-        except (ProcessLookupError, OverflowError):
-            return True
-        except PermissionError:
-            pass  # alive, another user's
-    return time.time() - temporary.stat().st_mtime > LEFTOVER_AGE_S
 
 
 def _process() -> str:
@@ -231,30 +224,14 @@ def _process() -> str:
     return f"{platform.node()}-{os.getpid()}"
 
 
-def _escaped(name: str) -> str:
-    """Name for a glob pattern that matches it alone."""
-    return re.sub(r"([\[*?])", r"[\1]", name)
-
-
-def _umask() -> int:
-    """The process's umask; mkstemp makes files private, results are to be readable like any other file."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def _sync_folder(folder: Path) -> None:
     """Force the rename itself to the disk; file systems that cannot (some network ones) are left alone."""
-    try:
+    with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass
-    finally:
-        os.close(handle)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def sha256_of(path: Path) -> str:

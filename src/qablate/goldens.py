@@ -26,27 +26,21 @@ class DatasetFacts:
 
 
 def _rows(name: str) -> Iterator[dict[str, str]]:
-    yield from csv.DictReader(packaged_text(f"goldens/{name}").splitlines())
+    yield from csv.DictReader(packaged_text(f"goldens/{name}.csv").splitlines())
 
 
 @functools.cache
 def published_datasets() -> Mapping[str, DatasetFacts]:
     """Map the identity JSON of each of the 33 published datasets to what is known of it."""
-    reference = {row["dataset_sha256"]: float(row["score"]) for row in _rows("forrelation_solvers.csv")
+    reference = {row["dataset_sha256"]: float(row["score"]) for row in _rows("forrelation_solvers")
                  if row["solver"] == "plug_in"}
-    return {
-        row["identity"]: DatasetFacts(
-            row["dataset_sha256"],
-            row["split_sha256"],
-            float(row["test_target_var"]) if row["test_target_var"] else None,
-            reference.get(row["dataset_sha256"]),
-        )
-        for row in _rows("published_datasets.csv")
-    }
+    return {row["identity"]: DatasetFacts(row["dataset_sha256"], row["split_sha256"],
+                                          float(row["test_target_var"]) if row["test_target_var"] else None,
+                                          reference.get(row["dataset_sha256"])) for row in _rows("published_datasets")}
 
 
 @functools.cache
 def published_parameters() -> Mapping[tuple[str, str, int], int]:
     """Map model, task and length of the published study to the total number of parameters."""
     return {(row["model"], row["task"], int(row["length"])): int(row["n_params"])
-            for row in _rows("published_parameters.csv")}
+            for row in _rows("published_parameters")}

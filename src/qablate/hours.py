@@ -7,19 +7,20 @@ source. `device` is `cpu` (one core), the GPU's name or, for hours that are not 
 
 Where the table lacks a cell, the nearest measured length is used (nearest as a ratio), of the same task if there is
 one, else of another. A longer cell is taken as proportionally slower; shorter lengths use the same cost (overestimates;
-3a is the exception). A variant takes what its base does until it is measured itself. The estimate says where it is
-from.
+3a is the exception). A variant takes what its base does until it is measured itself.
 """
 
+import contextlib
 import csv
 import io
 import math
+import re
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from qablate.catalog import model_info, task_info
 from qablate.errors import QablateError
@@ -56,14 +57,16 @@ class CostRow:
     source: str
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """Seconds that a cell takes, the two factors of it, and where each comes from."""
+class Estimate(NamedTuple):
+    """What a cell takes: seconds per epoch, and epochs as cells of its kind used them."""
 
-    seconds: float
     seconds_per_epoch: float
     epochs: float
-    source: str
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the whole cell."""
+        return self.seconds_per_epoch * self.epochs
 
 
 class CostTable:
@@ -77,8 +80,7 @@ class CostTable:
         """Read a table; a missing file, column or number is a QablateError that names file and line."""
         try:
             lines = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
-            missing = [name for name in COLUMNS if name not in (lines.fieldnames or ())]
-            if missing:
+            if missing := [name for name in COLUMNS if name not in (lines.fieldnames or ())]:
                 raise QablateError(f"{path}: no column {', '.join(missing)}; columns are {', '.join(COLUMNS)}")
             return cls(_row(path, number, line) for number, line in enumerate(lines, start=2))
         except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -91,7 +93,7 @@ class CostTable:
 
     def estimate(self, device: str, model: str, task: str, length: int, max_epochs: int, n_items: int = MEASURED_ITEMS,
                  epochs_used: float | None = None) -> Estimate | None:
-        """Seconds of one cell, or None if the table holds nothing of this model on this device.
+        """Cost of one cell, or None if the table holds nothing of this model on this device.
 
         `epochs_used` (from results at hand) goes before the table's column, that before the published numbers, and
         these before `max_epochs`, which always is the upper bound.
@@ -103,11 +105,9 @@ class CostTable:
             return None
         row = min(rows, key=lambda row: (row.task not in tasks, row.model != model, row.task != task,
                                          abs(math.log(row.length / length)), row.length))
-        scale = max(1.0, length / row.length) * n_items / MEASURED_ITEMS
-        same = row if row.task in tasks else None
-        epochs, of_epochs = _epochs(same, models[-1], tasks[-1], max_epochs, epochs_used)
-        seconds = row.seconds_per_epoch * scale
-        return Estimate(seconds * epochs, seconds, epochs, f"{_provenance(row, model, task, length)}; {of_epochs}")
+        known = (epochs_used, row.epochs if row.task in tasks else None, PUBLISHED_EPOCHS.get((models[1], tasks[1])))
+        epochs = min([next((number for number in known if number is not None), max_epochs), max_epochs])
+        return Estimate(row.seconds_per_epoch * max(1.0, length / row.length) * n_items / MEASURED_ITEMS, epochs)
 
 
 def with_rows(table: CostTable, fresh: Iterable[CostRow]) -> CostTable:
@@ -140,29 +140,7 @@ def _row(path: Path, number: int, line: dict[str, str]) -> CostRow:
         raise QablateError(f"{path}, line {number}: {error}") from error
 
 
-def _provenance(row: CostRow, model: str, task: str, length: int) -> str:
-    if (row.task, row.length) == (task, length):
-        return row.source if row.model == model else f"as {row.model} ({row.source})"
-    rule = "in proportion to length" if length > row.length else "taken as just as slow"
-    return f"from {row.task} L={row.length}, {rule} ({row.source})"
-
-
-def _epochs(row: CostRow | None, model: str, task: str, limit: int, used: float | None) -> tuple[float, str]:
-    """Epochs of a cell and where the number is from."""
-    published = PUBLISHED_EPOCHS.get((model, task))
-    known: tuple[tuple[float | None, str], ...] = (
-        (used, "epochs of results at hand"),
-        (row.epochs if row else None, "epochs of earlier results"),
-        (published, "epochs of the published logs"),
-    )
-    for number, source in known:
-        if number is not None:
-            return min(number, limit), source
-    return limit, "all epochs of the recipe"
-
-
-@dataclass(frozen=True)
-class TimeLeft:
+class TimeLeft(NamedTuple):
     """Hours of one cell: expected (epochs as cells of its kind used them) and at most (all epochs of the recipe)."""
 
     expected: float
@@ -180,27 +158,27 @@ class Hours:
                  devices: Mapping[str, str] | None = None) -> None:
         """`runs` are the finished ones with the system that made them; `devices` (by system) overrule theirs."""
         self.study = study
-        runs = list(runs)
-        self.epochs_used = epochs_used(runs)
-        found: dict[str, Counter[str]] = defaultdict(Counter)
+        runs, used = list(runs), defaultdict(list)
+        names, seconds = defaultdict[str, Counter[str]](Counter), defaultdict[str, Any](lambda: defaultdict(list))
         for system, record in runs:
             if name := record.get("provenance", {}).get("device_name"):
-                found[system][name] += 1
-        named = {system: names.most_common(1)[0][0] for system, names in found.items()}
+                names[system][name] += 1
+            if record.get("epochs_trained"):
+                used[record["model_id"], record["task"]].append(record["epochs_trained"])
+            if per_epoch := seconds_per_epoch(record):
+                seconds[system][record["model_id"], record["task"], record["seq_len"]].append(per_epoch)
+        self.epochs_used = {key: statistics.median(epochs) for key, epochs in used.items()}
         declared = study.config.get("jobs", {}).get("cost_device")    # what the profile's run times are estimated for
-        own = {study.system: declared} if declared else {}
-        self.devices = {study.system: local_device(study), **named, **own, **(devices or {})}
-        systems = {*self.devices, *(system for system, _ in runs)}
-        self.tables = {system: self._table(system, table, runs) for system in systems}
+        self.devices = {study.system: local_device(study),
+                        **{system: found.most_common(1)[0][0] for system, found in names.items()},
+                        **({study.system: declared} if declared else {}), **(devices or {})}
+        self.tables = {system: self._table(system, table, seconds[system])
+                       for system in {*self.devices, *(system for system, _ in runs)}}
         self._known: dict[tuple[str, str, str, int], Estimate | None] = {}
 
-    def _table(self, system: str, table: CostTable, runs: list[tuple[str, Record]]) -> CostTable:
+    def _table(self, system: str, table: CostTable, found: Mapping[tuple[str, str, int], list[float]]) -> CostTable:
         """Costs under the name of a system: those of its device, and over them what its own results took."""
         listed = [replace(row, device=system) for row in table.rows if row.device == self.devices.get(system)]
-        found: dict[tuple[str, str, int], list[float]] = defaultdict(list)
-        for name, record in runs:
-            if name == system and (seconds := seconds_per_epoch(record)) is not None:
-                found[record["model_id"], record["task"], record["seq_len"]].append(seconds)
         # The table is of datasets of this size, and its estimates scale back.
         measured = [CostRow(system, model, task, length,
                             statistics.median(seconds) * MEASURED_ITEMS / self.study.n_items(task), None,
@@ -238,27 +216,12 @@ class Hours:
 
 def local_device(study: Study) -> str:
     """`cpu`, or the name of this machine's first GPU as its driver tells it; nothing is imported or started."""
-    if study.config["run"]["device"] == "cpu":
-        return "cpu"
-    for file in sorted(DRIVER_FOLDER.glob("*/information")):
-        try:
-            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            continue
-        for line in lines:
-            key, _, value = line.partition(":")
-            if key == "Model":
-                return value.strip()
+    for file in sorted(DRIVER_FOLDER.glob("*/information")) if study.config["run"]["device"] != "cpu" else ():
+        with contextlib.suppress(OSError):
+            text = file.read_text(encoding="utf-8", errors="replace")
+            if found := re.search(r"^Model:(.*)$", text, re.MULTILINE):
+                return found[1].strip()
     return "cpu"
-
-
-def epochs_used(runs: Iterable[tuple[str, Record]]) -> dict[tuple[str, str], float]:
-    """Median number of epochs for each model and task; `runs` are results with the system that made them."""
-    found: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for _, record in runs:
-        if record.get("epochs_trained"):
-            found[record["model_id"], record["task"]].append(record["epochs_trained"])
-    return {key: statistics.median(epochs) for key, epochs in found.items()}
 
 
 def seconds_per_epoch(record: Mapping[str, Any]) -> float | None:

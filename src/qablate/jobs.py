@@ -13,7 +13,7 @@ from typing import Any
 
 from qablate.catalog import model_info
 from qablate.errors import QablateError
-from qablate.hours import CostTable, Hours
+from qablate.hours import CostTable, Estimate, Hours
 from qablate.slurm import job_state
 from qablate.study import Cell, Study
 
@@ -60,31 +60,24 @@ class Jobs:
         A cell of which the table knows nothing asks for the limit. A later attempt goes on from the checkpoint, and
         yet asks for more: that it was needed says that the estimate was too low.
         """
-        if self._limit is None:
-            return None
-        estimate = self._estimate(cell)
-        return self._limit if estimate is None else min(self._limit, attempt * estimate)
+        if self._limit is None or (cost := self._cost(cell)) is None:
+            return self._limit
+        estimate = STEP * math.ceil((self.settings["margin"] * cost.seconds / 60 + START_MINUTES) / STEP)
+        return min(self._limit, attempt * estimate)
 
     @property
     def longest(self) -> int | None:
         """The longest run time that a first attempt of any cell asks for, in minutes."""
-        if self._limit is None:
-            return None
-        return max(self.minutes(cell, 1) or 0 for cell in self.study.cells)
-
-    def _estimate(self, cell: Cell) -> int | None:
-        known = self.settings["cost_device"] is not None
-        cost = self.hours.estimate(self.study.system, cell) if known else None
-        if cost is None:
-            return None
-        return STEP * math.ceil((self.settings["margin"] * cost.seconds / 60 + START_MINUTES) / STEP)
+        return max(self.minutes(cell, 1) or 0 for cell in self.study.cells) or None
 
     def without_costs(self) -> list[str]:
         """Models that ask for the longest run time because the cost table holds nothing of them on the device."""
-        if self._limit is None:
-            return []
-        cells = {cell.model: cell for cell in self.study.cells}
-        return [model for model, cell in cells.items() if self._estimate(cell) is None]
+        cells = {cell.model: cell for cell in self.study.cells} if self._limit is not None else {}
+        return [model for model, cell in cells.items() if self._cost(cell) is None]
+
+    def _cost(self, cell: Cell) -> Estimate | None:
+        known = self.settings["cost_device"] is not None
+        return self.hours.estimate(self.study.system, cell) if known else None
 
 
 def budget(minutes: int) -> float:
@@ -140,16 +133,17 @@ def check_request(study: Study, resources: Mapping[str, object]) -> None:
     `resources` are those that a profile sets for rule train, unevaluated. Where there are none of Slurm's and no run
     time is asked for, all is well.
     """
-    if study.config["jobs"]["max_minutes"] is None and not any(key in resources for key in REQUIRED):
+    lost, minutes = [key for key in REQUIRED if key not in resources], study.config["jobs"]["max_minutes"]
+    if minutes is None and len(lost) == len(REQUIRED):
         return
-    if lost := [key for key in REQUIRED if key not in resources]:
+    if lost:
         raise QablateError(f"{lost[0]}: not set; --set-resources on the command line replaces all resources of the "
                            "profile, so change them there")
     for key, remedy in REQUIRED.items():
-        raw = str(resources.get(key, ""))
+        raw = str(resources[key])
         value = os.path.expandvars(raw).strip()
         if not value or value.startswith("$"):
             raise QablateError(f"{key}: {raw.removeprefix('$') or key} is not set; {remedy}")
-    if study.config["jobs"]["max_minutes"] is None:
+    if minutes is None:
         raise QablateError("jobs.max_minutes: not set; --config on the command line replaces the profile's whole "
                            "config: block, so give such settings in a file with --configfile")

@@ -5,13 +5,15 @@ Layer 0. Snakemake locks a folder by files without an owner, so that a killed on
 """
 
 import atexit
+import contextlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from qablate.errors import MachineError
 from qablate.files import write_atomic
 from qablate.slurm import command_of, job_state
 
@@ -38,12 +40,11 @@ def take_over_lock(folder: Path = LOCKS) -> str:
     return line
 
 
-def _claim(notes: Mapping[Path, object]) -> bool:
+def _claim(notes: Iterable[Path]) -> bool:
     """Take the notes away; of two processes that find the same dead owner, one succeeds and removes its lock."""
     try:
         for path in sorted(notes):
-            path.rename(path.with_suffix(f".{os.getpid()}"))
-            path.with_suffix(f".{os.getpid()}").unlink(missing_ok=True)
+            path.rename(path.with_suffix(f".{os.getpid()}")).unlink(missing_ok=True)
     except OSError:
         return False
     return True
@@ -51,14 +52,10 @@ def _claim(notes: Mapping[Path, object]) -> bool:
 
 def _note_owner(folder: Path) -> None:
     note = folder.absolute() / f"owner-{platform.node()}-{os.getpid()}.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        owner = {**_here(), "pid": os.getpid(), "command": command_of(os.getpid()),
-                 "job": os.environ.get("SLURM_JOB_ID")}
+    owner = {**_here(), "pid": os.getpid(), "command": command_of(os.getpid()), "job": os.environ.get("SLURM_JOB_ID")}
+    with contextlib.suppress(OSError, MachineError):    # without a note, a lock is left to the user
         write_atomic(note, json.dumps(owner).encode())
-    except OSError:
-        return    # without a note, a lock is left to the user
-    atexit.register(note.unlink, missing_ok=True)
+        atexit.register(note.unlink, missing_ok=True)
 
 
 def _here() -> dict[str, str]:

@@ -11,17 +11,17 @@ import contextlib
 import functools
 import json
 import math
-import os
 import platform
 import re
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from qablate.catalog import MODEL_TOKEN, MODELS, TASK_TOKEN, TASKS, TaskKind, model_info, task_info
+from qablate.files import read_regular
 from qablate.records import CURVES, METRICS, Record
+from qablate.slurm import command_of
 from qablate.study import Cell, DatasetSpec
 from qablate.variants import split_token
 
@@ -162,10 +162,8 @@ class Log:
     @property
     def cell(self) -> Cell | None:
         """The cell its header names, if it names one of the known models and tasks."""
-        known = {"model", "task", "length", "seed"} <= self.header.keys()
-        if not known or split_token(self.header["model"])[0] not in MODELS:
-            return None
-        if split_token(self.header["task"])[0] not in TASKS:
+        model, task = (split_token(self.header.get(key, ""))[0] for key in ("model", "task"))
+        if model not in MODELS or task not in TASKS or not {"length", "seed"} <= self.header.keys():
             return None
         return Cell(self.header["model"], self.header["task"], int(self.header["length"]), int(self.header["seed"]))
 
@@ -189,11 +187,11 @@ class Log:
         """Reason that the last event gives, in one line that any terminal can show."""
         return "".join(sign if sign.isprintable() else " " for sign in str(self.event.get("reason", ""))[:500])
 
-    def silent_for(self, now: float | None = None) -> float | None:
+    def silent_for(self, now: float) -> float | None:
         """Seconds since the log was last written to."""
-        return max(0.0, (time.time() if now is None else now) - self.modified) if self.modified else None
+        return max(0.0, now - self.modified) if self.modified else None
 
-    def is_running(self, checkpoint_interval: float, now: float | None = None) -> bool:
+    def is_running(self, checkpoint_interval: float, now: float) -> bool:
         """Whether a process seems to be at work on this log.
 
         A running cell writes a line at every epoch and every checkpoint, so that one that has been silent for much
@@ -211,13 +209,7 @@ class Log:
         process = self.began.get("pid")
         if self.began.get("host") != platform.node() or type(process) is not int or not 0 < process < 2**31:
             return False
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return True
-        except OSError:
-            return False
-        return False
+        return command_of(process) is None
 
     def agrees_with(self, record: Record) -> bool:
         """Whether every number that log and record both hold is the same to the digits the log prints."""
@@ -233,15 +225,13 @@ class Log:
         assert cell is not None
         task = task_info(cell.task)
         n_params = self.header.get("n_params", "").replace(",", "")
-        curves = zip(*self.rows, strict=True) if self.rows else [()] * len(CURVES)
-        history = {key: list(values) for key, values in zip(CURVES, curves, strict=True)}
         return {
             **cell.identity,
             "n_params": int(n_params) if n_params else None,
             "hyperparameters": {"n_epochs": self.max_epochs} if self.max_epochs else {},
-            "history": {**history, "epochs": list(self.epochs), "lr": [None] * len(self.epochs)},
-            "best_val_metric": self.results.get("best_val_metric"),
-            **{key: self.results.get(key) for key in METRICS[task.kind]},
+            "history": {**{key: [row[at] for row in self.rows] for at, key in enumerate(CURVES)},
+                        "epochs": list(self.epochs), "lr": [None] * len(self.epochs)},
+            **{key: self.results.get(key) for key in ("best_val_metric", *METRICS[task.kind])},
             "baseline": task.nominal_baseline,
             "training_time": self.results.get("training_time"),
             "epochs_trained": self.last_epoch or None,
@@ -253,17 +243,21 @@ class Log:
         self.epochs, self.rows, self.seconds, self.results = [], [], [], {}
         self.resumed_at, self.saved_epoch = 0, None
 
-    def _read_event(self, line: str) -> None:
+    def _read_event(self, text: str) -> None:
         """Follow an event, an empty one if it is damaged; only a start forgets the epochs before."""
-        self.event = parse_event(line)
-        name, epoch = self.event.get("event"), self.event.get("epoch")
-        if name == "start":
+        try:
+            event = json.loads(text)
+        except (ValueError, RecursionError):
+            event = None
+        self.event = event if isinstance(event, dict) else {}
+        epoch = self.event.get("epoch")
+        if self.name == "start":
             self._restart()
-        if name in ("start", "resume"):
+        if self.name in ("start", "resume"):
             self.began = self.event
-        if name in ("resume", "checkpoint"):
+        if self.name in ("resume", "checkpoint"):
             self.saved_epoch = epoch if type(epoch) is int and 0 <= epoch < 10**6 else None
-            self.resumed_at = self.saved_epoch or 0 if name == "resume" else self.resumed_at
+            self.resumed_at = self.saved_epoch or 0 if self.name == "resume" else self.resumed_at
 
     def _read_epoch(self, line: str) -> None:
         """Keep one epoch; a line that is cut off or out of order is passed over.
@@ -271,26 +265,27 @@ class Log:
         After a resume, an epoch that is printed again was trained again, and all after it are.
         """
         found = EPOCH.match(line)
-        row = _row(found[4]) if found else None
-        if found is None or row is None:
+        values = found and (REGRESSION.fullmatch(found[4]) or CLASSIFICATION.fullmatch(found[4]))
+        if not found or not values:
             return
-        epoch = int(found[1])
+        numbers, epoch = tuple(map(_number, values.groups())), int(found[1])
         while self.last_epoch >= epoch >= self.resumed_at > 0:
-            for values in (self.epochs, self.rows, self.seconds):
-                values.pop()
+            for column in (self.epochs, self.rows, self.seconds):
+                column.pop()
         if epoch > self.last_epoch:
             self.max_epochs = int(found[2])
             self.epochs.append(epoch)
-            self.rows.append(row)
+            # regression prints loss and metric once
+            self.rows.append(numbers if len(numbers) == len(CURVES) else tuple(numbers[at] for at in (0, 0, 1, 1)))
             self.seconds.append(float(found[3]))
 
     def _read_header_or_result(self, line: str) -> None:
         """Read any other line; a header that differs from the one before is of another training."""
-        before = dict(self.header)
-        _match(line, HEADER, self.header, str)
-        if any(self.header[key] != value for key, value in before.items()):
+        header = {key: found[1] for key, pattern in HEADER.items() if (found := pattern.match(line))}
+        if any(self.header.get(key, value) != value for key, value in header.items()):
             self._restart()
-        _match(line, RESULTS, self.results, _number)
+        self.header |= header
+        self.results |= {key: _number(found[1]) for key, pattern in RESULTS.items() if (found := pattern.match(line))}
 
 
 def log_path(results: Path, name: str) -> Path:
@@ -301,23 +296,20 @@ def log_path(results: Path, name: str) -> Path:
 def read_tail(path: Path) -> Log:
     """Read the end of a log: how far it came, what happened last; an empty Log if there is none that can be read."""
     try:
-        if not path.is_file():
-            return Log(path)
         status = path.stat()
-        with path.open("rb") as file:
-            file.seek(max(0, status.st_size - TAIL_BYTES))
-            text = file.read(TAIL_BYTES).decode("utf-8", errors="replace")
+        if path.is_file():
+            with path.open("rb") as file:
+                file.seek(max(0, status.st_size - TAIL_BYTES))
+                return parse_log(_lines(file.read(TAIL_BYTES)), path, status.st_mtime)
     except OSError:
-        return Log(path)
-    return parse_log(text.splitlines(), path, status.st_mtime)
+        pass
+    return Log(path)
 
 
 def read_log(path: Path) -> Log | None:
     """Read one log; None for a file that is none (no `Model ID:` in its first lines, too large, unreadable)."""
     try:
         status = path.stat()
-        if not path.is_file() or status.st_size > MAX_LOG_BYTES:
-            return None
         return _read(path, status.st_mtime, status.st_size, status.st_ctime_ns)
     except OSError:
         return None
@@ -325,22 +317,21 @@ def read_log(path: Path) -> Log | None:
 
 @functools.lru_cache(maxsize=2048)
 def _read(path: Path, modified: float, size: int, changed_ns: int) -> Log | None:
-    with path.open("rb") as file:
-        if b"Model ID: " not in file.read(HEAD_BYTES):
-            return None
-        file.seek(0)
-        text = file.read(MAX_LOG_BYTES).decode("utf-8", errors="replace")
-    return parse_log(text.splitlines(), path, modified)
+    content = read_regular(path, MAX_LOG_BYTES)
+    return parse_log(_lines(content), path, modified) if b"Model ID: " in content[:HEAD_BYTES] else None
 
 
-def parse_log(lines: Iterable[str], path: Path, modified: float = 0.0) -> Log:
+def _lines(content: bytes) -> list[str]:
+    return content.decode("utf-8", errors="replace").splitlines()
+
+
+def parse_log(lines: Sequence[str], path: Path, modified: float = 0.0) -> Log:
     """Collect the last training of a log, line by line."""
-    lines = list(lines)
     has_events = any(line.startswith(EVENT) for line in lines)
     log = Log(path, modified)
     for line in lines:
         if line.startswith(EVENT):
-            log._read_event(line)
+            log._read_event(line.removeprefix(EVENT))
         elif line.startswith("Epoch "):
             log._read_epoch(line)
         elif len(line) < 200:
@@ -348,31 +339,6 @@ def parse_log(lines: Iterable[str], path: Path, modified: float = 0.0) -> Log:
                 log = Log(path, modified)
             log._read_header_or_result(line)
     return log
-
-
-def parse_event(line: str) -> dict[str, Any]:
-    """Return the event that a line of a log holds, an empty mapping if it is damaged."""
-    try:
-        event = json.loads(line.removeprefix(EVENT))
-    except (ValueError, RecursionError):
-        return {}
-    return event if isinstance(event, dict) else {}
-
-
-def _match(line: str, patterns: dict[str, re.Pattern[str]], into: dict[str, Any], read: Callable[[str], Any]) -> None:
-    for key, pattern in patterns.items():
-        if found := pattern.match(line):
-            into[key] = read(found[1])
-
-
-def _row(text: str) -> tuple[float | None, ...] | None:
-    """The values of one epoch in the order of `CURVES`; regression prints loss and metric once."""
-    if found := REGRESSION.fullmatch(text):
-        train, val = map(_number, found.groups())
-        return train, train, val, val
-    if found := CLASSIFICATION.fullmatch(text):
-        return tuple(map(_number, found.groups()))
-    return None
 
 
 def _number(text: str) -> float | None:

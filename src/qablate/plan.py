@@ -15,10 +15,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from qablate import __version__
+from qablate.errors import QablateError
 from qablate.files import write_atomic
 from qablate.hours import COSTS_PATH
-from qablate.records import canonical_json
-from qablate.results import CellState, Merged, State, merge, require_readable
+from qablate.records import sha256_of_json
+from qablate.results import CellState, Merged, State, merge
 from qablate.study import Cell, Study
 
 TERMINAL_COLUMNS = 80
@@ -39,39 +40,26 @@ class Plan:
     def merged(self) -> Merged:
         """Everything known about the study; a folder that cannot be listed is an error, its cells would be trained."""
         merged = merge(self.study)
-        require_readable(merged)
+        if merged.unreadable:
+            raise QablateError(merged.unreadable[0])
         return merged
 
     def state(self, cell: Cell) -> CellState:
         """Judge a cell; later calls return the same answer, whatever happened to the file since."""
         if cell not in self._states:
-            self._states[cell] = self._judge(cell)
+            known, system = self.merged.state_of(cell), self.study.assigned_to(cell)
+            state, reason = known.state.in_plan, known.reason
+            if self.merged.finished(cell):
+                state, reason = State.DONE, ""
+            elif system not in (None, self.study.system):
+                state, reason = State.ASSIGNED, "; ".join(filter(None, [f"assigned to {system}", reason]))
+            self._states[cell] = CellState(state, reason)
         return self._states[cell]
-
-    def _judge(self, cell: Cell) -> CellState:
-        if self.merged.finished(cell):
-            return CellState(State.DONE)
-        known, system = self.merged.state_of(cell), self.study.assigned_to(cell)
-        state = CellState(known.state.in_plan, known.reason)
-        if system in (None, self.study.system):
-            return state
-        return CellState(State.ASSIGNED, "; ".join(filter(None, [f"assigned to {system}", state.reason])))
 
     @functools.cached_property
     def to_train(self) -> tuple[Cell, ...]:
         """Cells that this system is to train: without a valid result anywhere, and not assigned to another system."""
         return tuple(cell for cell in self.study.cells if self.state(cell).state not in ("done", "assigned"))
-
-    @property
-    def imported(self) -> list[str]:
-        """Files of other systems that finish cells."""
-        sources = (self.merged.source_of(cell) for cell in self.study.cells)
-        return [str(source.file.path) for source in sources if source is not None and not self.merged.is_own(source)]
-
-    @property
-    def complete_here(self) -> bool:
-        """Whether training `to_train` completes the study: no missing cell is assigned to another system."""
-        return all(self.state(cell).state != "assigned" for cell in self.study.cells)
 
     @functools.cached_property
     def flags(self) -> Path:
@@ -104,38 +92,39 @@ class Plan:
         dataset = self.study.dataset(task, length, seed).path(self.study.results)
         return [] if dataset.exists() else [str(dataset)]
 
-    def task_of(self, dataset: str) -> str:
-        """Return the task of the study, a variant or not, whose dataset is this file."""
-        return self._tasks[dataset]
-
     @functools.cached_property
-    def _tasks(self) -> dict[str, str]:
+    def task_of(self) -> dict[str, str]:
+        """The task of the study, a variant or not, of each dataset's file."""
         return {str(self.study.dataset_path(cell)): cell.task for cell in self.study.cells}
 
     def describe(self, cell: Cell) -> str:
         """Say what is trained and why, in lines that fit a terminal of 80 columns."""
         judged = self.state(cell)
-        title = f"train {cell.model} on {cell.task}, length {cell.length}, seed {cell.seed} ({judged.state})"
+        lines = [f"train {cell.model} on {cell.task}, length {cell.length}, seed {cell.seed} ({judged.state})"]
         reasons = [part for part in judged.reason.split("; ") if part]
-        more = len(reasons) - SHOWN_DIFFERENCES
-        if more > 0:
+        if (more := len(reasons) - SHOWN_DIFFERENCES) > 0:
             reasons[SHOWN_DIFFERENCES:] = [f"and {more} more"]
-        return "\n".join([title, *(_indented(reason) for reason in reasons)])
+        for reason in reasons:
+            lines += textwrap.wrap(reason, TERMINAL_COLUMNS, initial_indent="  ", subsequent_indent="    ",
+                                   break_on_hyphens=False)
+        return "\n".join(lines)
 
     def summary(self) -> str:
-        """Count the cells: `study published: 396 cells, 395 to train (394 missing, 1 stale)`."""
+        """Count the cells: `study published: 396 cells, 395 to train (394 missing, 1 stale)`.
+
+        One more line per system that has missing cells to train: `12 cells are assigned to dgx`.
+        """
         counts = Counter[str](self.state(cell).state for cell in self.study.cells)
         total, done, assigned = len(self.study.cells), counts.pop("done", 0), counts.pop("assigned", 0)
-        made = f" ({imported} of them imported)" if (imported := len(self.imported)) else ""
+        sources = filter(None, map(self.merged.source_of, self.study.cells))
+        imported = sum(not self.merged.is_own(source) for source in sources)
+        made = f" ({imported} of them imported)" if imported else ""
         head = f"study {self.study.name}: {total} cells, {done} done{made}, {total - done - assigned} to train"
         kinds = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-        return "\n".join([f"{head} ({kinds})" if kinds else head, *self._elsewhere()])
-
-    def _elsewhere(self) -> list[str]:
-        """One line per system that has missing cells to train: `12 cells are assigned to dgx`."""
-        waiting = (cell for cell in self.study.cells if self.state(cell).state == "assigned")
-        counts = Counter(self.study.assigned_to(cell) for cell in waiting)
-        return [f"  {count} cells are assigned to {system}" for system, count in sorted(counts.items(), key=str)]
+        elsewhere = Counter(self.study.assigned_to(cell) for cell in self.study.cells
+                            if self.state(cell).state == "assigned")
+        return "\n".join([f"{head} ({kinds})" if kinds else head, *(
+            f"  {count} cells are assigned to {system}" for system, count in sorted(elsewhere.items(), key=str))])
 
     @property
     def report_files(self) -> tuple[Path, Path]:
@@ -167,7 +156,7 @@ class Plan:
         found = asked - whole - results.keys()
         if whole:
             cells = set(self.to_train)
-            complete = self.complete_here or whole != {"all"}
+            complete = whole != {"all"} or all(self.state(cell).state != "assigned" for cell in self.study.cells)
             found.add("report" if complete and (forced or self.report_due) else "all")
         cells |= {cell for cell in named if cell in set(self.to_train)}
         return found | {self.flag(cell) for cell in cells if cell in named}, cells
@@ -186,14 +175,9 @@ def fingerprint(merged: Merged) -> str:
              for verdict in merged.verdicts]
     tables = [hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
               for path in (COSTS_PATH, COSTS_PATH.with_name("claims.yaml"))]
-    return hashlib.sha256(canonical_json([__version__, settings, files, tables]).encode("ascii")).hexdigest()
+    return sha256_of_json([__version__, settings, files, tables])
 
 
 def note_report(study: Study, made_from: str) -> None:
     """Note what the combined report was made from: `fingerprint`, taken before it was begun."""
     write_atomic(_note(study), made_from.encode("ascii"))
-
-
-def _indented(reason: str) -> str:
-    return textwrap.fill(reason, TERMINAL_COLUMNS, initial_indent="  ", subsequent_indent="    ",
-                         break_on_hyphens=False)

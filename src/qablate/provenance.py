@@ -32,8 +32,8 @@ def provenance_of_process() -> dict[str, Any]:
         "git_dirty": dirty,
         "package_version": __version__,
         "python": platform.python_version(),
-        "torch": _version("torch"),
-        "numpy": _version("numpy"),
+        "torch": metadata.version("torch"),
+        "numpy": metadata.version("numpy"),
         "command": command_line(),
     }
 
@@ -66,34 +66,22 @@ def _git_state() -> tuple[str | None, bool | None]:
     root, commit, dirty = Path(__file__).resolve().parents[2], None, None
     if not (root / ".git").exists():
         return None, None
+    # also in a checkout of another user: what is asked runs no more of it than this package does
+    git = ["git", "-c", f"safe.directory={root}", "-C", str(root)]
+    ask = functools.partial(subprocess.run, capture_output=True, text=True, errors="replace", timeout=10, check=True)
     try:
-        commit = _git(root, "rev-parse", "HEAD")
-        dirty = bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+        commit = ask([*git, "rev-parse", "HEAD"]).stdout.strip()
+        dirty = bool(ask([*git, "status", "--porcelain", "--untracked-files=no"]).stdout.strip())
     except (OSError, subprocess.SubprocessError) as error:
         reason = (getattr(error, "stderr", "") or str(error)).strip()
         log.warning("%s is not recorded: %s", "git state" if commit is None else "git_dirty", one_line(reason))
     return commit, dirty
 
 
-def _git(root: Path, *arguments: str) -> str:
-    """Ask git, also in a checkout of another user: what is asked runs no more of it than this package does."""
-    command = ["git", "-c", f"safe.directory={root}", "-C", str(root), *arguments]
-    run = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10, check=True)
-    return run.stdout.strip()
-
-
 def _cpu_name() -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith(("model name", "Model")):
-                return line.split(":", 1)[1].strip()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
+        lines = []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith(("model name", "Model")))
+    return next(names, platform.processor() or platform.machine())

@@ -7,10 +7,11 @@ path inside a record is ever followed.
 
 import functools
 import hashlib
+import itertools
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from qablate.files import packaged_text, write_atomic
 from qablate.variants import split_token
 
 Record = dict[str, Any]
+Problems = Iterator[str]
+"""Lines that say what is wrong with a record, in the order of how much hangs on it; none if nothing is."""
 MAX_RECORD_BYTES = 8_000_000
 RESULT_NAME = re.compile(
     rf"synthetic_(?P<model>{MODEL_TOKEN})_(?P<task>{TASK_TOKEN})_L(?P<length>[0-9]+)_seed(?P<seed>[0-9]+)_results\.json"
@@ -36,7 +39,7 @@ PUBLISHED_PARTS = {"train": 4000, "val": 1000, "test": 1000}
 """Items that accuracies of published files are counted on: their hold-out validates and tests at once."""
 LARGEST_COUNT = 2**53
 """Whole floats beyond this no longer tell one integer from the next."""
-ROUNDING = 1e-6
+ROUNDING, CURVE_TOLERANCE = 1e-6, 1e-9
 
 
 class RecordError(QablateError):
@@ -61,7 +64,12 @@ def content_sha256(record: Mapping[str, Any]) -> str:
     Whole floats count as integers, so that a file written again by a program that has no integers keeps its hash.
     """
     content = {key: value for key, value in record.items() if key != CHECKSUM and not key.startswith("_")}
-    return hashlib.sha256(canonical_json(_whole_as_integers(content)).encode("ascii")).hexdigest()
+    return sha256_of_json(_whole_as_integers(content))
+
+
+def sha256_of_json(value: object) -> str:
+    """Hex sha256 of a value as canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode("ascii")).hexdigest()
 
 
 def canonical_json(value: object) -> str:
@@ -102,17 +110,21 @@ def _by_schema(value: Any, schema: Mapping[str, Any]) -> Any:
 
 def check_record(record: Mapping[str, Any], path: Path) -> None:
     """Raise RecordError unless a record satisfies schema 2 and its parts agree with each other."""
-    if problem := schema_problem(record, 2) or contradiction(record):
+    if problem := first(schema_problems(record, 2), contradictions(record)):
         raise RecordError(f"{path}: {problem}")
 
 
-def schema_problem(record: Mapping[str, Any], version: int) -> str | None:
-    """Say in one line what a record lacks or has wrong by the JSON Schema of its version; None if nothing."""
+def first(*problems: Iterable[str]) -> str:
+    """Return the first problem, "" if there is none; what comes after it is not looked for."""
+    return next(itertools.chain(*problems), "")
+
+
+def schema_problems(record: Mapping[str, Any], version: int) -> Problems:
+    """What a record lacks or has wrong by the JSON Schema of its version."""
     try:
         _validator(version)(record)
     except fastjsonschema.JsonSchemaException as error:
-        return str(error)[:200].replace("data.", "", 1)    # without the long list of what was found
-    return None
+        yield str(error)[:200].replace("data.", "", 1)    # without the long list of what was found
 
 
 @functools.cache
@@ -133,128 +145,116 @@ def _schema(version: int) -> dict[str, Any]:
     return schema
 
 
-def contradiction(record: Mapping[str, Any]) -> str | None:
-    """Say in one line what a record of schema 2, sound by its schema, says that cannot be; None if nothing."""
-    checks = (identity_problem, _history_problem, _best_problem, metric_problem, grid_problem, time_problem,
-              _status_problem, _size_problem, _key_problem, _variant_problem)
-    problems = (check(record) for check in checks)
-    return next(filter(None, problems), None) or stop_problem(record, record["training"]["patience"], True)
+def contradictions(record: Mapping[str, Any]) -> Problems:
+    """What a record of schema 2, sound by its schema, says that cannot be: nothing else is read if its parts differ."""
+    for rule in (identity_problems, _history_problems, number_problems, grid_problems, _status_problems, _size_problems,
+                 _key_problems, _variant_problems):
+        yield from rule(record)
+    yield from stop_problems(record, record["training"]["patience"], exact=True)
 
 
-def identity_problem(record: Mapping[str, Any]) -> str | None:
-    """Say if the model's group, the task's kind or the number of steps are not those of the record's ids."""
+def identity_problems(record: Mapping[str, Any]) -> Problems:
+    """The model's group, the task's kind and the number of steps must be those of the record's ids."""
     model, task = MODELS[record["model_id"]], TASKS[record["task"]]
+    group, steps = record["model_info"]["group"], record["data_info"]["n_timesteps"]
     if record["task_type"] != task.kind:
-        return f"task_type {record['task_type']!r} for task {task.id!r}, which is {task.kind}"
-    if record["model_info"]["group"] != model.group:
-        return f"model_info.group {record['model_info']['group']} for model {model.id}, which is in group {model.group}"
-    if record["data_info"]["n_timesteps"] != record["seq_len"]:
-        return f"data_info.n_timesteps {record['data_info']['n_timesteps']} but seq_len {record['seq_len']}"
-    return None
+        yield f"task_type {record['task_type']!r} for task {task.id!r}, which is {task.kind}"
+    if group != model.group:
+        yield f"model_info.group {group} for model {model.id}, which is in group {model.group}"
+    if steps != record["seq_len"]:
+        yield f"data_info.n_timesteps {steps} but seq_len {record['seq_len']}"
 
 
-def _history_problem(record: Mapping[str, Any]) -> str | None:
-    history, n = record["history"], record["epochs_trained"]
+def _history_problems(record: Mapping[str, Any]) -> Problems:
+    """All curves must have one value per epoch; the best validation value of a finished run must be on its curve."""
+    history, n, best = record["history"], record["epochs_trained"], record["best_val_metric"]
     for key in HISTORY:
         if len(history[key]) != n:
-            return f"history.{key} has {len(history[key])} entries for {n} epochs"
+            yield f"history.{key} has {len(history[key])} entries for {n} epochs"
     if history["epochs"] != list(range(1, n + 1)):
-        return "history.epochs does not count from 1"
+        yield "history.epochs does not count from 1"
     if n > record["hyperparameters"]["n_epochs"]:
-        return f"epochs_trained {n}, at most {record['hyperparameters']['n_epochs']} were asked for"
-    if record["status"] == "ok" and any(None in history[key] for key in ("train_loss", "val_loss", "val_metric")):
-        return "history has empty values though the status is ok"
-    return None
-
-
-def _best_problem(record: Mapping[str, Any]) -> str | None:
-    """Say if the best validation value of a finished run is not the best of its curve."""
-    best = record["best_val_metric"]
+        yield f"epochs_trained {n}, at most {record['hyperparameters']['n_epochs']} were asked for"
     if record["status"] != "ok":
-        return None
+        return
+    if any(None in history[key] for key in ("train_loss", "val_loss", "val_metric")):
+        yield "history has empty values though the status is ok"
     if best is None:
-        return "best_val_metric is empty though the status is ok"
-    expected = (min if record["task_type"] == "regression" else max)(record["history"]["val_metric"])
-    if abs(best - expected) > 1e-9:
-        return f"best_val_metric {best} is not the best of its curve, {expected}"
-    return None
+        yield "best_val_metric is empty though the status is ok"
+    elif abs(best - (expected := best_of_curve(record))) > CURVE_TOLERANCE:
+        yield f"best_val_metric {best} is not the best of its curve, {expected}"
 
 
-def metric_problem(record: Mapping[str, Any], rounding: float = 0.0) -> str | None:
-    """Say if a test metric is missing though the status is ok, of the other kind of task, or cannot be.
+def best_of_curve(record: Mapping[str, Any]) -> float:
+    """Return the best validation value of a curve without gaps."""
+    best: float = (min if record["task_type"] == "regression" else max)(record["history"]["val_metric"])
+    return best
+
+
+def number_problems(record: Mapping[str, Any], rounding: float = 0.0) -> Problems:
+    """Test metrics must be there, of this kind of task and possible; no time, loss or learning rate may be negative.
 
     `rounding`: how far a value may lie from the one computed, for those read from a log.
     """
-    kind, ok = record["task_type"], record["status"] == "ok"
+    kind, ok, history = record["task_type"], record["status"] == "ok", record["history"]
+    training, provenance = record.get("training", {}), record.get("provenance", {})
     for key in METRICS[kind]:
         if ok and record[key] is None and key != "test_auc":
-            return f"{key} is empty though the status is ok"
+            yield f"{key} is empty though the status is ok"
     for key in METRICS["classification" if kind == "regression" else "regression"]:
         if record.get(key) is not None:
-            return f"{key} in a {kind} result"
+            yield f"{key} in a {kind} result"
     for key in ("test_acc", "test_auc", "test_f1"):
         if not 0 <= (record.get(key) or 0) <= 1:
-            return f"{key} {record[key]} is not between 0 and 1"
-    for key in ("test_mse", "test_mae", "test_loss"):
-        if (record.get(key) or 0) < 0:
-            return f"{key} {record[key]} is negative"
+            yield f"{key} {record[key]} is not between 0 and 1"
     if (record.get("test_r2") or 0) > 1:
-        return f"test_r2 {record['test_r2']} is above 1"
+        yield f"test_r2 {record['test_r2']} is above 1"
+    numbers = {**{key: record.get(key) for key in ("test_mse", "test_mae", "test_loss", "training_time")},
+               **{f"provenance.{key}": provenance.get(key) for key in ("wall_seconds", "peak_memory_mb")},
+               "training.seconds_per_epoch_median": training.get("seconds_per_epoch_median"),
+               **{f"history.{key}": min((value for value in history[key] if value is not None), default=0)
+                  for key in (*CURVES, "lr")}}
+    for key, value in numbers.items():
+        if (value or 0) < 0:
+            yield f"{key} {value} is negative"
     mse, mae = record.get("test_mse"), record.get("test_mae")
     least = max(0.0, (mae or 0) - rounding)
     if mse is not None and least * least > mse * (1 + ROUNDING) + rounding:    # ** raises where * gives infinity
-        return f"test_mae {mae} squared is above test_mse {mse}: no errors have such means"
-    return None
+        yield f"test_mae {mae} squared is above test_mse {mse}: no errors have such means"
 
 
-def grid_problem(record: Mapping[str, Any]) -> str | None:
-    """Say if an accuracy is not a number of items over the items that it was counted on."""
+def grid_problems(record: Mapping[str, Any]) -> Problems:
+    """An accuracy must be a number of items over the items that it was counted on."""
     if record["task_type"] == "regression":
-        return None
-    split = record.get("split")
+        return
+    split, history = record.get("split"), record["history"]
     parts = {name: split[f"n_{name}"] for name in PUBLISHED_PARTS} if split else PUBLISHED_PARTS
-    history = record["history"]
-    counted = {"test_acc": ([record["test_acc"]], "test"), "best_val_metric": ([record["best_val_metric"]], "val"),
-               "history.val_metric": (history["val_metric"], "val"),
-               "history.train_metric": (history["train_metric"], "train")}
-    for key, (values, part) in counted.items():
+    for key, values, part in (("test_acc", [record["test_acc"]], "test"),
+                              ("best_val_metric", [record["best_val_metric"]], "val"),
+                              ("history.val_metric", history["val_metric"], "val"),
+                              ("history.train_metric", history["train_metric"], "train")):
         for value in values:
             items = 0 if value is None else value * parts[part]
             if not 0 <= items <= parts[part] or abs(items - round(items)) > ROUNDING * parts[part]:
-                return f"{key} {value} is no share of {parts[part]} items"
-    return None
+                yield f"{key} {value} is no share of {parts[part]} items"
 
 
-def time_problem(record: Mapping[str, Any]) -> str | None:
-    """Say if a time, a loss or a learning rate is negative."""
-    training, provenance, history = record.get("training", {}), record.get("provenance", {}), record["history"]
-    times = {"training_time": record["training_time"], "provenance.wall_seconds": provenance.get("wall_seconds"),
-            "provenance.peak_memory_mb": provenance.get("peak_memory_mb"),
-            "training.seconds_per_epoch_median": training.get("seconds_per_epoch_median")}
-    lowest = {f"history.{key}": min((v for v in history[key] if v is not None), default=0) for key in (*CURVES, "lr")}
-    for key, value in (times | lowest).items():
-        if value is not None and value < 0:
-            return f"{key} {value} is negative"
-    return None
-
-
-def stop_problem(record: Mapping[str, Any], patience: int, exact: bool) -> str | None:
-    """Say if a training ended before this patience ends it, or (`exact`) went on after, or gives another reason."""
+def stop_problems(record: Mapping[str, Any], patience: int, exact: bool) -> Problems:
+    """A training must end where this patience or its limit ends it; `exact`: not later, and for the reason it gives."""
     if record["status"] not in ("ok", "partial"):
-        return None
+        return
     n, limit, waited = len(record["history"]["val_metric"]), record["hyperparameters"]["n_epochs"], 0
-    for epoch, waited in enumerate(epochs_without_improvement(record), 1):
+    for epoch, waited in enumerate(_epochs_without_improvement(record), 1):
         if exact and waited >= patience and epoch < n:
-            return f"the curve goes on to epoch {n}, where a patience of {patience} ends it at {epoch}"
+            yield f"the curve goes on to epoch {n}, where a patience of {patience} ends it at {epoch}"
     if waited < patience and n < limit:
-        return f"ended at epoch {n} of {limit}, {waited} after its best: not by a patience of {patience}"
+        yield f"ended at epoch {n} of {limit}, {waited} after its best: not by a patience of {patience}"
     reason = "patience" if waited >= patience else "max_epochs"
     if exact and record["training"]["stop_reason"] != reason:
-        return f"training.stop_reason {record['training']['stop_reason']!r}, the curve says {reason!r}"
-    return None
+        yield f"training.stop_reason {record['training']['stop_reason']!r}, the curve says {reason!r}"
 
 
-def epochs_without_improvement(record: Mapping[str, Any]) -> Iterator[int]:
+def _epochs_without_improvement(record: Mapping[str, Any]) -> Iterator[int]:
     """Yield after each epoch how many have passed since the best one; ties do not count as better."""
     smaller = record["task_type"] == "regression"
     best, waited = math.inf if smaller else 0.0, 0
@@ -264,68 +264,63 @@ def epochs_without_improvement(record: Mapping[str, Any]) -> Iterator[int]:
         yield waited
 
 
-def _status_problem(record: Mapping[str, Any]) -> str | None:
+def _status_problems(record: Mapping[str, Any]) -> Problems:
     """Status, reason, best epoch and curve must tell the same story."""
     training, curve, n = record["training"], record["history"]["val_metric"], record["epochs_trained"]
     diverged, best = record["status"] == "diverged", training["best_epoch"]
     if (training["stop_reason"] == "non_finite") != diverged or (training["diverged_epoch"] is not None) != diverged:
-        return f"status {record['status']!r} with stop_reason {training['stop_reason']!r}"
+        yield f"status {record['status']!r} with stop_reason {training['stop_reason']!r}"
     for key in ("best_epoch", "diverged_epoch"):
         if training[key] is not None and not 0 < training[key] <= n:
-            return f"training.{key} {training[key]} is none of {n} epochs"
+            yield f"training.{key} {training[key]} is none of {n} epochs"
     if record["status"] == "no_improvement" and best is not None:
-        return f"status 'no_improvement' with training.best_epoch {best}"
+        yield f"status 'no_improvement' with training.best_epoch {best}"
     if record["status"] == "ok" and (best is None or curve[best - 1] != record["best_val_metric"]):
-        return f"training.best_epoch {best} is not the epoch of best_val_metric"
-    return None
+        yield f"training.best_epoch {best} is not the epoch of best_val_metric"
 
 
-def _size_problem(record: Mapping[str, Any]) -> str | None:
+def _size_problems(record: Mapping[str, Any]) -> Problems:
     """Sizes that a record holds twice must be equal."""
-    split, config, hyper, predictions = (record[key] for key in ("split", "model_config", "hyperparameters",
-                                                                 "predictions"))
+    split, config, predictions = record["split"], record["model_config"], record["predictions"]
     sizes = [split[f"n_{part}"] for part in PUBLISHED_PARTS]
     if sum(sizes) != record["dataset"].get("n_items", record["dataset"]["n_samples"]):
-        return "split: n_train, n_val and n_test do not add up to the items of dataset"
+        yield "split: n_train, n_val and n_test do not add up to the items of dataset"
     if split["split_id"] != "-".join(["perm", *map(str, sizes)]):
-        return f"split.split_id {split['split_id'][:40]!r} for parts of {', '.join(map(str, sizes))}"
+        yield f"split.split_id {split['split_id'][:40]!r} for parts of {', '.join(map(str, sizes))}"
     if predictions is not None and predictions["n"] != split["n_test"]:
-        return f"predictions.n {predictions['n']} for {split['n_test']} test items"
+        yield f"predictions.n {predictions['n']} for {split['n_test']} test items"
     if config["n_params_trainable"] > record["n_params"]:
-        return f"model_config.n_params_trainable {config['n_params_trainable']} of n_params {record['n_params']}"
+        yield f"model_config.n_params_trainable {config['n_params_trainable']} of n_params {record['n_params']}"
     twice = {"length": record["seq_len"], "n_channels": record["data_info"]["n_channels"],
              "n_outputs": record["data_info"]["output_dim"], "dropout": record["training"]["dropout"],
-             **{key: hyper[key] for key in ("n_qubits", "n_layers", "d_model", "d_state")}}
+             **{key: record["hyperparameters"][key] for key in ("n_qubits", "n_layers", "d_model", "d_state")}}
     for key, value in twice.items():
         if config.get(key, value) != value:
-            return f"model_config.{key} {repr(config[key])[:40]}, elsewhere in the record {value}"
-    return None
+            yield f"model_config.{key} {repr(config[key])[:40]}, elsewhere in the record {value}"
 
 
-def _key_problem(record: Mapping[str, Any]) -> str | None:
+def _key_problems(record: Mapping[str, Any]) -> Problems:
     """Seeds and the identity of the cell, wherever a record holds them, must be those of the record."""
     seeds, split = record["seeds"], record["split"]
     if not record["seed"] == record["dataset"]["data_seed"] == split["split_seed"] == seeds["data"] == seeds["split"]:
-        return f"seed {record['seed']}, but other seeds in dataset, split or seeds"
+        yield f"seed {record['seed']}, but other seeds in dataset, split or seeds"
     cell = f"{record['model_id']}/{record['task']}/L{record['seq_len']}/seed{record['seed']}"
-    key = f"{record['family']}/{record['recipe']}/{cell}"
-    if record["provenance"]["cell_key"] != key:
-        return f"provenance.cell_key {record['provenance']['cell_key'][:80]!r}, the record is of {key!r}"
-    return None
+    key, held = f"{record['family']}/{record['recipe']}/{cell}", record["provenance"]["cell_key"]
+    if held != key:
+        yield f"provenance.cell_key {held[:80]!r}, the record is of {key!r}"
 
 
-def _variant_problem(record: Mapping[str, Any]) -> str | None:
-    """Say if a variant's name, its tags and the settings that the record was made with are not of one another."""
+def _variant_problems(record: Mapping[str, Any]) -> Problems:
+    """A variant's name, its tags and the settings that the record was made with must be of one another."""
     for key, token in (("model_variant", record["model_id"]), ("task_variant", record["task"])):
         base, tags = split_token(token)
-        held = record[key] or {"base": token, "tags": []}
-        if (held["base"], held["tags"]) != (base, list(tags)):
-            return f"{key}: base and tags do not make {token!r}"
+        told = record[key] or {"base": token, "tags": []}
+        if (told["base"], told["tags"]) != (base, list(tags)):
+            yield f"{key}: base and tags do not make {token!r}"
     held = {**{f"model.{key}": value for key, value in record["model_config"].items()}, **settings_of_record(record)}
     for key, value in (record["model_variant"] or {"settings": {}})["settings"].items():
         if held.get(key) != value:
-            return f"model_variant.settings: {key} is {repr(value)[:40]}, the record has {repr(held.get(key))[:40]}"
-    return None
+            yield f"model_variant.settings: {key} is {repr(value)[:40]}, the record has {repr(held.get(key))[:40]}"
 
 
 def settings_of_record(record: Mapping[str, Any]) -> dict[str, Any]:

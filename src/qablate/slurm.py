@@ -26,8 +26,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from qablate.errors import QablateError
-
 FOLDER = Path(".snakemake/slurm")
 PATIENT = ("sbatch", "sinfo", "sacctmgr", "sshare")
 STATES = ("squeue", "sacct")
@@ -62,7 +60,7 @@ def stand_before(running: Mapping[str, str], folder: Path = FOLDER) -> None:
         (folder / "running" / comment).write_text(job)
     os.environ |= {SNAKEMAKE: str(os.getpid()), "PATH": f"{folder}/bin{os.pathsep}{os.environ['PATH']}"}
     with contextlib.suppress(OSError):
-        fcntl.fcntl(2, fcntl.F_SETFL, fcntl.fcntl(2, fcntl.F_GETFL) | os.O_APPEND)    # `_say_once` writes to it too
+        fcntl.fcntl(2, fcntl.F_SETFL, fcntl.fcntl(2, fcntl.F_GETFL) | os.O_APPEND)    # `_note_silence` writes to it too
 
     def interrupted(number: int, frame: FrameType | None) -> None:
         (folder / "stop").touch()    # Snakemake waits for submissions before it ends
@@ -74,22 +72,15 @@ def stand_before(running: Mapping[str, str], folder: Path = FOLDER) -> None:
 
 def refusal(account: str, options: Sequence[str]) -> str:
     """Why Slurm would take no job with these options of sbatch, in one line; "" if it would, or does not answer."""
-    try:
-        _check_account(account)
-        subprocess.run(["sbatch", "--test-only", "--account", account, *options, "--wrap", "true"], text=True,
-                       capture_output=True, errors="replace", timeout=TIMEOUT_S, stdin=subprocess.DEVNULL, check=True)
-    except subprocess.CalledProcessError as error:
-        found = [line for line in error.stderr.splitlines() if REFUSAL.search(line)]
-        return "; ".join(re.sub("^(sbatch: )?(error: )?", "", line) for line in found)
-    except QablateError as error:
-        return str(error)
-    except (OSError, subprocess.TimeoutExpired):
-        pass
-    return ""
+    if problem := _account_problem(account):
+        return problem
+    done = run(["sbatch", "--test-only", "--account", account, *options, "--wrap", "true"], timeout=TIMEOUT_S)
+    found = [line for line in done.stderr.splitlines() if done.returncode and REFUSAL.search(line)]
+    return "; ".join(re.sub("^(sbatch: )?(error: )?", "", line) for line in found)
 
 
-def _check_account(account: str) -> None:
-    """Refuse what the executor would refuse for each cell, with a traceback: it compares with sacctmgr's list."""
+def _account_problem(account: str) -> str:
+    """What the executor would say of each cell, with a traceback: it compares with sacctmgr's list."""
     from snakemake_executor_plugin_slurm.accounts import validate_account
     from snakemake_interface_common.exceptions import WorkflowError
 
@@ -97,11 +88,9 @@ def _check_account(account: str) -> None:
     silent.addHandler(logging.NullHandler())
     try:
         validate_account(account, silent)
-    except OSError:
-        return    # no such program here
-    except WorkflowError as error:
-        if "appears to be invalid" in str(error):
-            raise QablateError(_in_one_line(str(error))) from error
+    except (OSError, WorkflowError) as error:    # OSError: no such program here
+        return _in_one_line(str(error)) if "appears to be invalid" in str(error) else ""
+    return ""
 
 
 def command_of(pid: int) -> list[str] | None:
@@ -119,11 +108,7 @@ def command_of(pid: int) -> list[str] | None:
 
 def job_state(job: str) -> str | None:
     """State of a job in the words of squeue, "" if Slurm has no such job any more, None if it does not answer."""
-    try:
-        done = subprocess.run(["squeue", "--noheader", "--jobs", job, "--format", "%T"], capture_output=True, text=True,
-                              timeout=TIMEOUT_S, stdin=subprocess.DEVNULL, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
+    done = run(["squeue", "--noheader", "--jobs", job, "--format", "%T"], timeout=TIMEOUT_S)
     if done.returncode:
         return "" if "Invalid job id" in done.stderr else None
     return done.stdout.strip()
@@ -139,16 +124,16 @@ def main(words: Sequence[str]) -> int:
         return _submit(arguments, folder)
     if program in STATES and (name := _option(arguments, "--name")):
         return _print_states(folder, name)
-    return _passed_on(_ask([program, *arguments], folder) if program in PATIENT else _run([program, *arguments]))
+    return _passed_on(_ask([program, *arguments], folder) if program in PATIENT else run([program, *arguments]))
 
 
 def _submit(arguments: Sequence[str], folder: Path) -> int:
-    name, comment = _option(arguments, "--job-name"), _option(arguments, "--comment")
+    name, comment = (_option(arguments, option) or "none" for option in ("--job-name", "--comment"))
     if (folder / "stop").exists():
         sys.stderr.write("not submitted: Snakemake was interrupted\n")
         return 1
     try:
-        earlier = folder / "running" / (comment or "none")
+        earlier = folder / "running" / comment
         job = earlier.read_text()
         earlier.unlink()    # a further attempt is a job of its own
     except OSError:
@@ -157,7 +142,7 @@ def _submit(arguments: Sequence[str], folder: Path) -> int:
         if done.returncode or number is None:
             return _passed_on(done) or 1
         job = number[0]
-    with (folder / "jobs" / (name or "none")).open("a") as jobs:
+    with (folder / "jobs" / name).open("a") as jobs:
         jobs.write(f"{job}\n")
     print(job)
     return 0
@@ -167,11 +152,11 @@ def _ask(command: Sequence[str], folder: Path) -> "subprocess.CompletedProcess[s
     """Run a program, again and again while Slurm does not answer, until Snakemake is interrupted or gone."""
     script = sys.stdin.read() if "/dev/stdin" in command else ""
     for turn in itertools.count():
-        done = _run(command, script)
+        done = run(command, script)
         if done.returncode == 0 or not NO_ANSWER.search(done.stderr):
-            (folder / "silent").unlink(missing_ok=True)
+            _note_silence(folder, "")
             return done
-        _say_once(folder / "silent", f"{_in_one_line(done.stderr)}; asking again until Slurm answers")
+        _note_silence(folder, done.stderr)
         until = time.monotonic() + PAUSES_S[min(turn, len(PAUSES_S) - 1)]
         while time.monotonic() < until:
             if (folder / "stop").exists() or command_of(int(os.environ[SNAKEMAKE])) is None:
@@ -184,7 +169,7 @@ def _ask(command: Sequence[str], folder: Path) -> "subprocess.CompletedProcess[s
 
 def _accepted(command: Sequence[str]) -> str:
     """Number of the job that a sbatch without an answer has submitted all the same."""
-    done = _run(["squeue", "--me", "--noheader", "--format=%i|%j|%k"])
+    done = run(["squeue", "--me", "--noheader", "--format=%i|%j|%k"])
     wanted = [_option(command, "--job-name"), _option(command, "--comment")]
     return next((number for number, *rest in (line.split("|") for line in done.stdout.splitlines()) if rest == wanted),
                 "")
@@ -193,26 +178,23 @@ def _accepted(command: Sequence[str]) -> str:
 def _print_states(folder: Path, name: str) -> int:
     """Print `number|state` for every job of the run of this name."""
     noted = folder / "jobs" / name
-    jobs = noted.read_text().split() if noted.exists() else []
-    done = _run(["squeue", "--me", "--noheader", "--states=all", "--format=%i|%T"], timeout=PATIENCE_S)
+    done = run(["squeue", "--me", "--noheader", "--states=all", "--format=%i|%T"], timeout=PATIENCE_S)
     known = dict(line.split("|", 1) for line in done.stdout.splitlines() if "|" in line)
-    if done.returncode:
-        _say_once(folder / "silent", f"{_in_one_line(done.stderr)}; asking again until Slurm answers")
-    else:
-        (folder / "silent").unlink(missing_ok=True)
-    for job in jobs:
+    _note_silence(folder, done.stderr if done.returncode else "")
+    for job in noted.read_text().split() if noted.exists() else []:
         print(f"{job}|{'NO_ANSWER' if done.returncode else known.get(job, 'UNKNOWN')}")
     return 0
 
 
-def _run(command: Sequence[str], script: str = "", timeout: float | None = None) -> "subprocess.CompletedProcess[str]":
+def run(command: Sequence[str], script: str = "", timeout: float | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run one of Slurm's programs; exit code 127 if there is none, 1 if it does not answer in time, with a line why."""
     try:
         return subprocess.run(command, capture_output=True, text=True, errors="replace", input=script, timeout=timeout,
                               check=False)
     except OSError as error:
         return subprocess.CompletedProcess(command, 127, "", f"{command[0]}: {error.strerror}\n")
     except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, 1, "", f"{command[0]} timed out\n")
+        return subprocess.CompletedProcess(command, 1, "", f"{command[0]} timed out ({timeout:g} s)\n")
 
 
 def _passed_on(done: "subprocess.CompletedProcess[str]") -> int:
@@ -229,14 +211,16 @@ def _option(words: Sequence[str], name: str) -> str | None:
     return next((words[at + 1] for at, word in enumerate(words[:-1]) if word == name), None)
 
 
-def _say_once(mark: Path, text: str) -> None:
-    """Print a line where Snakemake prints, the first time only: the executor keeps what its programs print."""
-    try:
+def _note_silence(folder: Path, reason: str) -> None:
+    """Print a line where Snakemake prints when Slurm falls silent: the executor keeps what its programs print."""
+    mark = folder / "silent"
+    if not reason:
+        mark.unlink(missing_ok=True)
+        return
+    with contextlib.suppress(OSError):
         mark.touch(exist_ok=False)
         with open(f"/proc/{os.environ[SNAKEMAKE]}/fd/2", "a") as screen:
-            screen.write(f"{text}\n")
-    except OSError:
-        pass
+            screen.write(f"{_in_one_line(reason)}; asking again until Slurm answers\n")
 
 
 if __name__ == "__main__":

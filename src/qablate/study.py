@@ -4,9 +4,8 @@ Layer 0 and quick to import: the Snakemake files use this module and nothing hea
 """
 
 import functools
-import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from qablate.config import Config, load_config
 from qablate.errors import QablateError
 from qablate.files import read_regular
 from qablate.goldens import DatasetFacts, published_datasets
-from qablate.records import canonical_json
+from qablate.records import canonical_json, sha256_of_json
 from qablate.variants import described, model_changes, recipe_of, task_parameters
 
 PUBLISHED_SAMPLES = 5000
@@ -46,16 +45,10 @@ class Cell:
     def identity(self) -> dict[str, Any]:
         """What a result file says of its cell, in the published keys and order."""
         model = model_info(self.model)
-        return {
-            "model_id": self.model,
-            "model_name": model.name,
-            "model_info": {"name": model.name, "group": model.group, "feat": model.features, "mix": model.mixing,
-                           "type": model.architecture},
-            "task": self.task,
-            "task_type": task_info(self.task).kind,
-            "seq_len": self.length,
-            "seed": self.seed,
-        }
+        info = {"name": model.name, "group": model.group, "feat": model.features, "mix": model.mixing,
+                "type": model.architecture}
+        return {"model_id": self.model, "model_name": model.name, "model_info": info, "task": self.task,
+                "task_type": task_info(self.task).kind, "seq_len": self.length, "seed": self.seed}
 
 
 @dataclass(frozen=True)
@@ -96,14 +89,8 @@ class DatasetSpec:
     @property
     def identity(self) -> dict[str, Parameter]:
         """Everything that decides the bytes, as stored in result files and hashed into `dataset_sha256`."""
-        return {
-            **self.parameters,
-            "generator": self.generator,
-            "n_samples": self.n_samples,
-            "seed": self.seed,
-            "seq_len": self.length,
-            "task": self.task,
-        }
+        return {**self.parameters, "generator": self.generator, "n_samples": self.n_samples, "seed": self.seed,
+                "seq_len": self.length, "task": self.task}
 
     @property
     def identity_json(self) -> str:
@@ -115,12 +102,11 @@ class DatasetSpec:
         """`published`, or the changed values and 8 hex digits of the hash of all parameters but seed and length."""
         if self.n_samples == PUBLISHED_SAMPLES and self.parameters == dict(self.info.parameters):
             return "published"
-        fixed = {key: value for key, value in self.identity.items() if key not in ("seed", "seq_len")}
-        digest = hashlib.sha256(canonical_json(fixed).encode("ascii")).hexdigest()[:8]
+        digest = sha256_of_json({key: value for key, value in self.identity.items() if key not in ("seed", "seq_len")})
         changes = [f"{key}{value}" for key, value in sorted(self.parameters.items())
                    if value != self.info.parameters.get(key)]
         slug = "-".join([f"n{self.n_samples}", *changes]).replace("_", "").replace(".", "p")
-        return f"{slug}-{digest}"
+        return f"{slug}-{digest[:8]}"
 
     @property
     def split_sizes(self) -> tuple[int, int, int]:
@@ -178,24 +164,32 @@ class Study:
         """All datasets that the cells need, each once."""
         return tuple(dict.fromkeys(self.dataset(cell.task, cell.length, cell.seed) for cell in self.cells))
 
+    @functools.cached_property
+    def _cell_set(self) -> frozenset[Cell]:
+        return frozenset(self.cells)
+
+    def holds(self, cell: Cell) -> bool:
+        """Whether a cell is one of this study."""
+        return cell in self._cell_set
+
     def cell(self, model: str, task: str, length: int, seed: int) -> Cell:
         """Return one cell of this study; a QablateError names what the study does not hold, and what it does."""
         model_info(model)    # an unknown one is answered with the known ones
         self.require_dataset(task, length, seed)
-        if model not in self.config["models"]:
-            raise QablateError(f"model {model}: study '{self.name}' has {', '.join(self.config['models'])}")
+        self._require("model", model, self.config["models"])
         return Cell(model, task, length, seed)
 
     def require_dataset(self, task: str, length: int, seed: int) -> DatasetSpec:
         """Return a dataset of this study; a QablateError names the tasks, lengths or seeds that it has."""
         task_info(task)
-        tasks, seeds = self.config["tasks"], self.config["seeds"]
-        lengths = tasks[task]["lengths"] if task in tasks else []
-        known = (("task", task, tasks), (f"{task}: length", length, lengths), ("seed", seed, seeds))
-        for name, value, values in known:
-            if value not in values:
-                raise QablateError(f"{name} {value}: study '{self.name}' has {', '.join(map(str, values))}")
+        self._require("task", task, self.config["tasks"])
+        self._require(f"{task}: length", length, self.config["tasks"][task]["lengths"])
+        self._require("seed", seed, self.config["seeds"])
         return self.dataset(task, length, seed)
+
+    def _require(self, name: str, value: object, known: Collection[object]) -> None:
+        if value not in known:
+            raise QablateError(f"{name} {value}: study '{self.name}' has {', '.join(map(str, known))}")
 
     def dataset(self, task: str, length: int, seed: int) -> DatasetSpec:
         """Return the dataset of one task, length and seed."""
@@ -264,7 +258,7 @@ class Study:
 
     def settings_sha256(self, cell: Cell) -> str:
         """Hash of `settings_of`, kept in checkpoints and provenance."""
-        return hashlib.sha256(canonical_json(self.settings_of(cell)).encode("ascii")).hexdigest()
+        return sha256_of_json(self.settings_of(cell))
 
     def system_rank(self, system: str) -> tuple[int, str]:
         """Sort key of systems: the declared order (`import.source_order`), others after it by name."""
@@ -276,7 +270,7 @@ class Study:
         assign = self.config["assign"]
         system = assign.get(task_info(cell.task).id)
         for rule in assign.get("overrides", []):
-            if all(value in rule[key] for key, value in _as_lists(cell).items() if key in rule):
+            if all(value in rule.get(f"{key}s", [value]) for key, value in vars(cell).items()):
                 system = rule["system"]
         return system
 
@@ -290,11 +284,6 @@ def split_sizes(n_samples: int) -> tuple[int, int, int]:
 def selected_on_test(record: Mapping[str, Any]) -> bool:
     """Whether the epoch of a record was chosen on its test items: all published Forrelation files."""
     return record["schema_version"] == 1 and task_info(record["task"]).selected_on_test
-
-
-def _as_lists(cell: Cell) -> dict[str, Any]:
-    """A cell in the words of an override of `assign`."""
-    return {"tasks": cell.task, "models": cell.model, "lengths": cell.length, "seeds": cell.seed}
 
 
 @functools.cache

@@ -4,7 +4,7 @@ Layer 0. A study declares tags (`variants` of models, `task_variants`); the toke
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qablate.catalog import AS_PUBLISHED, MODELS, TASKS, model_info, task_info
@@ -87,24 +87,21 @@ def described(config: Config, token: str, kind: str, length: int) -> dict[str, A
 
 def check_variants(config: Config) -> None:
     """Refuse models and tasks of a study that its tags do not make; the QablateError says what to write instead."""
-    for number, token in enumerate(config["models"]):
-        _check_token(config, f"models.{number}", token, MODELS)
-        _check_model(config, f"models.{number}: {token}", token)
-    for token in config["tasks"]:
-        _check_token(config, "tasks", token, TASKS)
-        _check_task(config, f"tasks.{token}", token)
-    for where, token, bases in _named_elsewhere(config):
+    named: list[tuple[str, str, Mapping[str, Any]]] = [
+        *((f"models.{at}", token, MODELS) for at, token in enumerate(config["models"])),
+        *(("tasks", token, TASKS) for token in config["tasks"])]
+    for at, rule in enumerate(config["import"]["quarantine"]):
+        named += [(f"import.quarantine.{at}.{key}", rule[key], bases)
+                  for key, bases in (("model", MODELS), ("task", TASKS)) if key in rule]
+    for at, rule in enumerate(config["assign"].get("overrides", [])):
+        named += [(f"assign.overrides.{at}.{key}", token, bases)
+                  for key, bases in (("models", MODELS), ("tasks", TASKS)) for token in rule.get(key, [])]
+    for where, token, bases in named:
         _check_token(config, where, token, bases)
-
-
-def _named_elsewhere(config: Config) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Models and tasks outside of the lists of cells, with the key they are under."""
-    for number, rule in enumerate(config["import"]["quarantine"]):
-        yield from ((f"import.quarantine.{number}.{key}", rule[key], bases)
-                    for key, bases in (("model", MODELS), ("task", TASKS)) if key in rule)
-    for number, rule in enumerate(config["assign"].get("overrides", [])):
-        for key, bases in (("models", MODELS), ("tasks", TASKS)):
-            yield from ((f"assign.overrides.{number}.{key}", token, bases) for token in rule.get(key, []))
+    for at, token in enumerate(config["models"]):
+        _check_model(config, f"models.{at}: {token}", token)
+    for token in config["tasks"]:
+        _check_task(config, f"tasks.{token}", token)
 
 
 def _check_token(config: Config, where: str, token: str, bases: Mapping[str, Any]) -> None:

@@ -81,7 +81,9 @@ class StudyRun:
         """Check what was asked for, take over a dead owner's lock and say what is done and missing."""
         # Jobs run the qablate of this environment, activated or not, whatever else is in PATH.
         os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
-        default_cores(self.workflow)
+        asked = self.workflow.resource_settings
+        if asked.cores is None and asked.nodes is None:    # `snakemake TARGET` without --cores: on all of this machine
+            asked.cores = available_cpu_count()
         settle_words(self.set_by_profile)
         if not self.workflow.is_main_process:    # a job on its node knows its cell and asks for nothing more
             return
@@ -129,7 +131,7 @@ class StudyRun:
 
     def cell(self, wildcards: Any) -> Cell:
         """The cell of a job."""
-        return self.study.cell(wildcards.model, wildcards.task, int(wildcards.length), int(wildcards.seed))
+        return cell_of(self.study, wildcards)
 
     def dataset(self, wildcards: Any) -> list[str]:
         """What a cell waits for: its dataset, if that is missing."""
@@ -175,11 +177,9 @@ class StudyRun:
                 if self.contents and (self.study.results / folder).is_dir()]
 
 
-def default_cores(workflow: Any) -> None:
-    """Let `snakemake TARGET` run without --cores: on all of this machine, unless a profile or the user says other."""
-    settings = workflow.resource_settings
-    if settings.cores is None and settings.nodes is None:
-        settings.cores = available_cpu_count()
+def cell_of(study: Study, wildcards: Any) -> Cell:
+    """The cell of a job with these wildcards."""
+    return study.cell(wildcards.model, wildcards.task, int(wildcards.length), int(wildcards.seed))
 
 
 def settle_words(resources: dict[str, Any]) -> None:
@@ -203,17 +203,17 @@ class Guide:
 
     def filter(self, record: LogRecord) -> bool:
         """Act on what Snakemake announces; return whether it is shown."""
-        event = getattr(record, "event", None)
+        event, dryrun = getattr(record, "event", None), self.workflow.output_settings.dryrun
         if event == LogEvent.WORKFLOW_STARTED:
             self.aim()
-        elif self.asked is not None and (event == LogEvent.RUN_INFO or record.msg == NOTHING_TO_BE_DONE_MSG):
+            return not dryrun
+        if self.asked is not None and (event == LogEvent.RUN_INFO or record.msg == NOTHING_TO_BE_DONE_MSG):
             planned = self.check()
-            if self.workflow.output_settings.dryrun:
+            if dryrun:
                 self._end_dry_run(record, planned)
-        else:
-            _shorten(record)
-        if event == LogEvent.WORKFLOW_STARTED and self.workflow.output_settings.dryrun:
-            return False
+        elif len(reason := str(getattr(record, "reason", ""))) > REASON_COLUMNS:
+            # Snakemake's reasons name every file, 400 of them for the report; on a terminal the kinds say enough.
+            record.reason = "; ".join(part.split(":")[0] for part in reason.split("; "))
         return not str(record.msg).startswith(NOT_SHOWN)
 
     def aim(self) -> None:
@@ -239,9 +239,8 @@ class Guide:
         """
         asked, self.asked = self.asked or set(), None
         settings = self.workflow.dag_settings
-        planned = {self.plan.study.cell(job.wildcards.model, job.wildcards.task, int(job.wildcards.length),
-                                        int(job.wildcards.seed))
-                   for job in self.workflow.dag.needrun_jobs() if job.rule.name == "train"}
+        planned = {cell_of(self.plan.study, job.wildcards) for job in self.workflow.dag.needrun_jobs()
+                   if job.rule.name == "train"}
         limited = settings.until or settings.omit_from or settings.batch
         wrong = sorted(planned - asked if limited else planned ^ asked)
         if wrong:
@@ -259,13 +258,6 @@ class Guide:
             lines = [*(self.plan.describe(cell) for cell in planned), *reports, "a dry run: nothing was done"]
             record.msg = "\n".join([str(record.msg), *lines])
             settings.quiet = {Quietness.RULES, Quietness.PROGRESS}    # with these a dry run ends here
-
-
-def _shorten(record: LogRecord) -> None:
-    """Snakemake's reasons name every file, 400 of them for the report; on a terminal the kinds say enough."""
-    reason = str(getattr(record, "reason", ""))
-    if len(reason) > REASON_COLUMNS:
-        record.reason = "; ".join(part.split(":")[0] for part in reason.split("; "))
 
 
 class Contents(dict[str, Mapping[str, str]]):

@@ -16,3 +16,9 @@ def whole(fresh) -> Workplace:
     place = copy_of(fresh, fresh.folder.with_name("whole"))
     assert place.run() == 0
     return place
+
+
+@pytest.fixture
+def place(fresh, tmp_path) -> Workplace:
+    """A copy that a test may spoil."""
+    return copy_of(fresh, tmp_path / "cell")

@@ -44,17 +44,22 @@ def last_event(place: Workplace) -> dict:
     return place.events()[-1]
 
 
+def require_older(halfway: Workplace, whole: Workplace, said: str) -> dict:
+    """Run a cell whose newest checkpoint is of no use: it says so, goes on from the one before and ends equal."""
+    older = read_checkpoint(previous(halfway.checkpoint))["progress"]
+    assert halfway.run() == 0
+    (event,) = (event for event in halfway.events() if event["event"] == said)
+    resumed = [event for event in halfway.events() if event["event"] == "resume"][-1]
+    assert (resumed["epoch"], resumed["batch"]) == (older["epoch"], older["batch"]), event
+    assert halfway.files() == whole.files()
+    assert halfway.leftovers() == []
+    return event
+
+
 @pytest.mark.parametrize("place_of_bit", [0.0, 0.3, 0.999])
 def test_a_flipped_bit_in_a_checkpoint_costs_one_interval(halfway, whole, place_of_bit):
     flip_a_bit(halfway.checkpoint, place_of_bit)
-    older = read_checkpoint(previous(halfway.checkpoint))["progress"]
-    assert halfway.run() == 0
-    events = halfway.events()
-    assert "damaged" in [event["event"] for event in events]
-    (resumed,) = (event for event in events if event["event"] == "resume")
-    assert (resumed["epoch"], resumed["batch"]) == (older["epoch"], older["batch"])
-    assert halfway.files() == whole.files()
-    assert halfway.leftovers() == []
+    require_older(halfway, whole, "damaged")
 
 
 def test_both_checkpoints_damaged_means_from_the_start(halfway, whole):
@@ -123,13 +128,7 @@ def test_a_sound_checkpoint_that_cannot_be_continued_costs_one_interval(halfway,
     body = body_of(halfway.checkpoint)
     UNFIT[fault](body)
     write_checkpoint(halfway.checkpoint, body)
-    older = read_checkpoint(previous(halfway.checkpoint))["progress"]
-    assert halfway.run() == 0
-    (said,) = (event for event in halfway.events() if event["event"] == "unfit")
-    resumed = [event for event in halfway.events() if event["event"] == "resume"][-1]
-    assert (resumed["epoch"], resumed["batch"]) == (older["epoch"], older["batch"]), said
-    assert halfway.files() == whole.files()
-    assert halfway.leftovers() == []
+    require_older(halfway, whole, "unfit")
 
 
 ABSURD = [{"batch": 10**9}, {"batch": -1}, {"batch": "3"}, {"batch": True}, {"batch": 1.0}, {"epoch": -5}, {"epoch": 0},
@@ -194,16 +193,12 @@ def test_other_kernels_are_said_and_recorded(halfway, whole):
     """A cell goes on when compiled kernels fail their self-check, and its record names all that computed it."""
     assert read_checkpoint(halfway.checkpoint)["made_by"]["kernels"] == {"circuits": "numba", "scan": "numba"}
     assert read_record(whole.output)["provenance"]["kernels"] == {"circuits": "numba", "scan": "numba"}
+    assert "Other numbers" not in whole.log.read_text()
     assert halfway.run(KernelsDisagree()) == 0
     (line,) = (line for line in halfway.log.read_text().splitlines() if line.startswith("Other numbers"))
     assert line.endswith("circuits torch, was numba; scan torch, was numba")
     kernels = read_record(halfway.output)["provenance"]["kernels"]
     assert kernels == {"circuits": "numba, torch", "scan": "numba, torch"}
-
-
-def test_equal_kernels_need_no_word(halfway):
-    assert halfway.run() == 0
-    assert "Other numbers" not in halfway.log.read_text()
 
 
 def write_checkpoint(path: Path, state: dict) -> None:
@@ -281,8 +276,7 @@ class NoModel:
         cell.build_seeded = lambda *_: 1 / 0
 
 
-def test_a_bug_is_logged_with_its_trace_and_its_reason(fresh, whole, tmp_path):
-    place = copy_of(fresh, tmp_path / "cell")
+def test_a_bug_is_logged_with_its_trace_and_its_reason(place, whole):
     assert place.run(NoModel()) == 1
     assert last_event(place) == {"event": "fail", "reason": "ZeroDivisionError: division by zero"}
     assert "Traceback" in place.log.read_text()
@@ -291,10 +285,9 @@ def test_a_bug_is_logged_with_its_trace_and_its_reason(fresh, whole, tmp_path):
     assert place.files() == whole.files()
 
 
-def test_a_missing_gpu_is_the_last_event(fresh, tmp_path):
+def test_a_missing_gpu_is_the_last_event(place):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    place = copy_of(fresh, tmp_path / "cell")
     assert place.run(command=[*place.command(), "--device", "cuda"]) == 2
     assert last_event(place)["event"] == "fail"
     assert "torch sees no GPU" in last_event(place)["reason"]
@@ -311,8 +304,7 @@ class OpensNothing:
 
 
 @pytest.mark.parametrize("command", [None, pytest.param(["report", "--partial"], marks=pytest.mark.full)])
-def test_no_path_inside_a_record_is_followed(fresh, tmp_path, command):
-    place = copy_of(fresh, tmp_path / "cell")
+def test_no_path_inside_a_record_is_followed(place, tmp_path, command):
     secret = tmp_path / "secret.npz"
     np.savez(secret, outputs=np.zeros((12, 1)))
     predictions = {"file": str(secret), "sha256": hashlib.sha256(secret.read_bytes()).hexdigest(), "n": 12}
@@ -320,11 +312,7 @@ def test_no_path_inside_a_record_is_followed(fresh, tmp_path, command):
     assert read_record(place.output)["predictions"]["file"] == str(secret)
     assert state_of(place.study, place.cell).state == "done"
     assert place.run(OpensNothing(), command) == 0
-
-
-def test_the_hook_of_the_test_above_bites(fresh, tmp_path):
-    place = copy_of(fresh, tmp_path / "cell")
-    (place.folder / "secret.yaml").write_text("{}")
+    (place.folder / "secret.yaml").write_text("{}")    # the hook bites
     assert place.run(OpensNothing(), [*place.command(), "--config", "config.yaml", "secret.yaml"]) == 99
 
 

@@ -27,8 +27,7 @@ def snapshot(folder: Path) -> dict[Path, bytes]:
 
 
 @pytest.mark.parametrize("kind", ["checkpoint_", "model.pt", "predictions.npz", "results.json"])
-def test_training(fresh, whole, tmp_path, kind):
-    place = copy_of(fresh, tmp_path / "cell")
+def test_training(place, whole, kind):
     assert place.run(FullDisk(kind)) == 1
     assert kind in said(place, "cannot write: File too large")
     assert not place.output.exists()
@@ -38,8 +37,7 @@ def test_training(fresh, whole, tmp_path, kind):
     assert place.leftovers() == []
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_both_before_it(fresh, whole, tmp_path):
-    place = copy_of(fresh, tmp_path / "cell")
+def test_a_checkpoint_that_cannot_be_written_leaves_both_before_it(place, whole):
     place.run(KillAtStep(16))
     before = {path: path.read_bytes() for path in place.checkpoints()}
     assert len(before) == 2
@@ -53,8 +51,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_both_before_it(fresh, whole,
 
 
 @pytest.mark.parametrize("kind", [".json.", ".npz."], ids=["sidecar", "arrays"])
-def test_dataset(fresh, tmp_path, kind):
-    place = copy_of(fresh, tmp_path / "cell")
+def test_dataset(place, kind):
     wanted = snapshot(place.folder)
     shutil.rmtree(place.folder / "results")
     command = ["dataset", *place.command()[3:]]
@@ -73,8 +70,7 @@ LATE = [pytest.param(kind, marks=pytest.mark.full) for kind in (".png.", "report
 
 
 @pytest.mark.parametrize("kind", [".csv.", *LATE])
-def test_report(fresh, tmp_path, kind):
-    place = copy_of(fresh, tmp_path / "cell")
+def test_report(place, kind):
     write_results(place.study, [place.cell])
     command, old = ["report", "--partial"], "the report before"
     report = place.folder / "results/progress_report.md"
@@ -133,8 +129,7 @@ def test_a_file_system_that_may_only_be_read(fresh, tmp_path):
         assert "Epoch" not in place.log.read_text()
 
 
-def test_a_folder_that_cannot_be_made(fresh, tmp_path):
-    place = copy_of(fresh, tmp_path / "cell")
+def test_a_folder_that_cannot_be_made(place):
     place.output.parent.write_text("a file where the folder of the results should be")
     assert place.run() == 1
     said(place, "cannot write: File exists")

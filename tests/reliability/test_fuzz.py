@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from damage import IN_BYTES, in_values, mutated, with_changes
 from factories import CONFIG, published_study, record_of, schema1_of
 from harness import workplace
 from hypothesis import HealthCheck, given, settings
@@ -18,44 +19,14 @@ from hypothesis import strategies as st
 from qablate.catalog import MODELS, TASKS
 from qablate.config import ConfigError, load_config
 from qablate.records import HISTORY, METRICS
-from qablate.results.judging import Judge
+from qablate.results.judging import judge_content
 from qablate.results.reading import parse
 from qablate.results.states import FINISHED, Found
 from qablate.study import Cell, Study
 from qablate.training.cell import train_cell
 
-TOKENS = [
-    b"null", b"true", b"-1", b"0", b"1e999", b"NaN", b"-Infinity", b"9" * 30, b"9" * 5000, b"1.0", b'"ok"', b'""',
-    b'"\\ud800"', b"[]", b"{}", b"[" * 2000, b'{"a":' * 500, b"\x00", b"\xff", b"\n", b", ", b": ", b"- ",
-    b"&a ", b"*a", b"!!int ''", b"!!python/object:os.system x", b"!!timestamp x", b"<<: ", b"'", b"#", b"2001-99-99",
-    b".inf", b"0x" + b"f" * 9000,
-]
-PLACES = st.integers(0, 2**20)
-CHANGES = st.lists(
-    st.tuples(st.sampled_from(["flip", "cut", "drop", "insert", "copy", "replace"]), PLACES, PLACES,
-              st.sampled_from(TOKENS) | st.binary(min_size=1, max_size=6)),
-    min_size=1, max_size=4,
-)
 N_INPUTS = [1000, pytest.param(10_000, marks=[pytest.mark.full, pytest.mark.timeout(3600)])]
 KINDS = (*METRICS["regression"], *METRICS["classification"])
-
-
-def mutated(content: bytes, changes) -> bytes:
-    """Apply changes one after another; `place` and `more` say where and how long."""
-    for kind, place, more, token in changes:
-        at = place % (len(content) + 1)
-        length = more % 40 + 1
-        middle = {
-            "flip": bytes(byte ^ (1 << more % 8) for byte in content[at : at + 1]),
-            "cut": None,
-            "drop": b"",
-            "insert": token + content[at : at + length],
-            "copy": content[more % (len(content) + 1) :][: 3 * length],
-            "replace": token,
-        }[kind]
-        end = at + (1 if kind == "flip" else length)
-        content = content[:at] if middle is None else content[:at] + middle + content[end:]
-    return content
 
 
 def given_times(n: int, **strategies):
@@ -109,7 +80,7 @@ def assert_sound(record: dict) -> None:
 
 def judge(content: bytes, study: Study, cell: Cell) -> bool:
     """Judge a result file; return whether it was taken for a whole one."""
-    verdict = Judge(study).content(Found("local", Path(cell.result_name)), parse(content))
+    verdict = judge_content(study, Found("local", Path(cell.result_name)), parse(content))
     for line in (verdict.detail, *verdict.warnings):
         assert "\n" not in line
         line.encode("utf-8")
@@ -121,67 +92,26 @@ def judge(content: bytes, study: Study, cell: Cell) -> bool:
 
 
 @pytest.mark.parametrize("n_inputs", N_INPUTS)
-def test_result_files_damaged_in_their_bytes(real, n_inputs):
+@pytest.mark.parametrize("place", ["bytes", "values"])
+def test_damaged_result_files(real, place, n_inputs):
     taken = []
 
-    @given_times(n_inputs, which=st.sampled_from(real), changes=CHANGES)
-    def damage(which, changes):
-        content, study, cell = which
-        taken.append(judge(mutated(content, changes), study, cell))
+    def damaged(one):
+        content, study, cell = one
+        if place == "bytes":
+            changed = IN_BYTES.map(lambda changes: mutated(content, changes))
+        else:
+            record = json.loads(content)
+            changed = in_values(record).map(lambda changes: json.dumps(with_changes(record, changes)).encode())
+        return st.tuples(changed, st.just(study), st.just(cell))
+
+    @given_times(n_inputs, choice=st.sampled_from(real).flatmap(damaged))
+    def damage(choice):
+        taken.append(judge(*choice))
 
     assert all(judge(*one) for one in real)
     damage()
     print(f"{len(taken)} inputs, {sum(taken)} taken for results (digits changed, or nothing that counts)")
-    assert len(taken) >= n_inputs
-
-
-LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(
-    ["ok", "diverged", "no_improvement", "patience", "non_finite", 1, 2, 2**63, 10**30, -1, 0.0, 1.0, 1e308])
-VALUES = LEAVES | st.lists(LEAVES, max_size=4) | st.dictionaries(st.text(max_size=4), LEAVES, max_size=3)
-
-
-def paths_of(value, prefix=()):
-    """Every place in nested mappings and lists."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
-        yield (*prefix, key)
-        yield from paths_of(item, (*prefix, key))
-
-
-def with_changes(value, changes):
-    """A deep copy with values replaced or (value Ellipsis) removed; places that are gone meanwhile are skipped."""
-    value = json.loads(json.dumps(value))
-    for (*parents, last), new in changes:
-        target = value
-        try:
-            for key in parents:
-                target = target[key]
-            if new is ...:
-                del target[last]
-            else:
-                target[last] = new
-        except (KeyError, IndexError, TypeError):
-            continue
-    return value
-
-
-def value_changes(base):
-    places = st.sampled_from(list(paths_of(base)))
-    return st.lists(st.tuples(places, VALUES | st.just(...)), min_size=1, max_size=3)
-
-
-@pytest.mark.parametrize("n_inputs", N_INPUTS)
-def test_result_files_damaged_in_their_values(real, n_inputs):
-    taken = []
-    choices = st.sampled_from(real).flatmap(lambda one: st.tuples(st.just(one), value_changes(json.loads(one[0]))))
-
-    @given_times(n_inputs, choice=choices)
-    def damage(choice):
-        (content, study, cell), changes = choice
-        taken.append(judge(json.dumps(with_changes(json.loads(content), changes)).encode(), study, cell))
-
-    damage()
-    print(f"{len(taken)} inputs, {sum(taken)} taken for results")
     assert len(taken) >= n_inputs
 
 
@@ -212,7 +142,7 @@ def test_settings_damaged_in_their_bytes(tmp_path, n_inputs):
     taken, base, over = [], tmp_path / "base.yaml", tmp_path / "over.yaml"
     published, demo = (compact(path) for path in (CONFIG, DEMO))
 
-    @given_times(n_inputs, changes=CHANGES, which=st.booleans())
+    @given_times(n_inputs, changes=IN_BYTES, which=st.booleans())
     def damage(changes, which):
         base.write_bytes(published if which else mutated(published, changes))
         over.write_bytes(mutated(demo, changes) if which else b"{}")
@@ -234,7 +164,7 @@ def test_settings_damaged_in_their_values(n_inputs):
     taken = []
     published = yaml.safe_load(CONFIG.read_text())
 
-    @given_times(n_inputs, changes=value_changes(published))
+    @given_times(n_inputs, changes=in_values(published))
     def damage(changes):
         taken.append(judge_settings([], with_changes(published, changes)))
 
@@ -243,21 +173,11 @@ def test_settings_damaged_in_their_values(n_inputs):
     assert len(taken) >= n_inputs
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a: &a [x]\nb: &b [*a, *a]\nc: [*b, *b]\n",
-        "a: &a {b: *a}",
-        "seeds: [!!int '']",
-        "name: !!timestamp x",
-        "name: !!bool maybe",
-        "seeds: 0x" + "f" * 9000,
-        "seeds: " + "9" * 9000,
-        "name: !!python/object/apply:os.system [x]",
-        "[" * 5000,
-        "? [a, b]\n: c",
-    ],
-)
+@pytest.mark.parametrize("text", [
+    "a: &a [x]\nb: &b [*a, *a]\nc: [*b, *b]\n", "a: &a {b: *a}", "seeds: [!!int '']", "name: !!timestamp x", "- a", "",
+    "name: !!bool maybe", "seeds: 0x" + "f" * 9000, "seeds: " + "9" * 9000, "a: [", "\x00", "&a [*a]", "[" * 5000,
+    "name: !!python/object/apply:os.system [x]", "? [a, b]\n: c",
+])
 def test_hostile_yaml_is_one_line(tmp_path, text):
     path = tmp_path / "over.yaml"
     path.write_text(text)

@@ -126,31 +126,3 @@ def test_one_of_two_processes_killed(tmp_path):
     first.join()
     assert second.exitcode == 0
     assert place.files() == whole.files()
-
-
-def test_a_result_that_came_meanwhile_stays(tmp_path):
-    """The slower of two processes finds the standing result and leaves it, to the byte."""
-    fresh, whole, _ = undisturbed(tmp_path, "mean")
-    place = copy_of(fresh, tmp_path / "slow")
-    assert place.run(ResultAppears(whole.output)) == 0
-    assert place.output.read_bytes() == whole.output.read_bytes()
-    assert place.leftovers() == []
-
-
-class ResultAppears:
-    """Puts a result of another process where this one is about to write its own."""
-
-    def __init__(self, result) -> None:
-        self.result = result
-
-    def __call__(self) -> None:
-        from qablate.training import cell
-
-        test = cell.test_outputs
-
-        def late(run, between):
-            outputs = test(run, between)
-            run.study.result_path(run.cell).write_bytes(self.result.read_bytes())
-            return outputs
-
-        cell.test_outputs = late

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import socket
 from pathlib import Path
@@ -31,10 +32,15 @@ def kept(place: Workplace) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def place(fresh, tmp_path) -> Workplace:
-    place = copy_of(fresh, tmp_path / "cell")
+def place(place) -> Workplace:
     place.output.parent.mkdir(exist_ok=True)
     return place
+
+
+def test_a_training_tells_its_time_left(whole):
+    *before, last = (line for line in whole.log.read_text().splitlines() if line.startswith("Epoch "))
+    assert before and all(re.search(r" \| at most [0-9.]+ (s|min|h) left$", line) for line in before)
+    assert "left" not in last
 
 
 @pytest.mark.parametrize("touched", [0, 4e9])

@@ -7,18 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import Workplace, copy_of
+from harness import Workplace
 
 
 def typed(place: Workplace, *command: str, **options) -> subprocess.Popen:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
     return subprocess.Popen([sys.executable, "-m", "qablate.cli", *(command or place.command())], cwd=place.folder,
                             env=environment, **options)
-
-
-@pytest.fixture
-def place(fresh, tmp_path) -> Workplace:
-    return copy_of(fresh, tmp_path / "cell")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "iso8859-2", "cp437"])

@@ -2,44 +2,34 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
-import yaml
 from harness import Workplace
 from tiny import tiny_study
+from working_folder import WorkingFolder
 
-from qablate.config import load_config
-from qablate.study import Study
-
-ROOT = Path(__file__).parents[2]
 PATIENCE_S = 200
 
 
-@dataclass(frozen=True)
-class StudyFolder:
-    """A working folder with the workflow, its config and the real trainer."""
-
-    folder: Path
+class StudyFolder(WorkingFolder):
+    """A working folder whose cells are trained for real."""
 
     @property
     def cells(self) -> list[Workplace]:
-        study = Study(load_config([self.folder / "config.yaml"]))
-        study.results = self.folder / study.results
+        study = self.study
         return [Workplace(self.folder, study, cell) for cell in study.cells]
 
     def start(self, *arguments: str) -> subprocess.Popen:
         targets = [str(place.output.relative_to(self.folder)) for place in self.cells]
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--", *targets]
         with (self.folder / "log").open("ab") as log:
-            return subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True,
-                                    env={**os.environ, "OMP_NUM_THREADS": "1"})
+            return subprocess.Popen(self.command("--cores", "2", *arguments, "--", *targets), cwd=self.folder,
+                                    stdout=log, stderr=log, start_new_session=True,
+                                    env={**self.environment, "OMP_NUM_THREADS": "1"})
 
     def run(self, *arguments: str) -> int:
         return self.start(*arguments).wait(PATIENCE_S)
@@ -50,16 +40,11 @@ class StudyFolder:
 
 
 def study_folder(folder: Path, epochs: int, **changes) -> StudyFolder:
-    folder.mkdir()
-    shutil.copy(ROOT / "Snakefile", folder)
-    for name in ("workflow", "profiles"):
-        shutil.copytree(ROOT / name, folder / name)
     config = {**tiny_study(folder / "results").config, "results": "results", "seeds": [2024],
               "tasks": {"adding_problem": {"lengths": [16], "placement": "extremes"}}, "models": ["1b"], **changes}
     config["training"] |= {"max_epochs": epochs, "patience": epochs, "batch_size": 32}
     config["run"] |= {"checkpoint_interval_s": 0.2}
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    return StudyFolder(folder)
+    return StudyFolder.make(folder, config)
 
 
 def wait_for(condition) -> None:
@@ -136,18 +121,11 @@ def test_a_job_killed_for_memory_is_tried_again_and_goes_on(tmp_path):
     (cell,) = place.cells
     process = place.start("--retries", "1")
     wait_for(cell.checkpoint.exists)
-    trainers = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline")
-                if b"qablate\0train" in read(path) and Path(os.readlink(path.parent / "cwd")) == place.folder]
+    trainers = [found.pid for found in psutil.process_iter(["cmdline", "cwd"])
+                if "train" in (found.info["cmdline"] or []) and found.info["cwd"] == str(place.folder)]
     os.kill(min(trainers), signal.SIGKILL)
     assert process.wait(PATIENCE_S) == 0
     said = (place.folder / "log").read_text()
     assert "Killed" in said
     assert "exited with non-zero exit code" in said or "137" in said
     assert (place.events(cell, "start"), place.events(cell, "resume"), place.events(cell, "result")) == (1, 1, 1)
-
-
-def read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""

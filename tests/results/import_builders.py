@@ -1,6 +1,7 @@
 """Files as the published code left them on two systems, sound ones and every kind of broken one."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,12 @@ import factories
 
 from qablate.goldens import published_datasets
 from qablate.records import METRICS
+from qablate.results import Verdict, merge
 from qablate.study import Cell, DatasetSpec, Study
 
+ADDING = Cell("1b", "adding_problem", 100, 2024)
+COPY = Cell("2a", "selective_copy", 200, 2025)
+FORRELATION = Cell("3a", "forrelation", 50, 2026)
 FIXTURES = Path(__file__).parents[1] / "data" / "import_fixtures"
 LOG = """\
 Model ID: {model} (AnyName)
@@ -70,6 +75,30 @@ def put_log(folder: Path, cell: Cell, best: float = 0.0011, mse: float | None = 
     path = folder / (name or f"syn_{cell.name}.out")
     path.write_text(text)
     return path
+
+
+def verdict_of(folder: Path, cell: Cell, changes: Mapping[str, Any] | None = None, source: str = "dgx",
+               version: int = 1) -> Verdict:
+    """The verdict of a result of a cell with these changes, the only file there is."""
+    study = study_with(folder)
+    put(folder / source, cell, text_of(study, cell, changes, version))
+    return only(study)
+
+
+def lay(path: Path, kind: str) -> None:
+    """Put what is no file at a path: a folder, a pipe, or a link to itself, to nothing or to a device."""
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to({"broken link": "nowhere", "loop": path.name, "device": "/dev/zero"}[kind])
+
+
+def only(study: Study) -> Verdict:
+    """The verdict of the only file there is."""
+    (verdict,) = merge(study).verdicts
+    return verdict
 
 
 def variance(cell: Cell) -> float:

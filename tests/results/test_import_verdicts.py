@@ -8,29 +8,33 @@ from pathlib import Path
 
 import pytest
 from factories import record_of, schema1_of
-from import_builders import FIXTURES, put, put_log, study_with, text_of, variance
+from import_builders import (
+    ADDING,
+    COPY,
+    FIXTURES,
+    FORRELATION,
+    lay,
+    only,
+    put,
+    put_log,
+    study_with,
+    text_of,
+    variance,
+    verdict_of,
+)
 
 from qablate.logs import parse_log
 from qablate.results import merge
-from qablate.results.judging import Judge
+from qablate.results.judging import judge, judge_content
 from qablate.results.reading import parse
 from qablate.results.states import Found
 from qablate.study import Cell
 
-ADDING = Cell("1b", "adding_problem", 100, 2024)
-COPY = Cell("2a", "selective_copy", 200, 2025)
-FORRELATION = Cell("3a", "forrelation", 50, 2026)
 LONG_FORRELATION = Cell("3a", "forrelation", 200, 2026)
 
 
 def snapshot(folder: Path) -> dict[Path, tuple[bytes, int]]:
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
-
-
-def only(study):
-    """The verdict of the only file there is."""
-    (verdict,) = merge(study).verdicts
-    return verdict
 
 
 def short_curve(study, cell):
@@ -70,29 +74,28 @@ def test_what_the_fixtures_say_about_their_cells(fixtures):
     salvaged = merged.runs[Cell("2a", "adding_problem", 500, 2026)]
     assert {key: salvaged.record[key] for key in ("test_mse", "test_mae", "test_r2", "training_time")} == {
         "test_mse": 0.0012, "test_mae": 0.0277, "test_r2": 0.9922, "training_time": 33.3}
-    (pair,) = merged.pairs()
-    assert {row["metric"]: row["difference"] for row in pair.rows()}["test_mse"] == pytest.approx(
-        pair.second.record["test_mse"] - pair.first.record["test_mse"])
-    assert (pair.first.system, pair.second.system) == ("nersc", "dgx")
+    (row,) = (row for row in merged.pairs() if row["metric"] == "test_mse")
+    assert row["difference"] == pytest.approx(row["value_b"] - row["value_a"]) != 0
+    assert (row["system_a"], row["system_b"]) == ("nersc", "dgx")
 
 
 @pytest.mark.parametrize("cell", [ADDING, FORRELATION], ids=str)
 def test_a_file_cut_at_any_byte_is_never_ok_and_never_crashes(tmp_path, cell):
     study = study_with(tmp_path)
-    judge, content = Judge(study), text_of(study, cell, short_curve(study, cell)).encode()
+    content = text_of(study, cell, short_curve(study, cell)).encode()
     path = tmp_path / "dgx" / cell.result_name
     metric = content.index(b",", content.index(b'"test_mse"' if cell == ADDING else b'"test_acc"'))
     for end in range(len(content)):
         reading = parse(content[:end])
         assert not reading.whole or reading.problem == "empty", end
-        verdict = judge.content(Found("dgx", path), reading)
+        verdict = judge_content(study, Found("dgx", path), reading)
         assert (verdict.status, verdict.reason) in {("partial", "truncated"), ("rejected", "truncated"),
                                                     ("rejected", "empty")}, end
         assert verdict.finishes == (end > metric), end
         if verdict.finishes and cell == ADDING:
             assert verdict.record["test_mse"] == json.loads(content)["test_mse"]
     path.write_bytes(content)
-    assert judge.result(Found("dgx", path)).status == "ok"
+    assert judge(study, Found("dgx", path)).status == "ok"
 
 
 def test_zero_bytes_at_the_end_are_a_cut_too(tmp_path):
@@ -129,31 +132,22 @@ def test_what_is_no_result_is_rejected_with_its_reason(tmp_path, content, reason
 def test_what_is_no_file_is_rejected(tmp_path, kind):
     study = study_with(tmp_path)
     path = tmp_path / "dgx" / ADDING.result_name
-    if kind == "folder":
-        path.mkdir()
-    elif kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "forbidden":
+    if kind != "forbidden":
+        lay(path, kind)
+    else:
         put(path.parent, ADDING, text_of(study, ADDING)).chmod(0)
         if os.access(path, os.R_OK):
             pytest.skip("this user reads everything")
-    else:
-        path.symlink_to({"broken link": "nowhere", "loop": path.name, "device": "/dev/zero"}[kind])
     verdict = only(study)
     assert (verdict.status, verdict.reason in ("not_a_file", "unreadable")) == ("rejected", True)
     assert verdict.sha256_of_file() == ""
 
 
-def test_a_link_to_a_sound_file_is_that_file(tmp_path):
+def test_a_link_to_a_sound_file_with_a_byte_order_mark_is_that_file(tmp_path):
     study = study_with(tmp_path)
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "dgx" / ADDING.result_name).symlink_to(put(tmp_path / "elsewhere", ADDING, text_of(study, ADDING)))
-    assert only(study).status == "ok"
-
-
-def test_a_byte_order_mark_is_no_fault(tmp_path):
-    study = study_with(tmp_path)
-    put(tmp_path / "dgx", ADDING, b"\xef\xbb\xbf" + text_of(study, ADDING).encode())
+    file = put(tmp_path / "elsewhere", ADDING, b"\xef\xbb\xbf" + text_of(study, ADDING).encode())
+    (tmp_path / "dgx" / ADDING.result_name).symlink_to(file)
     assert only(study).status == "ok"
 
 
@@ -170,6 +164,9 @@ def test_a_byte_order_mark_is_no_fault(tmp_path):
         ({"seq_len": "100"}, "rejected", "name_mismatch"),
         ({"test_mse": "0.1"}, "rejected", "schema"),
         ({"test_mse": -0.1}, "rejected", "metric_range"),
+        ({"test_r2": 1.09, "test_mse": 0.01}, "rejected", "metric_range"),
+        ({"test_mse": 0.01, "test_mae": 0.2}, "rejected", "metric_range"),
+        ({"training_time": -5.0}, "rejected", "metric_range"),
         ({"n_params": float("nan")}, "rejected", "schema"),
         ({"history": None}, "rejected", "schema"),
         ({"history": {}}, "rejected", "schema"),
@@ -185,59 +182,44 @@ def test_a_byte_order_mark_is_no_fault(tmp_path):
     ids=str,
 )
 def test_rules_for_published_files(tmp_path, changes, status, reason):
-    study = study_with(tmp_path)
-    put(tmp_path / "nersc", ADDING, text_of(study, ADDING, changes))
-    verdict = only(study)
+    verdict = verdict_of(tmp_path, ADDING, changes)
     assert (verdict.status, verdict.reason) == (status, reason), verdict.detail
 
 
 @pytest.mark.parametrize(("key", "value"), [("learning_rate", 0.01), ("n_epochs", 50), ("d_model", 64)])
 def test_other_hyperparameters_are_named(tmp_path, key, value):
-    study = study_with(tmp_path)
-    hyper = {**record_of(study, ADDING)["hyperparameters"], key: value}
-    put(tmp_path / "nersc", ADDING, text_of(study, ADDING, {"hyperparameters": hyper}))
-    verdict = only(study)
+    hyper = {**record_of(study_with(tmp_path), ADDING)["hyperparameters"], key: value}
+    verdict = verdict_of(tmp_path, ADDING, {"hyperparameters": hyper})
     assert (verdict.status, verdict.reason) == ("rejected", "hyperparameters")
     assert str(value) in verdict.detail and verdict.detail.count(";") == 0
 
 
 def test_odd_curves_are_warnings(tmp_path):
-    study = study_with(tmp_path)
-    history = record_of(study, ADDING)["history"]
+    history = record_of(study_with(tmp_path), ADDING)["history"]
     history = {**history, "epochs": [9, *history["epochs"][1:]], "lr": [1.0, *history["lr"][1:]]}
-    put(tmp_path / "dgx", ADDING, text_of(study, ADDING, {"history": history, "best_val_metric": 1.0, "n_params": 1}))
-    verdict = only(study)
+    verdict = verdict_of(tmp_path, ADDING, {"history": history, "best_val_metric": 1.0, "n_params": 1, "test_mse": 0.04,
+                                            "test_r2": 0.5})
     assert verdict.status == "ok"
-    for word in ("count from 1", "cosine", "best of its curve", "n_params"):
+    for word in ("count from 1", "cosine", "best of its curve", "n_params", "variance of the test targets"):
         assert any(word in warning for warning in verdict.warnings), word
 
 
 def test_r2_that_follows_from_the_genuine_targets_verifies_a_dataset(tmp_path):
-    study = study_with(tmp_path)
-    for mse, r2, flag in ((0.04, 1 - 0.04 / variance(COPY), "dataset_verified"), (0.04, 0.5, "dataset_unverified")):
-        put(tmp_path / "dgx", COPY, text_of(study, COPY, {"test_mse": mse, "test_r2": r2}))
-        run = merge(study).runs[COPY]
-        assert flag in run.flags
+    for r2, flag in ((1 - 0.04 / variance(COPY), "dataset_verified"), (0.5, "dataset_unverified")):
+        assert flag in verdict_of(tmp_path, COPY, {"test_mse": 0.04, "test_r2": r2}).flags
+        run = merge(study_with(tmp_path)).runs[COPY]
         assert run.enters_means
         assert run.enters_claims == (flag == "dataset_verified")
-
-
-LEAKY = {"test_acc": 1.0, "test_auc": 1.0, "best_val_metric": 1.0, "epochs_trained": 21,
-         "history": {**{key: [0.5] * 21 for key in ("train_loss", "train_metric", "val_loss", "lr")},
-                     "val_metric": [1.0] * 21, "epochs": list(range(1, 22))}}
 
 
 @pytest.mark.parametrize(
     ("source", "changes", "status", "reason"),
     [("dgx", {}, "ok", "selected_on_test"), ("nersc", {}, "quarantined", "forrelation_v1"),
-     ("dgx", LEAKY, "quarantined", "forrelation_v1"), ("dgx", {"test_auc": 0.0}, "ok", "selected_on_test")],
+     ("dgx", {"test_auc": 0.0}, "ok", "selected_on_test")],
 )
 def test_published_forrelation(tmp_path, source, changes, status, reason):
-    study = study_with(tmp_path)
-    put(tmp_path / source, FORRELATION, text_of(study, FORRELATION, changes))
-    verdict = only(study)
+    verdict, merged = verdict_of(tmp_path, FORRELATION, changes, source), merge(study_with(tmp_path))
     assert (verdict.status, verdict.reason) == (status, reason)
-    merged = merge(study)
     assert not merged.finished(FORRELATION)
     assert FORRELATION not in merged.runs
     if status == "ok":
@@ -287,40 +269,35 @@ def test_names_and_cells_that_are_none_of_the_study(tmp_path):
     assert {v.reason for v in merge(study).verdicts} == {"not_in_study", "file_name"}
 
 
-def test_a_checkpoint_without_result_is_unfinished_and_one_beside_a_result_is_nothing(tmp_path):
+def test_a_checkpoint_without_result_is_unfinished_and_one_next_to_a_result_is_nothing(tmp_path):
     study = study_with(tmp_path)
-    folder = tmp_path / "nersc/checkpoints"
-    folder.mkdir()
-    checkpoint = folder / f"checkpoint_{ADDING.name}.pt"
+    checkpoint = tmp_path / f"nersc/checkpoints/checkpoint_{ADDING.name}.pt"
+    checkpoint.parent.mkdir()
     checkpoint.write_bytes(b"weights")
     put_log(tmp_path / "nersc/logs", ADDING, mse=None)
     verdict = only(study)
     assert (verdict.status, verdict.reason) == ("unfinished", "checkpoint_without_result")
-    assert verdict.file.path == checkpoint
-    assert "epoch 30" in verdict.detail
+    assert (verdict.file.path, verdict.detail) == (checkpoint, "log ends at epoch 30")
     assert not merge(study).finished(ADDING)
     put(tmp_path / "nersc", ADDING, text_of(study, ADDING))
     assert only(study).status == "ok"
 
 
 def test_a_log_alone_is_a_partial_result_and_an_unfinished_one_is_not(tmp_path):
-    study = study_with(tmp_path)
-    log = put_log(tmp_path / "nersc/logs", ADDING, mse=None)
+    study, logs = study_with(tmp_path), tmp_path / "nersc/logs"
+    log = put_log(logs, ADDING, mse=None)
     assert (only(study).status, only(study).reason) == ("unfinished", "log_without_result")
-    put_log(tmp_path / "nersc/logs", ADDING, name="again.out")
+    again = put_log(logs, ADDING, name="again.out")
     merged = merge(study)
     assert {(v.file.path.name, v.status, v.reason) for v in merged.verdicts} == {
         ("again.out", "partial", "from_log"), (log.name, "duplicate", "second_log")}
     run = merged.runs[ADDING]
-    assert run.finished and run.enters_means and not run.enters_claims
+    assert run.finishes and run.enters_means and not run.enters_claims
     assert (run.record["test_mse"], run.record["n_params"]) == (0.0012, 35836)
     assert run.record["history"]["epochs"] == [1, 10, 30]
-    log.write_text(log.read_text().replace("/100 ", "/50 "))
-    (tmp_path / "nersc/logs/again.out").unlink()
-    put_log(tmp_path / "nersc/logs", ADDING, name="again.out")
-    again = tmp_path / "nersc/logs/again.out"
-    again.write_text(again.read_text().replace("/100 ", "/50 "))
-    assert [v.reason for v in merge(study).verdicts] == ["hyperparameters", "second_log"]
+    again.unlink()
+    log.write_text(put_log(logs, ADDING).read_text().replace("/100 ", "/50 "))
+    assert only(study).reason == "hyperparameters"
 
 
 def test_a_log_completes_a_cut_file_only_if_they_agree(tmp_path):

@@ -62,7 +62,11 @@ class FakeQueue:
         place = workdir or os.getcwd()
         lines = [f"{number}|{state}|syn_1f0c-77|Priority|{place}|{comment}" for number, state, comment in jobs]
         text = "\n".join(lines)
-        self.program.write_text(f"#!/bin/sh\necho \"$@\" >> {self.calls}\n/bin/cat <<'END'\n{text}\nEND\nexit {code}\n")
+        self.says(f"echo \"$@\" >> {self.calls}\n/bin/cat <<'END'\n{text}\nEND\nexit {code}")
+
+    def says(self, script: str) -> None:
+        """What the program does, in the shell's words."""
+        self.program.write_text(f"#!/bin/sh\n{script}\n")
         self.program.chmod(0o755)
 
 

@@ -1,27 +1,22 @@
 """The state of every cell, from each kind of trace; sums equal the grid; what status says is what a dry run says."""
 
-import json
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from factories import published_study, small_study, write_results
+from factories import CONFIG, published_study, small_study, write_results
 from status_traces import COSTS, at, comment, epoch, event, look
+from working_folder import WorkingFolder
 
+from qablate.config import read_yaml
 from qablate.hours import CostTable, Hours
-from qablate.logs import TAIL_BYTES, parse_log, read_tail
-from qablate.plan import Plan
-from qablate.results import state_of
+from qablate.logs import TAIL_BYTES, read_tail
 from qablate.status import STATES, counts, hours, survey
 from qablate.status.screen import missing_lines
-from qablate.study import Study
 
-ROOT = Path(__file__).parents[2]
 START = event("start", cell="x")
 
 
@@ -76,44 +71,19 @@ def test_sums_over_systems_models_and_tasks_equal_the_grid(tmp_path):
     assert not any(status.to_train for status in found.of(system="dgx"))
 
 
-def test_agrees_with_the_study_and_with_a_dry_run(study, traces):
-    for number, cell in enumerate(study.cells):
-        if number % 3 == 0:
-            traces.result(cell, **({"model_config": {"model_code_version": 99}} if number % 2 else {}))
-        if number % 3 == 1:
-            study.result_folder.mkdir(parents=True, exist_ok=True)
-            study.result_path(cell).write_text("[]" if number % 2 else "")
-    traces.log(study.cells[2], START, epoch(1))
-    found, plan = look(study), Plan(study)
-    for status in found.cells:
-        own = state_of(study, status.cell).state
-        assert status.state == ("running" if status.cell == study.cells[2] else own)
-        assert (status.state == "done") == (own == "done")
-    wanted = [str(study.result_path(cell)) for cell in study.cells if plan.state(cell).state != "done"]
-    listed = [line.split("\t") for line in missing_lines(found)]
-    assert [str(study.result_path(study.cell(m, t, int(n), int(s)))) for m, t, n, s, *_ in listed] == wanted
-    assert {len(line) for line in listed} == {7}
-
-
 def test_missing_is_what_snakemake_lists(tmp_path):
-    for name in ("Snakefile", "config.yaml"):
-        shutil.copy(ROOT / name, tmp_path)
-    for name in ("workflow", "profiles"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    changes = {"results": "out", "models": ["1b", "3a"], "tasks": {"adding_problem": {"lengths": [16]}},
-               "assign": {"overrides": [{"system": "dgx", "models": ["3a"], "seeds": [2025]}]}}
-    overlay = tmp_path / "small.yaml"
-    overlay.write_text(json.dumps(changes))
-    study = Study.load([tmp_path / "config.yaml", overlay])
-    study.results = tmp_path / "out"
+    config = {**read_yaml(CONFIG), "models": ["1b", "3a"], "tasks": {"adding_problem": {"lengths": [16]}},
+              "assign": {"overrides": [{"system": "dgx", "models": ["3a"], "seeds": [2025]}]}}
+    place = WorkingFolder.make(tmp_path / "study", config)
+    study = place.study
     write_results(study, study.cells[:2])
     study.result_path(study.cells[1]).write_text("{")
-    command = [sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--configfile", "small.yaml"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True,
-                          env={**os.environ, "PATH": os.defpath})
+    done = subprocess.run(place.command("-n"), cwd=place.folder, capture_output=True, text=True, check=True,
+                          env={**place.environment, "PATH": os.defpath})
     listed = re.findall(r"train (\w+) on (\w+), length (\d+), seed (\d+) \((\w+)\)", done.stdout + done.stderr)
-    assert sorted(listed) == sorted(tuple(line.split("\t")[:5]) for line in missing_lines(look(study)))
-    assert 0 < len(listed) < len(study.cells)
+    lines = [line.split("\t") for line in missing_lines(look(study))]
+    assert sorted(listed) == sorted(tuple(line[:5]) for line in lines)
+    assert 0 < len(listed) < len(study.cells) and {len(line) for line in lines} == {7}
 
 
 def test_a_dead_process_of_this_machine_does_not_run(study, traces):
@@ -144,10 +114,12 @@ def test_silence_ends_running(study, traces, seconds, age, state):
     assert (status.reason == "") == (state == "running") and (state == "running" or "silent for" in status.reason)
 
 
-def test_only_the_previous_checkpoint_is_left(study, traces):
+def test_a_checkpoint_is_seen_and_never_unpickled(study, traces):
     traces.checkpoint(study.cells[0], ".previous")
-    status = at(look(study), study.cells[0])
-    assert (status.state, status.epoch, status.reason) == ("checkpoint", None, "no log")
+    traces.checkpoint(study.cells[1]).chmod(0)
+    for cell in study.cells[:2]:
+        status = at(look(study), cell)
+        assert (status.state, status.epoch, status.reason) == ("checkpoint", None, "no log")
 
 
 def test_a_checkpoint_of_the_assigned_system(tmp_path):
@@ -199,23 +171,11 @@ def test_only_the_end_of_a_log_is_read(tmp_path):
 
 
 def test_no_log_is_followed_into_a_pipe_or_a_folder(study, traces):
-    path = traces.log(study.cells[0])
-    path.unlink()
-    os.mkfifo(path)
-    other = traces.log(study.cells[1])
-    other.unlink()
-    other.mkdir()
+    for cell, make in zip(study.cells, (os.mkfifo, os.mkdir), strict=False):
+        path = traces.log(cell)
+        path.unlink()
+        make(path)
     assert [at(look(study), cell).state for cell in study.cells[:2]] == ["missing", "missing"]
-
-
-def test_a_fresh_start_hides_what_was_before():
-    tail = parse_log([START, epoch(1), event("checkpoint", epoch=2), START, epoch(1, 7.0)], Path("x.log"))
-    assert (tail.last_epoch, tail.saved_epoch, tail.seconds) == (1, None, [7.0])
-
-
-def test_checkpoints_are_never_unpickled(study, traces, tmp_path):
-    traces.checkpoint(study.cells[0]).chmod(0)
-    assert at(look(study), study.cells[0]).state == "checkpoint"
 
 
 # ---- the queue
@@ -246,36 +206,27 @@ def test_a_finished_cell_stays_finished_whatever_the_queue_says(study, traces, s
 
 def test_without_a_queue_nothing_fails(study, squeue):
     assert (look(study).queue.reachable, look(study).queue.note) == (False, "")
-    squeue.answers(code=1)
-    assert (look(study).queue.reachable, look(study).queue.note) == (False, "queue unknown: exit code 1")
+    study.config["jobs"]["max_minutes"] = 60    # settings for Slurm
+    assert look(study).queue.note == "queue unknown: there is no squeue here"
     squeue.answers(("1", "RUNNING", comment(study.cells[0])))
     assert not look(study, ask_slurm=False).queue.reachable
     assert look(study).queue.reachable
 
 
 @pytest.mark.parametrize(("last", "note"), [
-    ("squeue: fatal: Could not establish a configuration source",
-     "queue unknown: squeue is here, but belongs to no cluster"),
+    ("", "exit code 1"),
+    ("squeue: fatal: Could not establish a configuration source", "squeue is here, but belongs to no cluster"),
     ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)",
-     "queue unknown: Unable to contact slurm controller (connect failure)"),
+     "Unable to contact slurm controller (connect failure)"),
 ])
 def test_a_queue_that_cannot_be_asked_is_one_line(study, squeue, last, note):
-    squeue.program.write_text(f"#!/bin/sh\necho 'squeue: error: first' >&2\necho '{last}' >&2\nexit 1\n")
-    squeue.program.chmod(0o755)
-    assert (look(study).queue.reachable, look(study).queue.note) == (False, note)
-    assert len(note) <= 80
-
-
-def test_settings_for_slurm_where_there_is_none(study, squeue):
-    squeue.program.unlink(missing_ok=True)
-    assert look(study).queue.note == ""
-    study.config["jobs"]["max_minutes"] = 60
-    assert look(study).queue.note == "queue unknown: there is no squeue here"
+    squeue.says(f"echo 'squeue: error: first\n{last}' >&2; exit 1" if last else "exit 1")
+    assert (look(study).queue.reachable, look(study).queue.note) == (False, f"queue unknown: {note}")
+    assert len(look(study).queue.note) <= 80
 
 
 def test_a_queue_that_prints_anything(study, squeue):
-    squeue.program.write_bytes(b"#!/bin/sh\nprintf '\\377\\000|||||||||\\nsyn|RUNNING\\n\\n1|RUNNING|syn_x|r|/|\\n'\n")
-    squeue.program.chmod(0o755)
+    squeue.says("printf '\\377\\000|||||||||\\nsyn|RUNNING\\n\\n1|RUNNING|syn_x|r|/|\\n'")
     found = look(study)
     assert (len(found.queue.jobs), found.queue.others) == (0, 1)
 
@@ -312,12 +263,8 @@ def test_expected_epochs_are_those_that_others_used(study, traces):
 
 
 def test_an_unknown_cost_is_said_so(study):
-    found = survey(study, CostTable([]))
-    total, unknown = hours(found.cells)
+    total, unknown = hours(survey(study, CostTable([])).cells)
     assert (total.expected, total.at_most, unknown) == (0, 0, len(study.cells))
-
-
-def test_devices_overrule(study):
     assert hours(look(study, devices={"local": "NVIDIA GB10"}).cells)[1] == len(study.cells)
 
 
@@ -329,7 +276,7 @@ def test_396_cells_without_torch(tmp_path):
     write_results(study, study.cells[::2])
     code = (
         "import sys\nfrom qablate.cli import main\n"
-        f"code = main(['status', '--config', '{ROOT}/config.yaml', "
+        f"code = main(['status', '--config', '{CONFIG}', "
         f"'--set', '{{\"results\": \"{study.results}\"}}'])\n"
         "print('heavy', sorted({'torch', 'pandas', 'numba', 'pennylane', 'matplotlib'} & set(sys.modules)))\n"
         "sys.exit(code)"

@@ -5,7 +5,7 @@ rule dataset:
     log:
         RUN.logs / "dataset/{base}_{generator}_{variant}_L{length}_seed{seed}.log",
     params:
-        task=lambda wildcards, output: RUN.plan.task_of(output[0]),
+        task=lambda wildcards, output: RUN.plan.task_of[output[0]],
     message:
         "dataset of {params.task}, length {wildcards.length}, seed {wildcards.seed}"
     shell:

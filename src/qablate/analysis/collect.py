@@ -16,7 +16,7 @@ from qablate.errors import QablateError
 from qablate.hours import CostTable
 from qablate.logs import log_path, read_tail
 from qablate.records import METRICS, Record
-from qablate.results import CellState, Merged, Run, State, Verdict, merge
+from qablate.results import CellState, Merged, State, Verdict, merge
 from qablate.status.survey import survey
 from qablate.study import Cell, Study
 
@@ -133,7 +133,7 @@ def collect(study: Study, jobs: Mapping[Cell, str] | None = None) -> Runs:
     `jobs`: `queued` or `running` for cells in a scheduler's queue, None where none answered.
     """
     merged = merge(study)
-    runs = [run for run in map(merged.runs.get, study.cells) if run is not None and run.finished]
+    runs = [run for run in map(merged.runs.get, study.cells) if run is not None and run.finishes]
     table = pd.DataFrame(map(_run_row, runs))
     extra = sorted(column for column in table if column not in COLUMNS)
     table = table.reindex(columns=[*COLUMNS, *extra]).astype(COLUMNS).copy()
@@ -148,7 +148,7 @@ def collect(study: Study, jobs: Mapping[Cell, str] | None = None) -> Runs:
         study, table, pd.DataFrame(cells).astype({"finished": "bool", "hours": "float64"}),
         pd.DataFrame(map(_file_row, merged.verdicts), columns=[*CELL, *OF_FILE]).astype(
             dict.fromkeys(("chosen", "finishes", "selected_on_test"), "bool")), _selected(merged),
-        pd.DataFrame([row for pair in merged.pairs() for row in pair.rows()]), {run.cell: run.record for run in runs},
+        pd.DataFrame(merged.pairs()), {run.cell: run.record for run in runs},
         tuple(merged.unreadable), jobs is not None)
 
 
@@ -172,7 +172,7 @@ def study_of(folder: Path, config: str | Path | Sequence[str | Path] | None = No
     return study
 
 
-def _run_row(run: Run) -> dict[str, Any]:
+def _run_row(run: Verdict) -> dict[str, Any]:
     """One row of `Runs.table`; what a file does not hold is left out or None."""
     record, model = run.record, MODELS[run.cell.model]
     training, config = record.get("training", {}), record.get("model_config", {})
@@ -187,7 +187,7 @@ def _run_row(run: Run) -> dict[str, Any]:
         "epochs": epochs,
         "seconds_per_epoch": training.get("seconds_per_epoch_median", time / epochs if time and epochs else None),
         "flags": " ".join(run.flags),
-        "file": run.verdict.file.path.name,
+        "file": run.file.path.name,
     }
     return {**_scalars(record), **named}
 
@@ -226,9 +226,8 @@ def _state_without_result(study: Study, cell: Cell) -> CellState:
 
 def _file_row(verdict: Verdict) -> dict[str, Any]:
     """One row of `Runs.files`; `finishes`: whether it would finish its cell if it were the only file of it."""
-    cell = vars(verdict.cell) if verdict.cell is not None else dict.fromkeys(CELL)
     alone = replace(verdict, status=verdict.judged) if verdict.judged else verdict    # type: ignore[arg-type]
-    return {**cell, "system": verdict.system, "source": verdict.file.source, "path": str(verdict.file.path),
+    return {**verdict.of_cell, "system": verdict.system, "source": verdict.file.source, "path": str(verdict.file.path),
             "status": verdict.status, "reason": verdict.reason, "detail": verdict.detail, "judged": verdict.judged,
             "chosen": verdict.chosen, "finishes": alone.finishes, "selected_on_test": verdict.selected_on_test,
             "flags": " ".join(verdict.flags)}
@@ -237,8 +236,8 @@ def _file_row(verdict: Verdict) -> dict[str, Any]:
 def _selected(merged: Merged) -> pd.DataFrame:
     """Scores whose epoch was chosen on the items they are reported on; used for nothing but the table of them."""
     rows = [(*vars(cell).values(), "published", run.system, run.record["test_acc"], False)
-            for cell, run in merged.legacy.items() if run.finished]
+            for cell, run in merged.legacy.items() if run.finishes]
     rows += [(*vars(cell).values(), "ours", run.system, legacy[SELECTED], legacy["legacy_censored"])
-             for cell, run in merged.runs.items() if run.finished and (legacy := run.record.get("legacy"))]
+             for cell, run in merged.runs.items() if run.finishes and (legacy := run.record.get("legacy"))]
     frame = pd.DataFrame(rows, columns=[*CELL, "origin", "system", "score", "censored"])
     return frame.astype({"score": "float64", "length": "int64", "seed": "int64"}).dropna(subset="score")

@@ -4,9 +4,9 @@ Reads leniently, judges strictly, changes nothing in a source folder. Needs neit
 """
 
 from qablate.results.judging import state_of
-from qablate.results.merging import Merged, merge, require_readable
+from qablate.results.merging import Merged, merge
 from qablate.results.reading import checks_path, read_record
-from qablate.results.states import CellState, Found, Pair, Run, State, Verdict
+from qablate.results.states import CellState, Found, State, Verdict
 
-__all__ = ["CellState", "Found", "Merged", "Pair", "Run", "State", "Verdict", "checks_path", "merge",
-           "read_record", "require_readable", "state_of"]
+__all__ = ["CellState", "Found", "Merged", "State", "Verdict", "checks_path", "merge",
+           "read_record", "state_of"]

@@ -6,21 +6,27 @@ result whose epoch was chosen on its test items never competes with an honest on
 
 import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from qablate.errors import QablateError
+from qablate.catalog import task_info
 from qablate.files import read_regular
-from qablate.results.judging import Judge
+from qablate.records import METRICS
+from qablate.results.judging import judge, judge_log
 from qablate.results.reading import Listing, list_sources
-from qablate.results.states import FINISHED, LOCAL, CellState, Found, Pair, Run, State, Verdict, same_run
+from qablate.results.states import FINISHED, LOCAL, CellState, Found, State, Verdict
 from qablate.study import Cell, Study
 
 LOST_IN_WRITING = ("empty", "truncated", "not_json", "encoding", "unreadable", "not_a_file", "too_large", "compressed")
 """Reasons that say nothing about the training itself, so that its log still counts."""
+COMPETING = (*FINISHED, "partial")
+"""Statuses of what competes for a cell."""
+LOG_DIGITS = {"regression": 1e-6, "classification": 1e-4}
+"""Last printed digit of the first test metric in a log."""
 MAX_NOTE_BYTES = 100_000
 
 
@@ -30,32 +36,26 @@ class Merged:
 
     `runs`: the result used for each cell, honest ones only. `legacy`: for each Forrelation cell the result used for the
     table of published scores, which were selected on their test items. `verdicts`: one per file, in a fixed order.
-    `folders`: what was listed; `unreadable`: a line for each folder that could not be; `remarks`: a line for each
-    declared folder of which nothing was read.
+    `unreadable`: a line for each folder that could not be listed; `remarks`: a line for each declared folder of which
+    nothing was read.
     """
 
     study: Study
-    runs: Mapping[Cell, Run]
-    legacy: Mapping[Cell, Run]
+    runs: Mapping[Cell, Verdict]
+    legacy: Mapping[Cell, Verdict]
     verdicts: tuple[Verdict, ...]
-    folders: tuple[Path, ...] = ()
     unreadable: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
-    def finished(self, cell: Cell) -> bool:
-        """Whether a cell need not be trained: a run that ended, or a selected score where the study accepts those."""
-        run = self.runs.get(cell)
-        if run is not None and run.finished:
-            return True
-        accepted = self.study.config["import"]["accept_selected_on_test"]
-        return accepted and cell in self.legacy and self.legacy[cell].finished
-
     def source_of(self, cell: Cell) -> Verdict | None:
-        """The file that finishes a cell, None for one that is not finished."""
-        if not self.finished(cell):
-            return None
-        run = self.runs.get(cell)
-        return run.verdict if run is not None and run.finished else self.legacy[cell].verdict
+        """The file that finishes a cell, None if there is none; a selected score does where the study accepts those."""
+        accepted = self.study.config["import"]["accept_selected_on_test"]
+        runs = (self.runs.get(cell), self.legacy.get(cell) if accepted else None)
+        return next((run for run in runs if run is not None and run.finishes), None)
+
+    def finished(self, cell: Cell) -> bool:
+        """Whether a cell need not be trained."""
+        return self.source_of(cell) is not None
 
     def is_own(self, verdict: Verdict) -> bool:
         """Whether a file lies in the study's own results folder."""
@@ -78,46 +78,41 @@ class Merged:
 
     def verdicts_of(self, cell: Cell) -> list[Verdict]:
         """Everything found under the name of one cell."""
-        return self._by_cell.get(cell, [])
+        return self._by_cell[cell]
 
     @functools.cached_property
-    def _by_cell(self) -> dict[Cell, list[Verdict]]:
-        found: dict[Cell, list[Verdict]] = {}
+    def _by_cell(self) -> defaultdict[Cell, list[Verdict]]:
+        found = defaultdict(list)
         for verdict in self.verdicts:
-            if verdict.cell is not None:
-                found.setdefault(verdict.cell, []).append(verdict)
+            found[verdict.cell].append(verdict)
         return found
 
-    def pairs(self) -> list[Pair]:
-        """Every two results of one cell with different numbers, by cell."""
-        found = []
-        for run in (*self.runs.values(), *self.legacy.values()):
-            found += [Pair(run.cell, *two) for two in combinations((run.verdict, *run.duplicates), 2)]
-        return sorted(found, key=lambda pair: pair.cell)
+    def pairs(self) -> list[dict[str, Any]]:
+        """Every two results of one cell with different numbers, trained apart: the evidence that systems agree.
 
-    @property
-    def systems(self) -> list[str]:
-        """Every system that a file comes from, in the declared order, others by name."""
-        return sorted({verdict.system for verdict in self.verdicts}, key=self.study.system_rank)
+        One row per test metric that both hold: cell, metric, systems, values, `difference` = second - first, paths.
+        """
+        runs = sorted((*self.runs.values(), *self.legacy.values()), key=lambda run: run.cell)
+        return [{**vars(run.cell), "metric": key, "system_a": one.system, "value_a": one.record[key],
+                 "system_b": two.system, "value_b": two.record[key],
+                 "difference": two.record[key] - one.record[key],
+                 "path_a": str(one.file.path), "path_b": str(two.file.path)}
+                for run in runs for one, two in combinations((run, *run.duplicates), 2)
+                for key in METRICS[task_info(run.cell.task).kind]
+                if one.record.get(key) is not None and two.record.get(key) is not None]
 
 
 def merge(study: Study) -> Merged:
     """Read and judge every file of every source, and choose one result per cell. Nothing is written."""
-    listing = list_sources(study)
-    judge = Judge(study, adopted_from(study))
-    named = ((file, judge.cell_if_any(file)) for file in listing.results)
-    verdicts = [judge.result(file, listing.logs.get((file.source, cell), []) if cell else []) for file, cell in named]
-    verdicts += _without_result(listing, judge, verdicts)
-    verdicts += [judge.misplaced(file) for file in listing.misplaced]
+    listing, origins = list_sources(study), adopted_from(study)
+    verdicts = [judge(study, file, listing.logs.get((file.source, file.cell), []), origins)
+                for file in listing.results]
+    verdicts += _without_result(study, listing, verdicts)
+    verdicts += [Verdict(file, "rejected", "in_subfolder", "lies in a subfolder, which is not read: name "
+                         f"{file.path.parent} under systems: to count it", file.cell, system=file.source)
+                 for file in listing.misplaced]
     runs, legacy, verdicts = choose(study, verdicts)
-    return Merged(study, runs, legacy, tuple(verdicts), tuple(listing.folders), tuple(listing.unreadable),
-                  tuple(listing.remarks))
-
-
-def require_readable(merged: Merged) -> None:
-    """Raise QablateError if a declared folder could not be listed: its cells would be trained again."""
-    if merged.unreadable:
-        raise QablateError(merged.unreadable[0])
+    return Merged(study, runs, legacy, tuple(verdicts), tuple(listing.unreadable), tuple(listing.remarks))
 
 
 def adoption_note(study: Study, cell: Cell) -> Path:
@@ -137,47 +132,50 @@ def adopted_from(study: Study) -> dict[str, str]:
     return found
 
 
-def choose(study: Study, verdicts: Iterable[Verdict]) -> tuple[dict[Cell, Run], dict[Cell, Run], list[Verdict]]:
+def choose(study: Study, verdicts: Iterable[Verdict]) -> tuple[dict[Cell, Verdict], dict[Cell, Verdict], list[Verdict]]:
     """Return the run of each cell, the run of each cell for the legacy table, and all verdicts with losers marked."""
     groups: dict[tuple[Cell, bool], list[Verdict]] = {}
     final: list[Verdict] = []
     for verdict in verdicts:
-        if verdict.competes and verdict.cell is not None:
+        if verdict.status in COMPETING:
             groups.setdefault((verdict.cell, verdict.selected_on_test), []).append(verdict)
         else:
             final.append(verdict)
-    chosen: dict[bool, dict[Cell, Run]] = {False: {}, True: {}}
+    chosen: dict[bool, dict[Cell, Verdict]] = {False: {}, True: {}}
     for (cell, selected), group in sorted(groups.items()):
-        run, judged = _choose_one(cell, sorted(group, key=lambda verdict: _preference(study, verdict)))
-        chosen[selected][cell] = run
-        final += judged
+        used, *others = sorted(group, key=lambda verdict: _preference(study, verdict))
+        distinct = [replace(used, chosen=True)]
+        for verdict in others:
+            twin = next((other for other in distinct if same_run(other, verdict)), None)
+            reason, detail = ("identical_copy", f"the same run as {twin.file.path}") if twin else (
+                "duplicate_cell", f"other numbers than {used.file.path}, which is used")
+            verdict = replace(verdict, status="duplicate", reason=reason, judged=verdict.status, detail=detail)
+            (final if twin else distinct).append(verdict)
+        chosen[selected][cell] = replace(distinct[0], duplicates=tuple(distinct[1:]))
+        final += distinct
     final.sort(key=lambda verdict: (study.system_rank(verdict.file.source), str(verdict.file.path)))
     return chosen[False], chosen[True], final
 
 
-def _choose_one(cell: Cell, ranked: list[Verdict]) -> tuple[Run, list[Verdict]]:
-    """The first is used; what holds the numbers of one before it is a copy, what does not is a duplicate."""
-    distinct: list[Verdict] = []
-    judged: list[Verdict] = []
-    for verdict in ranked:
-        twin = next((other for other in distinct if same_run(other, verdict)), None)
-        if twin is not None:
-            judged.append(replace(verdict, status="duplicate", reason="identical_copy", judged=verdict.status,
-                                  detail=f"the same run as {twin.file.path}"))
-            continue
-        if distinct:
-            verdict = replace(verdict, status="duplicate", reason="duplicate_cell", judged=verdict.status,
-                              detail=f"other numbers than {distinct[0].file.path}, which is used")
-        else:
-            verdict = replace(verdict, chosen=True)
-        distinct.append(verdict)
-        judged.append(verdict)
-    return Run(cell, distinct[0], tuple(distinct[1:])), judged
+def same_run(one: Verdict, two: Verdict) -> bool:
+    """Whether two files are copies of one training: curves and metrics equal to the last bit.
+
+    Of a file that was cut off, metrics after the first may come from a log and only the first is compared, to the
+    digits of a log. Two trainings never share a whole curve.
+    """
+    a, b = one.record, two.record
+    if a["history"] != b["history"]:
+        return False
+    names = METRICS[a["task_type"]]
+    if "salvaged" not in (*one.flags, *two.flags):
+        return all(a[key] == b[key] for key in ("best_val_metric", *names))
+    known = a[names[0]] is not None and b[names[0]] is not None
+    return not known or abs(a[names[0]] - b[names[0]]) <= LOG_DIGITS[a["task_type"]]
 
 
 def _preference(study: Study, verdict: Verdict) -> tuple[Any, ...]:
     """The declared rule, best first. Whether a run diverged plays no part: that would choose by outcome."""
-    record = verdict.record or {}
+    record = verdict.record
     timestamp = str(record.get("timestamp") or "")
     verified = record.get("schema_version") == 2 and "dataset_verified" in verdict.flags
     return (
@@ -194,31 +192,36 @@ def _preference(study: Study, verdict: Verdict) -> tuple[Any, ...]:
     )
 
 
-def _without_result(listing: Listing, judge: Judge, verdicts: list[Verdict]) -> list[Verdict]:
+def _without_result(study: Study, listing: Listing, verdicts: list[Verdict]) -> Iterator[Verdict]:
     """Judge the logs and checkpoints of cells that their own source has no usable result of.
 
     A run that was refused for what it is (wrong settings, leaky data) is not let in again by its log. A checkpoint
-    next to a finished result is what a stopped clean-up left, and no file to judge.
+    next to a finished result is what a stopped clean-up left, and no file to judge. No score is ever derived from a
+    training without an end.
     """
     judged = {(verdict.file.source, verdict.cell) for verdict in verdicts
-            if verdict.competes or verdict.reason not in LOST_IN_WRITING}
+              if verdict.status in COMPETING or verdict.reason not in LOST_IN_WRITING}
     finished = {(verdict.file.source, verdict.cell) for verdict in verdicts if verdict.finishes}
-    found = []
-    for key, logs in sorted(listing.logs.items()):
-        if key in judged:
+    unfinished = {}
+    for (source, cell), logs in sorted(listing.logs.items()):
+        if (source, cell) in judged:
             continue
-        file = Found(key[0], logs[0].path, modified=logs[0].modified)
-        found += [judge.other_log(Found(key[0], log.path, modified=log.modified), key[1], file) for log in logs[1:]]
+        used, *others = (Found(source, log.path, modified=log.modified) for log in logs)
+        for file in others:
+            yield Verdict(file, "duplicate", "second_log", f"of the same cell as {used.path}, which is used", cell,
+                          system=source, judged="unfinished")
         if logs[0].complete:
-            found.append(judge.log_alone(file, logs[0]))
-            finished |= {key} if found[-1].finishes else set()
-        elif key not in listing.checkpoints:
-            found.append(judge.unfinished(file, key[1], "log_without_result", logs[0].last_epoch))
-    for key, file in sorted(listing.checkpoints.items()):
-        if key not in finished:
-            epoch = listing.logs[key][0].last_epoch if key in listing.logs else 0
-            found.append(judge.unfinished(file, key[1], "checkpoint_without_result", epoch))
-    return found
+            yield (verdict := judge_log(study, used, logs[0]))
+            finished |= {(source, cell)} if verdict.finishes else set()
+        else:
+            unfinished[source, cell] = used, "log_without_result"
+    unfinished |= {key: (file, "checkpoint_without_result") for key, file in listing.checkpoints.items()
+                   if key not in finished}
+    for (source, cell), (file, reason) in sorted(unfinished.items()):
+        epoch = listing.logs[source, cell][0].last_epoch if (source, cell) in listing.logs else 0
+        detail = f"log ends at epoch {epoch}" if epoch else "no epoch in a log"
+        yield Verdict(file, "unfinished", reason, detail, cell, system=source) if study.holds(cell) else Verdict(
+            file, "rejected", "not_in_study", f"{cell.name} is no cell of this study", cell, system=source)
 
 
 def _why_not(verdict: Verdict) -> str:

@@ -13,8 +13,7 @@ from qablate.files import supersede, write_atomic, write_json
 from qablate.provenance import utc_time
 from qablate.records import METRICS
 from qablate.results.merging import Merged, adoption_note
-from qablate.results.states import FINISHED, Run, Verdict
-from qablate.study import Cell, Study
+from qablate.results.states import FINISHED, Verdict
 
 CELL = ("model", "task", "length", "seed")
 INDEX = ("source", "path", *CELL, "status", "reason", "detail", "counts", "chosen", "judged", "flags", "warnings",
@@ -43,7 +42,7 @@ def write_tables(merged: Merged) -> tuple[Path, Path]:
 def index_row(verdict: Verdict) -> dict[str, Any]:
     """One row of the index: the file, its verdict, and why."""
     return {
-        "source": verdict.file.source, "path": str(verdict.file.path), **_cell(verdict.cell), "status": verdict.status,
+        "source": verdict.file.source, "path": str(verdict.file.path), **verdict.of_cell, "status": verdict.status,
         "reason": verdict.reason, "detail": verdict.detail, "counts": verdict.finishes and not verdict.selected_on_test,
         "chosen": verdict.chosen, "judged": verdict.judged,
         "flags": " ".join(verdict.flags), "warnings": "; ".join(verdict.warnings), "system": verdict.system,
@@ -51,21 +50,16 @@ def index_row(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def run_row(run: Run) -> dict[str, Any]:
+def run_row(run: Verdict) -> dict[str, Any]:
     """One row of the merged runs; a value that is not known stays empty."""
-    record, verdict = run.record, run.verdict
     picked = ("schema_version", "n_params", "epochs_trained", "best_val_metric", *SCORES, "training_time", "timestamp")
     return {
-        **_cell(run.cell), "status": run.status, "finished": run.finished, "enters_means": run.enters_means,
-        "enters_claims": run.enters_claims, "system": run.system, "source": verdict.file.source,
-        "path": str(verdict.file.path), "sha256": verdict.sha256, "flags": " ".join(run.flags),
-        "n_duplicates": len(run.duplicates), **{key: record.get(key) for key in picked},
-        "dataset_sha256": record.get("dataset", {}).get("dataset_sha256"),
+        **run.of_cell, "status": run.status, "finished": run.finishes, "enters_means": run.enters_means,
+        "enters_claims": run.enters_claims, "system": run.system, "source": run.file.source,
+        "path": str(run.file.path), "sha256": run.sha256, "flags": " ".join(run.flags),
+        "n_duplicates": len(run.duplicates), **{key: run.record.get(key) for key in picked},
+        "dataset_sha256": run.record.get("dataset", {}).get("dataset_sha256"),
     }
-
-
-def _cell(cell: Cell | None) -> Mapping[str, Any]:
-    return vars(cell) if cell is not None else dict.fromkeys(CELL)
 
 
 def write_csv(path: Path, columns: tuple[str, ...], rows: Iterable[Mapping[str, Any]]) -> None:
@@ -85,33 +79,30 @@ def defused(value: Any) -> Any:
     >>> defused("=1+1"), defused(-0.5), defused("-0.5")
     ("'=1+1", -0.5, '-0.5')
     """
-    if not isinstance(value, str):
-        return value
-    value = value.replace("\r", "\\r")
-    if not value.startswith(FORMULA):
-        return value
-    try:
-        float(value)
-    except ValueError:
-        return f"'{value}"
+    if isinstance(value, str):
+        value = value.replace("\r", "\\r")
+        try:
+            float(value)
+        except ValueError:
+            return f"'{value}" if value.startswith(FORMULA) else value
     return value
 
 
 def summary(merged: Merged) -> list[str]:
-    """One line per status and reason with the number of files, then what the study has and lacks, then remarks."""
-    counts = Counter(map(_kind, merged.verdicts))
-    lines = [f"{count:6d}  {kind}" for kind, count in sorted(counts.items())]
+    """One line per status and reason with the number of files, then what the study has and lacks, then remarks.
+
+    Of files that were cut off also whether they count.
+    """
+    def kind(verdict: Verdict) -> str:
+        counts = " (counts: its score is known)" if verdict.has_score else " (does not count: no score)"
+        reason = f": {verdict.reason}" if verdict.reason else ""
+        return f"{verdict.status}{reason}{counts if verdict.status == 'partial' else ''}"
+
+    lines = [f"{count:6d}  {text}" for text, count in sorted(Counter(map(kind, merged.verdicts)).items())]
     study = merged.study
     done = sum(map(merged.finished, study.cells))
     total = f"study {study.name}: {len(study.cells)} cells, {done} finished, {len(study.cells) - done} missing"
     return [*lines, total, *merged.remarks]
-
-
-def _kind(verdict: Verdict) -> str:
-    """Status and reason of a file; of one that was cut off also whether it counts."""
-    counts = " (counts: its score is known)" if verdict.has_score else " (does not count: no score)"
-    reason = f": {verdict.reason}" if verdict.reason else ""
-    return f"{verdict.status}{reason}{counts if verdict.status == 'partial' else ''}"
 
 
 def adopt(merged: Merged) -> list[Path]:
@@ -123,20 +114,20 @@ def adopt(merged: Merged) -> list[Path]:
     """
     own = {verdict.cell for verdict in merged.verdicts
            if merged.is_own(verdict) and {verdict.status, verdict.judged} & set(FINISHED)}
-    return [_adopt_one(merged.study, run) for cell, run in merged.runs.items()
-            if run.status in FINISHED and cell not in own]
-
-
-def _adopt_one(study: Study, run: Run) -> Path:
-    file, target = run.verdict.file, study.result_path(run.cell)
-    try:
-        content = file.path.read_bytes()
-        supersede(target, study.superseded)
-    except OSError as error:
-        raise QablateError(f"{file.path}: cannot be adopted: {error.strerror or error}") from error
-    note = {"system": run.system, "source": file.source, "path": str(file.path), "sha256": run.verdict.sha256,
-            "modified": file.modified, "status": run.status, "flags": list(run.flags)}
-    write_json(adoption_note(study, run.cell), note)
-    write_atomic(target, content)
-    os.utime(target, (file.modified, file.modified))
-    return target
+    study, copies = merged.study, []
+    for run in merged.runs.values():
+        if run.cell in own or run.status not in FINISHED:
+            continue
+        file, target = run.file, study.result_path(run.cell)
+        try:
+            content = file.path.read_bytes()
+            supersede(target, study.superseded)
+        except OSError as error:
+            raise QablateError(f"{file.path}: cannot be adopted: {error.strerror or error}") from error
+        note = {"system": run.system, "source": file.source, "path": str(file.path), "sha256": run.sha256,
+                "modified": file.modified, "status": run.status, "flags": list(run.flags)}
+        write_json(adoption_note(study, run.cell), note)
+        write_atomic(target, content)
+        os.utime(target, (file.modified, file.modified))
+        copies.append(target)
+    return copies

@@ -6,6 +6,7 @@ Accepted next to plain JSON: the tokens NaN, Infinity and -Infinity, a byte orde
 anywhere (also one whose lost end reads as zero bytes), of which the complete top-level keys are kept.
 """
 
+import codecs
 import copy
 import functools
 import hashlib
@@ -17,7 +18,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from qablate.catalog import MODEL_TOKEN, TASK_TOKEN
 from qablate.files import read_regular
@@ -31,14 +32,12 @@ from qablate.records import (
     content_sha256,
     integers_as_such,
 )
-from qablate.results.states import LOCAL, Found
+from qablate.results.states import COMPRESSED, LOCAL, Found
 from qablate.study import Cell, Study
 
 CHECKPOINT_NAME = re.compile(rf"checkpoint_({MODEL_TOKEN})_({TASK_TOKEN})_L(\d{{1,6}})_seed(\d{{1,10}})\.pt")
 MISPLACED_NAME = re.compile(r"synthetic_.*_results\.json(?:\.\w{1,4})?")
-COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 MAX_DEPTH = 3
-SPACE = re.compile(r"[ \t\n\r]*")
 LITERALS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
 NUMBER_STUBS = (".", "e", "E", "e-", "e+", "E-", "E+")
 ESCAPE_LENGTH = 6
@@ -105,8 +104,13 @@ def parse(content: bytes) -> Reading:
     if not kept:
         return Reading(problem="empty", detail=f"{len(content)} bytes, none of them text", sha256=digest)
     try:
-        text = _decode(kept)
-        values, whole = _parse_text(text)
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(kept)    # drops a last character that was cut in two
+        try:
+            values, whole = _DECODER.decode(text), True
+        except json.JSONDecodeError:
+            values, whole = _complete_keys(text), False
+        if not isinstance(values, dict):
+            raise ValueError("holds no JSON object")
         values = integers_as_such({key: value for key, value in values.items() if not key.startswith("_")})
         changed = whole and CHECKSUM in values and values[CHECKSUM] != content_sha256(values)
     except UnicodeDecodeError as error:
@@ -116,31 +120,11 @@ def parse(content: bytes) -> Reading:
     return Reading(values, whole, sha256=digest, changed=changed)
 
 
-def _decode(content: bytes) -> str:
-    """UTF-8 text, with or without a byte order mark; a last character that was cut in two is dropped."""
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        if error.reason != "unexpected end of data":
-            raise
-        return content[: error.start].decode("utf-8-sig")
-
-
-def _parse_text(text: str) -> tuple[dict[str, Any], bool]:
-    try:
-        values = _DECODER.decode(text)
-    except json.JSONDecodeError:
-        return _complete_keys(text), False
-    if not isinstance(values, dict):
-        raise ValueError("holds no JSON object")
-    return values, True
-
-
 def _complete_keys(text: str) -> dict[str, Any]:
     """Return the top-level keys before the point where the text is cut off.
 
-    A value counts as complete if a comma or brace follows: `0.00` may be what is left of `0.0033`. Raises ValueError
-    if the text does not end where it breaks, which is no cut but damage.
+    A value counts as complete if a comma follows: `0.00` may be what is left of `0.0033`. Raises ValueError if the text
+    does not end where it breaks, which is no cut but damage.
     """
     if not text.startswith("{"):
         raise ValueError("does not begin with a JSON object")
@@ -148,10 +132,9 @@ def _complete_keys(text: str) -> dict[str, Any]:
     at = 1
     try:
         while True:
-            key, at = _DECODER.raw_decode(text, _skip(text, at))
-            at = _expect(text, _skip(text, at), ":")
-            value, at = _DECODER.raw_decode(text, _skip(text, at))
-            at = _expect(text, _skip(text, at), ",")
+            key, at = _DECODER.raw_decode(text, _behind(text, at, ""))
+            value, at = _DECODER.raw_decode(text, _behind(text, at, ":"))
+            at = _behind(text, at, ",")
             if not isinstance(key, str):
                 raise ValueError("a key that is no string")
             pairs.append((key, value))
@@ -161,23 +144,20 @@ def _complete_keys(text: str) -> dict[str, Any]:
     return _unrepeated(pairs)
 
 
+def _behind(text: str, at: int, sign: str) -> int:
+    """Return the place behind a sign and the space around it."""
+    found = re.compile(rf"[ \t\n\r]*({sign})?[ \t\n\r]*").match(text, at)
+    if found is None or found[1] != sign:
+        raise json.JSONDecodeError(f"Expecting '{sign}'", text, found.end() if found else at)
+    return found.end()
+
+
 def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a JSON object whose keys differ; ValueError for a key that is there twice: one value would be lost."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a key is there twice")
     return found
-
-
-def _skip(text: str, at: int) -> int:
-    found = SPACE.match(text, at)
-    return found.end() if found else at
-
-
-def _expect(text: str, at: int, sign: str) -> int:
-    if text[at : at + 1] != sign:
-        raise json.JSONDecodeError(f"Expecting '{sign}'", text, at)
-    return at + 1
 
 
 def _cut_at(text: str, error: json.JSONDecodeError) -> bool:
@@ -190,18 +170,11 @@ def _cut_at(text: str, error: json.JSONDecodeError) -> bool:
     return not rest or rest in NUMBER_STUBS or any(word.startswith(rest) for word in LITERALS)
 
 
-def _finite(token: str) -> float | None:
-    value = float(token)
-    return value if math.isfinite(value) else None
-
-
-def _integer(token: str) -> int | None:
-    """Integers of 64 bits; larger ones are no count and no score."""
-    return int(token) if len(token) < 20 and abs(int(token)) < 2**63 else None
-
-
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=_unrepeated, parse_constant=lambda _: None, parse_float=_finite, parse_int=_integer
+    object_pairs_hook=_unrepeated,
+    parse_constant=lambda _: None,
+    parse_float=lambda token: value if math.isfinite(value := float(token)) else None,
+    parse_int=lambda token: int(token) if len(token) < 20 and abs(int(token)) < 2**63 else None,    # no count, no score
 )
 
 
@@ -217,9 +190,44 @@ class Listing:
     misplaced: list[Found] = field(default_factory=list)
     checkpoints: dict[tuple[str, Cell], Found] = field(default_factory=dict)
     logs: dict[tuple[str, Cell], list[Log]] = field(default_factory=dict)
-    folders: list[Path] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+
+    def files(self, folder: Path, key: str) -> list[Path]:
+        """The entries of one folder by name; a folder that cannot be listed is noted."""
+        try:
+            return [folder / name for name in sorted(os.listdir(folder))]
+        except OSError as error:
+            self.unreadable.append(f"{key}: {folder}: {error.strerror or error}")
+            return []
+
+    def add_results(self, source: str, folder: Path, key: str, declared: set[str]) -> None:
+        """Sort the files of one folder and of `checkpoints/` in it; `declared` are folders that are read themselves."""
+        n_unreadable, below = len(self.unreadable), folder / "checkpoints"
+        files = self.files(folder, key)
+        found = [Found.at(source, path) for path in files
+                 if path.suffix == ".json" or (path.suffix in COMPRESSED and path.stem.endswith(".json"))]
+        for path in [*files, *(self.files(below, f"{key}: checkpoints") if below.is_dir() else [])]:
+            if match := CHECKPOINT_NAME.fullmatch(path.name):
+                cell = Cell(match[1], match[2], int(match[3]), int(match[4]))
+                self.checkpoints.setdefault((source, cell), Found.at(source, path))
+        misplaced = [Found.at(source, path) for path in _in_subfolders(folder, declared)]
+        self.results += found
+        self.misplaced += misplaced
+        if not found and source != LOCAL and n_unreadable == len(self.unreadable):
+            elsewhere = f"; results lie in {misplaced[0].path.parent}?" if misplaced else ""
+            self.remarks.append(f"{key}: {folder}: holds no result{elsewhere}")
+
+    def add_logs(self, source: str, folder: Path, key: str) -> None:
+        """Sort the logs of one folder by cell: those with results first, younger ones before older."""
+        n_unreadable = len(self.unreadable)
+        logs = [log for path in self.files(folder, key) if (log := read_log(path)) and log.cell]
+        for log in logs:
+            of_cell = self.logs.setdefault((source, cast(Cell, log.cell)), [])
+            of_cell.append(log)
+            of_cell.sort(key=lambda log: (not log.complete, -log.modified, str(log.path)))
+        if not logs and n_unreadable == len(self.unreadable):
+            self.remarks.append(f"{key}: {folder}: holds no training log")
 
 
 def list_sources(study: Study) -> Listing:
@@ -228,17 +236,18 @@ def list_sources(study: Study) -> Listing:
     A folder that several entries name is listed once, under the first system that names it.
     """
     listing, systems = Listing(), study.config["systems"] or {}
-    declared = [(name, folder) for name, settings in systems.items() for folder in _folders(settings["results"])]
-    known, seen = {_resolved(folder) for _, folder in declared}, set[Path]()
-    for name, folder in declared:
-        if _resolved(folder) not in seen:
-            seen.add(_resolved(folder))
-            _add_results(listing, name, folder, f"systems.{name}.results", known)
+    declared = [(name, folder, f"systems.{name}.results") for name, settings in systems.items()
+                for folder in _folders(settings["results"])]
+    known = {os.path.realpath(folder) for _, folder, _ in declared}    # Path.resolve raises where links go round
+    seen = set[str]()
+    own = [(LOCAL, study.result_folder, "results")] if study.result_folder.exists() else []
+    for name, folder, key in (*declared, *own):
+        if os.path.realpath(folder) not in seen:
+            seen.add(os.path.realpath(folder))
+            listing.add_results(name, folder, key, known)
     for name, settings in systems.items():
         for folder in _folders(settings.get("logs", [])):
-            _add_logs(listing, name, folder, f"systems.{name}.logs")
-    if study.result_folder.exists() and _resolved(study.result_folder) not in seen:
-        _add_results(listing, LOCAL, study.result_folder, "results", known)
+            listing.add_logs(name, folder, f"systems.{name}.logs")
     return listing
 
 
@@ -246,61 +255,10 @@ def _folders(setting: str | list[str]) -> list[Path]:
     return [Path(folder) for folder in ([setting] if isinstance(setting, str) else setting)]
 
 
-def _resolved(folder: Path) -> Path:
-    return Path(os.path.realpath(folder))    # Path.resolve raises where links go round
-
-
-def _add_results(listing: Listing, source: str, folder: Path, key: str, declared: set[Path]) -> None:
-    n_unreadable = len(listing.unreadable)
-    files = list(_files(listing, folder, key))
-    listing.folders.append(folder)
-    found = [Found.at(source, path) for path in files
-             if path.suffix == ".json" or (path.suffix in COMPRESSED and path.stem.endswith(".json"))]
-    below = folder / "checkpoints"
-    checkpoints = _files(listing, below, f"{key}: checkpoints") if below.is_dir() else iter(())
-    for path in [*files, *checkpoints]:
-        if match := CHECKPOINT_NAME.fullmatch(path.name):
-            cell = Cell(match[1], match[2], int(match[3]), int(match[4]))
-            listing.checkpoints.setdefault((source, cell), Found.at(source, path))
-    misplaced = [Found.at(source, path) for path in _in_subfolders(folder, declared)]
-    listing.results += found
-    listing.misplaced += misplaced
-    if not found and source != LOCAL and n_unreadable == len(listing.unreadable):
-        elsewhere = f"; results lie in {misplaced[0].path.parent}?" if misplaced else ""
-        listing.remarks.append(f"{key}: {folder}: holds no result{elsewhere}")
-
-
-def _in_subfolders(folder: Path, declared: set[Path]) -> list[Path]:
+def _in_subfolders(folder: Path, declared: set[str]) -> Iterator[Path]:
     """Files named like results below a folder that are not read, few levels deep; declared folders are skipped."""
-    found = []
     for place, names, files in os.walk(folder):
         here = Path(place)
         depth = len(here.relative_to(folder).parts)
-        names[:] = sorted(name for name in names if depth < MAX_DEPTH and _resolved(here / name) not in declared)
-        found += [here / name for name in sorted(files) if depth and MISPLACED_NAME.fullmatch(name)]
-    return found
-
-
-def _add_logs(listing: Listing, source: str, folder: Path, key: str) -> None:
-    """Sort the logs of one folder by cell: those with results first, younger ones before older."""
-    n_unreadable, n_logs = len(listing.unreadable), 0
-    for path in _files(listing, folder, key):
-        log = read_log(path)
-        if log is not None and log.cell is not None:
-            n_logs += 1
-            of_cell = listing.logs.setdefault((source, log.cell), [])
-            of_cell.append(log)
-            of_cell.sort(key=lambda log: (not log.complete, -log.modified, str(log.path)))
-    if not n_logs and n_unreadable == len(listing.unreadable):
-        listing.remarks.append(f"{key}: {folder}: holds no training log")
-
-
-def _files(listing: Listing, folder: Path, key: str) -> Iterator[Path]:
-    """The entries of one folder by name; what cannot be listed is noted."""
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries)
-    except OSError as error:
-        listing.unreadable.append(f"{key}: {folder}: {error.strerror or error}")
-        return
-    yield from (folder / name for name in names)
+        names[:] = sorted(name for name in names if depth < MAX_DEPTH and os.path.realpath(here / name) not in declared)
+        yield from (here / name for name in sorted(files) if depth and MISPLACED_NAME.fullmatch(name))

@@ -3,26 +3,26 @@
 Plan, status, import and report take their words from here.
 """
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
 from qablate.catalog import task_info
 from qablate.files import sha256_of
-from qablate.records import METRICS, Record
+from qablate.records import RESULT_NAME, Record
 from qablate.study import Cell
 
 CountsAs = Literal["finished", "to train", "elsewhere"]
 Status = Literal["ok", "diverged", "no_improvement", "partial", "quarantined", "rejected", "duplicate", "unfinished"]
 FINISHED = ("ok", "diverged", "no_improvement")
 """Statuses of a whole result."""
-USABLE = (*FINISHED, "partial")
-"""Statuses of what competes for a cell."""
-LOG_DIGITS = {"regression": 1e-6, "classification": 1e-4}
-"""Last printed digit of the first test metric in a log."""
 LOCAL = "local"
 """Label of the study's own results folder among the sources."""
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+NAMELESS = Cell("", "", 0, 0)
+"""Stands for the cell of a file whose name tells none."""
 OTHER_SETTINGS = ("hyperparameters", "code_version", "dataset_mismatch")
 """Reasons of files that are sound but made with other settings or data than the study's."""
 
@@ -100,6 +100,14 @@ class Found:
             return cls(source, path)
         return cls(source, path, status.st_size, status.st_mtime)
 
+    @functools.cached_property
+    def cell(self) -> Cell:
+        """The cell that the name of a result stands for, of any study; NAMELESS for another name."""
+        match = RESULT_NAME.fullmatch(self.path.stem if self.path.suffix in COMPRESSED else self.path.name)
+        if match is None or max(len(match["length"]), len(match["seed"])) > 12:
+            return NAMELESS
+        return Cell(match["model"], match["task"], int(match["length"]), int(match["seed"]))
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -109,21 +117,29 @@ class Verdict:
     from a log or read from one alone), `derived` (R2 computed from the MSE), `selected_on_test`, `dataset_verified` or
     `dataset_unverified`, `unchecked` (schema 2 without a checksum), `other_predictions` (the predictions next to it
     are of another run). `warnings` change nothing. `record` has the shape of schema 2, with the keys that schema 1
-    lacks left out and unknown values None. `judged` keeps the status that a duplicate had by itself.
+    lacks left out and unknown values None; it is empty for a file that is not used. `judged` keeps the status that a
+    duplicate had by itself. The one `chosen` for its cell knows its `duplicates`: those with other numbers, no copies.
+    `system` is where it was trained: what the record says, else the name of the folder it was found in.
     """
 
     file: Found
     status: Status
     reason: str = ""
     detail: str = ""
-    cell: Cell | None = None
-    record: Record | None = None
+    cell: Cell = NAMELESS
+    record: Record = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     sha256: str = ""
     system: str = ""
     judged: str = ""
     chosen: bool = False
+    duplicates: tuple["Verdict", ...] = ()
+
+    @property
+    def of_cell(self) -> dict[str, Any]:
+        """Model, task, length and seed; each None where the name of the file tells no cell."""
+        return {key: None if self.cell == NAMELESS else value for key, value in vars(self.cell).items()}
 
     @property
     def selected_on_test(self) -> bool:
@@ -131,14 +147,9 @@ class Verdict:
         return "selected_on_test" in self.flags
 
     @property
-    def competes(self) -> bool:
-        """Whether the file may be the one used for its cell."""
-        return self.status in USABLE
-
-    @property
     def has_score(self) -> bool:
         """Whether the primary test metric of the task is known."""
-        return self.record is not None and self.record.get(task_info(self.record["task"]).metric) is not None
+        return bool(self.record) and self.record.get(task_info(self.record["task"]).metric) is not None
 
     @property
     def finishes(self) -> bool:
@@ -146,14 +157,27 @@ class Verdict:
         return self.status in FINISHED or (self.status == "partial" and self.has_score)
 
     @property
+    def enters_means(self) -> bool:
+        """Whether its score may enter a mean: finished, not diverged, not selected on its test items."""
+        return self.finishes and self.status != "diverged" and not self.selected_on_test
+
+    @property
+    def enters_claims(self) -> bool:
+        """Whether a conclusion may rest on it: as for means, made with a dataset that was verified, or diverged.
+
+        What diverged has no score that could verify its data; without it, models that fail would gain.
+        """
+        verified = "dataset_verified" in self.flags and "other_predictions" not in self.flags
+        return self.finishes and not self.selected_on_test and (verified or self.status == "diverged")
+
+    @property
     def state(self) -> State:
         """What the file by itself says of its cell."""
         status = self.judged or self.status
-        ended = status in FINISHED or (status == "partial" and self.has_score)
-        if ended and self.selected_on_test:
-            return State.SELECTED_ON_TEST
-        if status == "partial" and not ended:
+        if status == "partial" and not self.has_score:
             return State.NO_SCORE
+        if self.selected_on_test and status in (*FINISHED, "partial"):
+            return State.SELECTED_ON_TEST
         return State({"ok": "done", "unfinished": "checkpoint"}.get(status, status))
 
     @property
@@ -177,91 +201,3 @@ class Verdict:
             return self.sha256 or (sha256_of(self.file.path) if self.file.path.is_file() else "")
         except OSError:
             return ""
-
-
-@dataclass(frozen=True)
-class Run:
-    """The one result used for a cell, and the others there are of it.
-
-    `duplicates` hold other numbers for the same cell; copies of the same run are not among them.
-    """
-
-    cell: Cell
-    verdict: Verdict
-    duplicates: tuple[Verdict, ...] = ()
-
-    @property
-    def record(self) -> Record:
-        """The result in the shape of schema 2; a key that its file did not have is left out or None."""
-        assert self.verdict.record is not None
-        return self.verdict.record
-
-    @property
-    def status(self) -> str:
-        """`ok`, `no_improvement`, `diverged` or `partial`."""
-        return self.verdict.status
-
-    @property
-    def system(self) -> str:
-        """Where it was trained: what the record says, else the name of the folder it was found in."""
-        return self.verdict.system
-
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """The flags of its file (see `Verdict`)."""
-        return self.verdict.flags
-
-    @property
-    def finished(self) -> bool:
-        """Whether the cell has an end: a whole result, or a cut one whose primary test metric was recovered."""
-        return self.verdict.finishes
-
-    @property
-    def enters_means(self) -> bool:
-        """Whether its score may enter a mean: finished, not diverged, not selected on its test items."""
-        return self.finished and self.status != "diverged" and not self.verdict.selected_on_test
-
-    @property
-    def enters_claims(self) -> bool:
-        """Whether a verdict may rest on it: as for means, made with a dataset that was verified, or diverged.
-
-        What diverged has no score that could verify its data; without it, models that fail would gain.
-        """
-        verified = "dataset_verified" in self.flags and "other_predictions" not in self.flags
-        return self.finished and not self.verdict.selected_on_test and (verified or self.status == "diverged")
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two results of one cell with different numbers, trained apart: the evidence that systems agree."""
-
-    cell: Cell
-    first: Verdict
-    second: Verdict
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One row per test metric that both hold: cell, metric, systems, values, `difference` = second - first."""
-        one, two = self.first.record or {}, self.second.record or {}
-        return [
-            {**vars(self.cell), "metric": key, "system_a": self.first.system, "value_a": one[key],
-             "system_b": self.second.system, "value_b": two[key], "difference": two[key] - one[key],
-             "path_a": str(self.first.file.path), "path_b": str(self.second.file.path)}
-            for key in METRICS[task_info(self.cell.task).kind]
-            if one.get(key) is not None and two.get(key) is not None
-        ]
-
-
-def same_run(one: Verdict, two: Verdict) -> bool:
-    """Whether two files are copies of one training: curves and metrics equal to the last bit.
-
-    Of a file that was cut off, metrics after the first may come from a log and only the first is compared, to the
-    digits of a log. Two trainings never share a whole curve.
-    """
-    a, b = one.record or {}, two.record or {}
-    if not a or not b or a["history"] != b["history"]:
-        return False
-    names = METRICS[a["task_type"]]
-    if "salvaged" not in (*one.flags, *two.flags):
-        return all(a[key] == b[key] for key in ("best_val_metric", *names))
-    known = a[names[0]] is not None and b[names[0]] is not None
-    return not known or abs(a[names[0]] - b[names[0]]) <= LOG_DIGITS[a["task_type"]]

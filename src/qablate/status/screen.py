@@ -1,7 +1,12 @@
 """What `qablate status` prints: tables and lists in 80 columns, lines for scripts, JSON."""
 
+import argparse
+import contextlib
+import functools
 import itertools
+import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -13,9 +18,13 @@ from rich.text import Text
 
 from qablate import __version__
 from qablate.catalog import model_info, task_info
+from qablate.config import known_systems
+from qablate.errors import QablateError
+from qablate.hours import COSTS_PATH, CostTable
 from qablate.logs import duration
 from qablate.provenance import utc_time
-from qablate.status.survey import STATES, CellStatus, Survey, counts, hours
+from qablate.status.survey import STATES, CellStatus, Survey, counts, hours, survey
+from qablate.study import Study
 
 COLUMNS = 80
 LISTED = 8
@@ -32,19 +41,40 @@ def console() -> Console:
     return Console(highlight=False, width=min(COLUMNS, found.width) if found.is_terminal else COLUMNS)
 
 
+def run_status(study: Study, options: argparse.Namespace) -> int:
+    """Print what the options of `qablate status` ask for; return the exit code."""
+    table = CostTable.at_hand() if options.cost_table == COSTS_PATH else CostTable.read(options.cost_table)
+    known, devices = known_systems(study.config), {}
+    for text in options.devices:    # dgx=NVIDIA GB10
+        system, _, devices[system] = text.partition("=")
+        if not devices[system]:
+            raise QablateError(f"--devices {text}: must be SYSTEM=VALUE")
+        if system not in known:
+            raise QablateError(f"--devices {text}: no system of this study; known are {', '.join(sorted(known))}")
+    take = functools.partial(survey, study, table, devices, ask_slurm=not options.no_queue)
+    if options.watch is not None:
+        if not 1 <= options.watch <= 86400:
+            raise QablateError(f"--watch {options.watch:g}: seconds between two looks, 1 to 86400")
+        with contextlib.suppress(KeyboardInterrupt):
+            _watch(take, options.watch)
+    elif options.missing:
+        print("".join(f"{line}\n" for line in missing_lines(take())), end="")
+    elif options.json:
+        print(json.dumps(to_json(take()), indent=2, allow_nan=False))
+    else:
+        console().print(screen(take()))
+    return 0
+
+
 def screen(survey: Survey) -> Group:
     """A line in all, a table of models and systems and what its numbers rest on, then the cells that need a look."""
-    parts: list[RenderableType] = [_headline(survey), _table(survey), *_notes(survey)]
-    for state in ("failed", "running", "checkpoint", "stale", "unreadable"):
-        parts += _listing(survey, state)
-    return Group(*parts)
-
-
-def _headline(survey: Survey) -> Text:
     found = counts(survey.cells)
     rest = ", ".join(f"{found[state]} {state}" for state in STATES[1:] if found[state])
     text = f"study {survey.study.name} on {survey.study.system}: {found['done']} of {len(survey.cells)} cells done"
-    return Text(f"{text}; {rest}" if rest else text)
+    parts: list[RenderableType] = [Text(f"{text}; {rest}" if rest else text), _table(survey), *_notes(survey)]
+    for state in ("failed", "running", "checkpoint", "stale", "unreadable"):
+        parts += _listing(survey, state)
+    return Group(*parts)
 
 
 def _table(survey: Survey) -> Table:
@@ -66,14 +96,11 @@ def _table(survey: Survey) -> Table:
 
 
 def _figures(cells: Sequence[CellStatus], tasks: Iterable[str]) -> list[Text]:
-    found = counts(cells)
-    row = [_share([status for status in cells if task_info(status.cell.task).id == task]) for task in tasks]
-    row.append(_share(cells))
-    row += [_number(found[state], state) for state in SHOWN]
-    row.append(_number(sum(found[state] for state in AGAIN), "missing"))
-    left, unknown = hours(cells)
-    row.append(Text(_hours(left.expected) + ("+?" if unknown else "")))
-    return row
+    found, (left, unknown) = counts(cells), hours(cells)
+    return [*(_share([status for status in cells if task_info(status.cell.task).id == task]) for task in tasks),
+            _share(cells), *(_number(found[state], state) for state in SHOWN),
+            _number(sum(found[state] for state in AGAIN), "missing"),
+            Text(_hours(left.expected) + ("+?" if unknown else ""))]
 
 
 def _share(cells: Sequence[CellStatus]) -> Text:
@@ -92,41 +119,36 @@ def _hours(value: float) -> str:
 def _listing(survey: Survey, state: str) -> list[Text]:
     """Up to eight cells of one state, a line each."""
     found = [status for status in survey.cells if status.state == state]
-    if not found:
-        return []
-    lines = [Text(""), Text(f"{state}:", STYLES.get(state, "") + " bold")]
+    lines = [Text(""), Text(f"{state}:", STYLES.get(state, "") + " bold")] if found else []
     for status in found[:LISTED]:
-        name, facts = f"  {status.cell.name}", _facts(survey, status)
+        limit = survey.study.training_settings(status.cell.model)["max_epochs"]
+        at = f"epoch {status.epoch}/{limit}" if status.epoch else ""
+        running = status.left if status.state == "running" else None
+        left = f"at most {duration(3600 * running.at_most)} left" if running else ""
+        name, facts = f"  {status.cell.name}", ", ".join(
+            part for part in (at, left, status.job and f"job {status.job}", status.reason) if part)
         apart = len(name) + 2 + len(facts) > COLUMNS
-        lines += [Text(name), Text(f"    {facts}")] if apart else [Text(f"{name}  {facts}")]
-        for line in lines[-2:]:
-            line.no_wrap, line.overflow = True, "ellipsis"
+        lines += [Text(text, no_wrap=True, overflow="ellipsis")
+                  for text in ([name, f"    {facts}"] if apart else [f"{name}  {facts}"])]
     if len(found) > LISTED:
         lines.append(Text(f"  and {len(found) - LISTED} more (--missing lists all)"))
     return lines
 
 
-def _facts(survey: Survey, status: CellStatus) -> str:
-    limit = survey.study.training_settings(status.cell.model)["max_epochs"]
-    at = f"epoch {status.epoch}/{limit}" if status.epoch else ""
-    left = f"at most {duration(3600 * status.left.at_most)} left" if status.left and status.state == "running" else ""
-    return ", ".join(part for part in (at, left, status.job and f"job {status.job}", status.reason) if part)
-
-
 def _notes(survey: Survey) -> list[Text]:
     """What the numbers rest on: queue, cost table, finished cells without a score."""
     left, unknown = hours(survey.cells)
-    notes = []
+    known, queue, notes = survey.costs.devices, survey.queue, []
     if left.at_most:
+        several = ", ".join(f"{known[system]} ({system})" for system in survey.systems if system in known)
+        devices = several if len(survey.systems) > 1 else known[survey.study.system]
         notes = [f"hours left, one cell at a time: {_hours(left.expected)} expected, at most {_hours(left.at_most)}",
-                 f"hours are of results at hand, else of: {_devices(survey)}"]
+                 f"hours are of results at hand, else of: {devices}"]
     if unknown:
         notes.append(f"+?: {unknown} cells have no cost estimate (benchmarks/bench.py costs)")
-    outcomes = [status.outcome for status in survey.cells if status.outcome not in ("", "ok")]
+    outcomes = Counter(status.outcome for status in survey.cells if status.outcome not in ("", "ok"))
     if outcomes:
-        found = ", ".join(f"{outcomes.count(word)} {word}" for word in sorted(set(outcomes)))
-        notes.append(f"of the finished cells {found}")
-    queue = survey.queue
+        notes.append(f"of the finished cells {', '.join(f'{n} {word}' for word, n in sorted(outcomes.items()))}")
     if queue.reachable:
         other = f", and {queue.others} that belong to no cell of this study" if queue.others else ""
         notes.append(f"queue: {len(queue.jobs)} jobs of cells{other}")
@@ -135,15 +157,7 @@ def _notes(survey: Survey) -> list[Text]:
     return [Text(""), *(Text(note) for note in notes)]
 
 
-def _devices(survey: Survey) -> str:
-    """Devices of the cost table, by system if there are several."""
-    known = survey.costs.devices
-    if len(survey.systems) < 2:
-        return known[survey.study.system]
-    return ", ".join(f"{known[system]} ({system})" for system in survey.systems if system in known)
-
-
-def watch(take: Callable[[], Survey], interval: float) -> None:
+def _watch(take: Callable[[], Survey], interval: float) -> None:
     """Show `take()` in place, anew every `interval` seconds, until interrupted; one after another without terminal."""
     out = console()
     if not out.is_terminal:
@@ -182,7 +196,11 @@ def to_json(survey: Survey) -> dict[str, Any]:
             for model in survey.study.config["models"]
             if (cells := survey.of(system=system, task=task, model=model))
         ],
-        "cells": [_cell(status) for status in survey.cells],
+        "cells": [{**vars(status.cell), "name": status.cell.name, "system": status.system, "state": status.state,
+                   "to_train": status.to_train, "epoch": status.epoch, "reason": status.reason,
+                   "outcome": status.outcome, "job": status.job,
+                   "hours_left": status.left and round(status.left.expected, 4),
+                   "hours_at_most": status.left and round(status.left.at_most, 4)} for status in survey.cells],
     }
 
 
@@ -190,13 +208,3 @@ def _summary(cells: Sequence[CellStatus]) -> dict[str, Any]:
     left, unknown = hours(cells)
     return {"planned": len(cells), **counts(cells), "hours_left": round(left.expected, 4),
             "hours_at_most": round(left.at_most, 4), "cells_of_unknown_cost": unknown}
-
-
-def _cell(status: CellStatus) -> dict[str, Any]:
-    left = status.left
-    return {
-        **vars(status.cell), "name": status.cell.name, "system": status.system, "state": status.state,
-        "to_train": status.to_train, "epoch": status.epoch, "reason": status.reason, "outcome": status.outcome,
-        "job": status.job, "hours_left": None if left is None else round(left.expected, 4),
-        "hours_at_most": None if left is None else round(left.at_most, 4),
-    }

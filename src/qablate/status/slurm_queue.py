@@ -4,7 +4,7 @@ The jobs of the workflow have names that begin with `syn`; their comment names r
 """
 
 import os
-import subprocess
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ from typing import Literal
 
 from qablate.errors import QablateError
 from qablate.jobs import Jobs, sbatch_options
-from qablate.slurm import NO_ANSWER, refusal, stand_before
+from qablate.slurm import NO_ANSWER, refusal, run, stand_before
 from qablate.study import Cell, Study
 
 JOB_PREFIX = "syn"
@@ -58,10 +58,11 @@ def start_on_slurm(study: Study, resources: Mapping[str, object]) -> str:
     Waits while Slurm does not answer. Jobs that Slurm would refuse are a QablateError. `resources` are those that a
     profile sets for rule train, unevaluated.
     """
-    queue = ask_queue(study.cells)
-    if NO_ANSWER.search(queue.note):
-        print(f"{queue.note}; asking again until Slurm answers", file=sys.stderr)
+    queue, said = ask_queue(study.cells), False
     while NO_ANSWER.search(queue.note):
+        if not said:
+            print(f"{queue.note}; asking again until Slurm answers", file=sys.stderr)
+        said = True
         time.sleep(PAUSE_S)
         queue = ask_queue(study.cells)
     account = os.path.expandvars(str(resources.get("slurm_account", "")))
@@ -74,46 +75,29 @@ def start_on_slurm(study: Study, resources: Mapping[str, object]) -> str:
 
 def ask_queue(cells: Iterable[Cell]) -> Queue:
     """Ask Slurm for this user's jobs; those of a cell were submitted from the working folder."""
-    command = ["squeue", "--me", "--noheader", "--format", FORMAT]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S,
-                              stdin=subprocess.DEVNULL, check=False)
-    except FileNotFoundError:
+    if shutil.which("squeue") is None:
         return Queue()
-    except OSError as error:
-        return Queue(note=f"queue unknown: squeue: {error.strerror}")
-    except subprocess.TimeoutExpired:
-        return Queue(note=f"queue unknown: squeue timed out ({TIMEOUT_S:g} s)")
+    done = run(["squeue", "--me", "--noheader", "--format", FORMAT], timeout=TIMEOUT_S)
     if done.returncode and NOT_SET_UP in done.stderr:
         return Queue(note="queue unknown: squeue is here, but belongs to no cluster")
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        reason = lines[-1].rpartition("error: ")[2].removeprefix("squeue: ")[:65]
-        return Queue(note=f"queue unknown: {reason}")
-    return parse_queue(done.stdout, cells, Path.cwd())
-
-
-def parse_queue(text: str, cells: Iterable[Cell], folder: Path) -> Queue:
-    """Sort what squeue printed by cell; of two jobs of one cell the running one counts."""
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        return Queue(note=f"queue unknown: {last.rpartition('error: ')[2].removeprefix('squeue: ')[:65]}")
     names = {COMMENT.format(**vars(cell)): cell for cell in cells}
     jobs: dict[Cell, Job] = {}
-    others = 0
-    for line in text.splitlines():
+    others, here = 0, Path.cwd()
+    for line in done.stdout.splitlines():
         parts = line.split("|", FIELDS - 1)
         if len(parts) != FIELDS or not parts[2].startswith(JOB_PREFIX):
             continue
         number, state, _, reason, place, comment = (part.strip() for part in parts)
         if state not in (*RUNNING, *WAITING):
             continue
-        cell = names.get(comment) if _same(Path(place), folder) else None
+        cell = names.get(comment) if Path(place) == here or Path(place).resolve() == here.resolve() else None
         if cell is None:
             others += 1
-        elif state in RUNNING:
+        elif state in RUNNING:    # of two jobs of one cell the running one counts
             jobs[cell] = Job(number, "running")
         else:
             jobs.setdefault(cell, Job(number, "queued", reason))
     return Queue(jobs, others, reachable=True)
-
-
-def _same(one: Path, other: Path) -> bool:
-    return one == other or one.resolve() == other.resolve()

@@ -57,10 +57,8 @@ class Survey:
 
     def of(self, **wanted: str) -> list[CellStatus]:
         """The cells of one system, model or task, or of a combination."""
-        def value(status: CellStatus, key: str) -> str:
-            return status.system if key == "system" else str(getattr(status.cell, key))
-
-        return [status for status in self.cells if all(value(status, key) == wanted[key] for key in wanted)]
+        return [status for status in self.cells
+                if wanted.items() <= {**vars(status.cell), "system": status.system}.items()]
 
 
 def counts(cells: Iterable[CellStatus]) -> dict[str, int]:
@@ -110,8 +108,13 @@ class _Look:
             facts = {"job": job.id, "epoch": tail.last_epoch or tail.saved_epoch, "reason": job.reason}
         if state is None:
             state = State.MISSING if judged.state is State.ASSIGNED else judged.state
-            facts = {"reason": judged.reason or _why_missing(tail)}
-        left = self.costs.time_left(system, cell, _epochs_done(state, tail, facts.get("epoch")), tuple(tail.seconds))
+            never = "started, no checkpoint" if tail.event else "never started"
+            gone = "finished earlier; result file is gone" if tail.name == "result" else never
+            facts = {"reason": judged.reason or gone}
+        # epochs that need not be run again: all printed ones of a live cell, else those before the checkpoint's
+        saved = 0 if state in (State.MISSING, State.STALE, State.UNREADABLE) else max((tail.saved_epoch or 1) - 1, 0)
+        done = max(tail.last_epoch, saved) if state is State.RUNNING else saved
+        left = self.costs.time_left(system, cell, done, tuple(tail.seconds))
         return CellStatus(cell, state, system, judged.state != "assigned", left=left, **facts)
 
     def _under_way(self, cell: Cell, tail: Log, system: str) -> tuple[State | None, dict[str, Any]]:
@@ -123,11 +126,7 @@ class _Look:
         checkpoint = self.study.result_folder / f"checkpoints/checkpoint_{cell.name}.pt"
         if checkpoint.exists() or checkpoint.with_name(checkpoint.name + ".previous").exists():
             return State.CHECKPOINT, {"epoch": tail.saved_epoch, "reason": _why_stopped(tail, self.now)}
-        return self._elsewhere(cell, system)
-
-    def _elsewhere(self, cell: Cell, system: str) -> tuple[State | None, dict[str, Any]]:
-        """A checkpoint on the system that is to train the cell; one on another is of no use there."""
-        for verdict in self.plan.merged.verdicts_of(cell):
+        for verdict in self.plan.merged.verdicts_of(cell):    # one on a system that is not to train it is of no use
             if verdict.status == "unfinished" and verdict.system == system != self.study.system:
                 return State.CHECKPOINT, {"reason": verdict.detail}
         return None, {}
@@ -140,17 +139,3 @@ def _why_stopped(tail: Log, now: float) -> str:
         return "its process is gone"
     silence = tail.silent_for(now)
     return "no log" if silence is None else f"silent for {duration(silence)}"
-
-
-def _why_missing(tail: Log) -> str:
-    if tail.name == "result":
-        return "finished earlier; result file is gone"
-    return "started, no checkpoint" if tail.event else "never started"
-
-
-def _epochs_done(state: State, tail: Log, epoch: int | None) -> int:
-    """Epochs that need not be run again: all printed ones of a live cell, else those before the checkpoint's."""
-    if state in ("missing", "stale", "unreadable"):
-        return 0
-    saved = max((tail.saved_epoch or 1) - 1, 0)
-    return max(tail.last_epoch, saved) if state == "running" else saved
