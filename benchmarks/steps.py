@@ -5,9 +5,7 @@ PyTorch's dropout, norm, gate and convolution.
 Shapes: b batch, c channels, l length.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from typing import Any
 from unittest.mock import patch
 
@@ -18,7 +16,6 @@ from torch import Tensor
 from qablate.catalog import MODELS, TaskKind
 from qablate.models import ModelSettings, build_model, fused
 from qablate.quantum import execution
-from qablate.quantum.backends import Backend
 from qablate.study import DatasetSpec, Study
 from qablate.training.loop import EVALUATION_BATCH, TrainingStep
 
@@ -120,48 +117,22 @@ def _row(timings: dict[str, Timing], spec: DatasetSpec, study: Study) -> dict[st
     return row
 
 
-@dataclass
-class _Recorder:
-    """A backend that notes the calls it passes on: method and arguments."""
-
-    backend: Backend
-    calls: list[tuple[Callable[..., Tensor], tuple[Any, ...]]] = field(default_factory=list)
-
-    def __getattr__(self, name: str) -> Callable[..., Tensor]:
-        method = getattr(self.backend, name)
-
-        def run(*arguments: Any) -> Tensor:
-            copies = (a.detach().clone() if isinstance(a, Tensor) else a for a in arguments)
-            self.calls.append((method, tuple(copies)))
-            result: Tensor = method(*arguments)
-            return result
-
-        return run
-
-
 def circuits_of(step: Callable[[], object]) -> Callable[[], object]:
     """A call that runs the circuits of one training step and their gradients, and nothing else."""
-    with _recording() as recorders:
+    calls: list[tuple[Any, ...]] = []
+    simulate = execution.simulate
+
+    def recording(*arguments: Any) -> Tensor:
+        calls.append(tuple(a.detach().clone() if isinstance(a, Tensor) else a for a in arguments))
+        return simulate(*arguments)
+
+    with patch.object(execution, "simulate", recording):
         step()
-    calls = [call for recorder in recorders for call in recorder.calls]
-    leaves = [[a.requires_grad_() for a in arguments if isinstance(a, Tensor)] for _, arguments in calls]
+    leaves = [[a.requires_grad_() for a in arguments if isinstance(a, Tensor)] for arguments in calls]
 
     def run() -> None:
-        for (method, arguments), tensors in zip(calls, leaves, strict=True):
-            result = method(*arguments)
-            torch.autograd.grad(result, tensors, grad_outputs=result.detach())
+        for arguments, tensors in zip(calls, leaves, strict=True):
+            result = simulate(*arguments)
+            torch.autograd.grad(result, tensors, grad_outputs=result.detach(), allow_unused=True)
 
     return run
-
-
-@contextmanager
-def _recording() -> Iterator[list[_Recorder]]:
-    recorders: list[_Recorder] = []
-    resolve = execution.resolve_backend
-
-    def recording(name: str, device: torch.device) -> Any:
-        recorders.append(_Recorder(resolve(name, device)))
-        return recorders[-1]
-
-    with patch.object(execution, "resolve_backend", recording):
-        yield recorders

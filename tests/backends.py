@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 import torch
@@ -21,9 +20,9 @@ def skip_if_unusable(backend: str) -> None:
 
 
 @contextmanager
-def fresh_verdicts(*caches: Any) -> Iterator[None]:
-    """No verdict of a self-check, nor what rests on one in these caches, is carried into or out of a test."""
-    caches = (selfcheck.obstacle, *caches)
+def fresh_verdicts() -> Iterator[None]:
+    """No verdict of a self-check is carried into or out of a test."""
+    caches = (selfcheck.obstacle, selfcheck.say_once)
     for cache in caches:
         cache.cache_clear()
     yield

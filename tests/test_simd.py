@@ -92,12 +92,12 @@ def test_cache_moves_on_from_places_that_cannot_be_written(monkeypatch, tmp_path
 
 USE_KERNELS = """
 import torch
-from qablate.quantum import numba_backend, numba_kernels
-from qablate.ssm import numba_scan
-for check in (numba_scan.check, numba_backend.check):
-    check(torch.float32)
-print(sum(sum(kernel("float32").stats.cache_hits.values()) for kernel in
-    (numba_kernels.forward, numba_kernels.backward, numba_scan.forward_kernel, numba_scan.backward_kernel)))
+from qablate.quantum import compiled as circuits
+from qablate.ssm import compiled as scans
+for module in (circuits, scans):
+    module.check(torch.float32)
+print(sum(sum(kernel("float32").stats.cache_hits.values()) for module in (circuits, scans)
+    for kernel in (module.forward_kernel, module.backward_kernel)))
 """
 
 

@@ -21,8 +21,7 @@ from qablate.errors import QablateError
 from qablate.files import write_json
 from qablate.models import ModelSettings, SequenceModel, build_model
 from qablate.models.published import load_trained, result_and_weights, untrained
-from qablate.quantum import ExactCircuits, circuit_kind
-from qablate.quantum.wrapped import DepolarisingCircuits, ObservedCircuits
+from qablate.quantum.kinds import DepolarisingCircuits, ExactCircuits, ObservedCircuits, circuit_kind
 from qablate.records import content_sha256
 from qablate.results import checks_path, read_record
 from qablate.results.judging import differences

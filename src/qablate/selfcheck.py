@@ -1,6 +1,6 @@
-"""Whether a compiled kernel may serve: it must import, compile and agree with the plain version.
+"""Which implementation of an operation serves: it must import, compile and agree with the plain version.
 
-Every kernel brings a check that runs it and the plain version on one small input, values and gradients. The
+Every compiled kernel brings a check that runs it and the plain version on one small input, values and gradients. The
 verdict holds for the process: compilers, caches on disk and processors differ between machines, so a kernel
 that passed elsewhere has proved nothing here.
 """
@@ -8,14 +8,22 @@ that passed elsewhere has proved nothing here.
 from __future__ import annotations
 
 import functools
-import sys
+import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
+from qablate.errors import QablateError
+
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-10}
 """Largest accepted deviation from the plain version, relative to the largest number of each tensor."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class SelfCheckError(Exception):
@@ -23,22 +31,32 @@ class SelfCheckError(Exception):
 
 
 @functools.cache
-def obstacle(check: Callable[[torch.dtype], None], dtype: torch.dtype) -> str | None:
+def obstacle(check: Callable[..., None], dtype: torch.dtype, *place: torch.device) -> str | None:
     """Why the kernel that `check` tests must not serve `dtype` (one clause, for people); None if it may.
 
-    `check` raises what stops the kernel. It runs with gradients on, whatever mode the caller is in.
+    `check` (dtype, *place) raises what stops the kernel. It runs with gradients on, whatever mode the caller is in.
     """
     if dtype not in TOLERANCE:
         return f"{dtype} is not supported, only float32 and float64"
     try:
         with torch.inference_mode(False), torch.enable_grad():
-            # traced by torch.compile, every check would fail and plain torch would serve
-            (torch.compiler.disable(check) if "torch._dynamo" in sys.modules else check)(dtype)
+            untraced(check)(dtype, *place)
     except ModuleNotFoundError as error:
         return f"{error.name or 'a package'} is not installed"
     except Exception as error:  # a compiler can fail in any way, and the plain version always works
         return f"{type(error).__name__}: {error}".splitlines()[0]
     return None
+
+
+def untraced(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate what torch.compile must run as it is: traced, checks fail and kernels cannot be called."""
+
+    @functools.wraps(function)
+    def run(*arguments: P.args, **named: P.kwargs) -> R:
+        traced = torch.compiler.is_compiling()  # `disable` imports the compiler, which takes seconds
+        return (torch.compiler.disable(function) if traced else function)(*arguments, **named)
+
+    return run
 
 
 def require_agreement(names: Sequence[str], fast: Sequence[Tensor], plain: Sequence[Tensor]) -> None:
@@ -48,3 +66,60 @@ def require_agreement(names: Sequence[str], fast: Sequence[Tensor], plain: Seque
         deviation = float((got.detach() - expected.detach()).abs().max())
         if not deviation <= bound:  # also true for NaN
             raise SelfCheckError(f"{name} deviates by {deviation:.1e} from the plain version")
+
+
+@dataclass(frozen=True, eq=False)
+class Backends:
+    """Implementations of one operation: modules that are imported when first asked for.
+
+    A module may have `obstacle(device, dtype)`: why it cannot serve (one clause, for people), or None if it can.
+    `setting` names the choice in messages; `fastest` is what `auto` takes on a type of device, `torch` on all others.
+    """
+
+    setting: str
+    modules: dict[str, str]
+    fastest: dict[str, str]
+
+    def resolve(self, name: str, device: torch.device, dtype: torch.dtype = torch.float32) -> str:
+        """The name of what serves where `name` is asked for.
+
+        Raises QablateError for an unknown name and for a backend that cannot serve.
+        """
+        if name == "auto":
+            name = self.fastest.get(device.type, "torch")
+            found = self.obstacle(name, device, dtype)
+            if found is not None:
+                say_once(f"{self.setting}: plain torch serves {dtype} instead of {name}: {found}")
+            return name if found is None else "torch"
+        if name not in self.modules:
+            allowed = ", ".join(("auto", *self.modules))
+            raise QablateError(f"{self.setting}: unknown backend {name!r}; allowed: {allowed}")
+        found = self.obstacle(name, device, dtype)
+        if found is not None:
+            raise QablateError(f"{self.setting}: {name} cannot be used here: {found}")
+        return name
+
+    def obstacle(self, name: str, device: torch.device, dtype: torch.dtype) -> str | None:
+        """Why a backend cannot serve, or None."""
+        module, missing = _imported(self.modules[name])
+        found: str | None = module.obstacle(device, dtype) if hasattr(module, "obstacle") else missing
+        return found
+
+    def module(self, name: str) -> Any:
+        """The module of a resolved name."""
+        return _imported(self.modules[name])[0]
+
+
+@functools.cache
+def _imported(module: str) -> tuple[Any, str | None]:
+    """A module, or None and why it cannot be imported."""
+    try:
+        return import_module(module), None
+    except ImportError as error:
+        return None, str(error)
+
+
+@functools.cache
+def say_once(line: str) -> None:
+    """Warn, however often it is said."""
+    logging.getLogger(__name__).warning(line)

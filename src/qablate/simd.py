@@ -19,7 +19,7 @@ import hashlib
 import operator
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ ANGLE_LIMIT = 1e5  # radians; the argument reduction of `cos_sin` holds its erro
 inline: Callable[[Callable[..., Any]], Any] = numba.njit(**OPTIONS, forceinline=True)
 
 
-# --- lanes ----------------------------------------------------------------------------------------
+# Lanes.
 
 
 def _bytes_per_vector() -> int:
@@ -91,7 +91,7 @@ class _VectorModel(models.PrimitiveModel):
         super().__init__(manager, vector, _llvm(vector))
 
 
-# --- arithmetic -----------------------------------------------------------------------------------
+# Arithmetic.
 
 
 def _register(symbol: Any, n_operands: int, instruction: str, flags: tuple[str, ...]) -> None:
@@ -116,7 +116,7 @@ _register(operator.truediv, 2, "fdiv", CONTRACT)
 _register(operator.neg, 1, "fneg", ())
 
 
-# --- memory ---------------------------------------------------------------------------------------
+# Memory.
 
 
 @intrinsic
@@ -228,24 +228,18 @@ def splat(typingctx: Any, base: Any, value: Any) -> Any:
     return vector(base, base.dtype), codegen
 
 
-def _reduction(name: str, start: float | None, flags: tuple[str, ...]) -> Any:
-    """An intrinsic that folds the lanes of a vector into one number."""
+@intrinsic
+def total(typingctx: Any, value: Any) -> Any:
+    """The sum of the lanes of a vector, in an order that never changes."""
 
-    def fold(typingctx: Any, value: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            number = _llvm(value).element
-            operands = list(args) if start is None else [ir.Constant(number, start), *args]
-            shape = ir.FunctionType(number, [operand.type for operand in operands])
-            full_name = f"llvm.vector.reduce.{name}.v{value.lanes}f{value.base.bitwidth}"
-            function = cgutils.get_or_insert_function(builder.module, shape, full_name)
-            return builder.call(function, operands, fastmath=flags)
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        number = _llvm(value).element
+        full_name = f"llvm.vector.reduce.fadd.v{value.lanes}f{value.base.bitwidth}"
+        shape = ir.FunctionType(number, [number, args[0].type])
+        function = cgutils.get_or_insert_function(builder.module, shape, full_name)
+        return builder.call(function, [ir.Constant(number, -0.0), *args], fastmath=("reassoc",))
 
-        return value.base(value), codegen
-
-    return intrinsic(fold)
-
-
-total = _reduction("fadd", -0.0, ("reassoc",))  # sum of the lanes, in an order that never changes
+    return value.base(value), codegen
 
 
 @inline
@@ -286,7 +280,10 @@ def _transpose(typingctx: Any, source: Any, source_step: Any, target: Any, targe
         lines = [builder.load(address(args[0], args[1], line), align=align) for line in range(lanes)]
         width = 1
         while width < lanes:  # exchange the off-diagonal blocks of this width
-            keep, cross = _block_masks(lanes, width)
+            integers = ir.VectorType(ir.IntType(32), lanes)
+            even = [lane if not lane & width else lanes + lane - width for lane in range(lanes)]
+            odd = [lane + width if not lane & width else lanes + lane for lane in range(lanes)]
+            keep, cross = ir.Constant(integers, even), ir.Constant(integers, odd)
             for line in range(lanes):
                 if not line & width:
                     upper, lower = lines[line], lines[line + width]
@@ -298,14 +295,6 @@ def _transpose(typingctx: Any, source: Any, source_step: Any, target: Any, targe
         return context.get_dummy_value()
 
     return types.void(source, types.intp, source, types.intp), codegen
-
-
-def _block_masks(lanes: int, width: int) -> tuple[Any, Any]:
-    """Shuffle masks that pair up blocks of `width` lanes of two vectors: the even ones, the odd ones."""
-    integers = ir.VectorType(ir.IntType(32), lanes)
-    even = [lane if not lane & width else lanes + lane - width for lane in range(lanes)]
-    odd = [lane + width if not lane & width else lanes + lane for lane in range(lanes)]
-    return ir.Constant(integers, even), ir.Constant(integers, odd)
 
 
 @inline
@@ -339,7 +328,7 @@ def write_columns(source: Any, count: int, target: Any, index: int, n_columns: i
             put(target, index + line * n_columns + column, get(source, column * lanes + line))
 
 
-# --- elementary functions -------------------------------------------------------------------------
+# Elementary functions.
 
 
 class _Emitter:
@@ -376,16 +365,8 @@ class _Emitter:
             value = self.fma(value, u, self.constant(coefficient))
         return value
 
-    def clamp(self, x: Any, low: float, high: float) -> Any:
-        """x within [low, high]; NaN stays NaN."""
-        for comparison, bound in (("<", self.constant(low)), (">", self.constant(high))):
-            x = self.builder.select(self.builder.fcmp_ordered(comparison, x, bound), bound, x)
-        return x
 
-
-def _fit(
-    function: Callable[[np.ndarray], np.ndarray], degree: int, domain: tuple[float, float]
-) -> np.ndarray:
+def _fit(function: Callable[[np.ndarray], np.ndarray], degree: int, domain: tuple[float, float]) -> np.ndarray:
     """Ascending coefficients of the polynomial through the Chebyshev points, close to the best."""
     series = np.polynomial.chebyshev.Chebyshev.interpolate(function, degree, domain=list(domain))
     return series.convert(kind=np.polynomial.Polynomial).coef
@@ -400,18 +381,13 @@ def _sinc(u: np.ndarray) -> np.ndarray:
     return np.sinc(np.sqrt(u) / np.pi)
 
 
-def _cos(u: np.ndarray) -> np.ndarray:
-    """cos(r) as a function of u = r^2."""
-    return np.cos(np.sqrt(u))
-
-
 def _expm1_ratio(r: np.ndarray) -> np.ndarray:
     """(exp(r) - 1) / r; fitting this makes exp(0) exactly 1."""
     return np.where(r == 0, 1.0, np.expm1(r) / np.where(r == 0, 1.0, r))
 
 
 _SIN_TERMS = {32: _fit(_sinc, 4, _SQUARES), 64: _fit(_sinc, 9, _SQUARES)}
-_COS_TERMS = {32: _fit(_cos, 5, _SQUARES), 64: _fit(_cos, 10, _SQUARES)}
+_COS_TERMS = {bits: _fit(lambda u: np.cos(np.sqrt(u)), degree, _SQUARES) for bits, degree in ((32, 5), (64, 10))}
 _EXP_TERMS = {32: _fit(_expm1_ratio, 5, _HALF_LN2), 64: _fit(_expm1_ratio, 10, _HALF_LN2)}
 # pi and ln 2 in parts: a multiple of the leading parts has no rounding error within the argument limits.
 _PI_PARTS = {
@@ -462,7 +438,9 @@ def exp(typingctx: Any, exponent: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         emit = _Emitter(builder, exponent)
         integers = ir.VectorType(ir.IntType(bits), exponent.lanes)
-        x = emit.clamp(args[0], low, high)
+        x = args[0]
+        for comparison, bound in (("<", emit.constant(low)), (">", emit.constant(high))):  # NaN stays NaN
+            x = builder.select(builder.fcmp_ordered(comparison, x, bound), bound, x)
         rounded = emit.fma(x, emit.constant(1 / np.log(2)), emit.constant(rounder))
         power = builder.fsub(rounded, emit.constant(rounder))
         rest = emit.minus_multiple(x, power, _LN2_PARTS[bits])
@@ -474,7 +452,7 @@ def exp(typingctx: Any, exponent: Any) -> Any:
     return exponent(exponent), codegen
 
 
-# --- compiled kernels and their cache on disk -----------------------------------------------------
+# Compiled kernels and their cache on disk.
 
 
 class _ForgivingCache(FunctionCache):
@@ -499,60 +477,39 @@ def compiled(function: Callable[..., None]) -> Callable[[Any], Callable[..., Non
     """
 
     @functools.cache
-    def variant(dtype_name: str) -> Callable[..., None]:
+    def variant(dtype: np.dtype) -> Callable[..., None]:
         dispatcher = numba.njit(**OPTIONS)(function)
-        directory = cache_directory(dtype_name)
+        directory, previous = cache_directory(dtype), numba_config.CACHE_DIR
         if directory is not None and hasattr(dispatcher, "enable_caching"):
-            with _numba_cache_in(directory), contextlib.suppress(RuntimeError, OSError):
+            numba_config.CACHE_DIR = str(directory)
+            with contextlib.suppress(RuntimeError, OSError):
                 dispatcher._cache = _ForgivingCache(function)
+            numba_config.CACHE_DIR = previous
         return dispatcher
 
-    def of_dtype(dtype: Any) -> Callable[..., None]:
-        return variant(np.dtype(dtype).name)
-
-    return of_dtype
-
-
-@contextlib.contextmanager
-def _numba_cache_in(directory: Path) -> Iterator[None]:
-    """Point numba's cache at `directory` while a dispatcher is made."""
-    previous = numba_config.CACHE_DIR
-    numba_config.CACHE_DIR = str(directory)
-    try:
-        yield
-    finally:
-        numba_config.CACHE_DIR = previous
+    return variant
 
 
 def cache_directory(dtype: Any) -> Path | None:
     """Where compiled kernels of this float type are kept: the first place that can be written, or None.
 
     NUMBA_CACHE_DIR/qablate, else XDG_CACHE_HOME/qablate or ~/.cache/qablate, else a private temporary folder.
+    Cached kernels are executed, so a directory that somebody else made is not used.
     """
     name = f"{qablate.__version__}-{np.dtype(dtype).name}x{lanes_of(dtype)}-{_fingerprint()}"
-    for base in _cache_bases():
-        with contextlib.suppress(OSError, RuntimeError):
-            directory = base / name
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _require_own(directory)
-            tempfile.TemporaryFile(dir=directory).close()
-            return directory
-    return None
-
-
-def _cache_bases() -> Iterator[Path]:
-    """Candidates for the cache, best first."""
-    if numba_config.CACHE_DIR:
-        yield Path(numba_config.CACHE_DIR) / "qablate"
+    user = os.getuid() if hasattr(os, "getuid") else None
+    places = [Path(numba_config.CACHE_DIR) / "qablate"] if numba_config.CACHE_DIR else []
     with contextlib.suppress(RuntimeError):  # a user without a home directory
-        yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qablate"
-    yield Path(tempfile.gettempdir()) / f"qablate-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
-
-
-def _require_own(directory: Path) -> None:
-    """Cached kernels are executed, so a directory that somebody else made is not used."""
-    if hasattr(os, "getuid") and directory.stat().st_uid != os.getuid():
-        raise PermissionError(f"{directory} belongs to another user")
+        places.append(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qablate")
+    places.append(Path(tempfile.gettempdir()) / f"qablate-{'cache' if user is None else user}")
+    for place in places:
+        with contextlib.suppress(OSError):
+            directory = place / name
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if user in (None, directory.stat().st_uid):
+                tempfile.TemporaryFile(dir=directory).close()
+                return directory
+    return None
 
 
 @functools.cache

@@ -12,8 +12,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from qablate.quantum import Circuit, ansatz, embedding, lower, triton_backend, triton_kernels
-from qablate.ssm import triton_scan
+from qablate.quantum import Circuit, ansatz, embedding, gpu, lower
+from qablate.ssm import gpu as gpu_scan
 
 WHOLE = {"n_batch", "n_angles", "n_slots", "n_rows", "length", "e", "n"}
 
@@ -38,17 +38,18 @@ def usage(kernel, constants: dict, target: int) -> dict:
 
 def circuit(n: int, target: int) -> list[dict]:
     program = lower(Circuit(n, (*embedding(n), *ansatz(n, 2, first=n))), from_zero=True)
-    plan = triton_backend._plan(program, torch.device("cpu"))
-    registers = triton_backend.registers_of(n)
+    plan = gpu.plan_of(program, torch.device("cpu"))
+    registers = gpu.registers_of(n)
     shared = {"N": n, "R": registers, "BLOCK": 32 >> (n - registers), "CODES": plan.codes, "FROM_ZERO": True,
               "MEASURED": True}
-    return [usage(triton_kernels.forward, shared | {"KEEP": True}, target),
-            usage(triton_kernels.backward, shared, target)]
+    return [usage(gpu.forward_kernel, shared | {"KEEP": True}, target),
+            usage(gpu.backward_kernel, shared, target)]
 
 
 def scan(target: int) -> list[dict]:
-    shared = {"CHANNELS": triton_scan.CHANNELS, "N": 16, "CHUNK": triton_scan.CHUNK}
-    return [usage(triton_scan.forward, shared | {"KEEP": True}, target), usage(triton_scan.backward, shared, target)]
+    shared = {"CHANNELS": gpu_scan.CHANNELS, "N": 16, "CHUNK": gpu_scan.CHUNK}
+    return [usage(gpu_scan.forward_kernel, shared | {"KEEP": True}, target),
+            usage(gpu_scan.backward_kernel, shared, target)]
 
 
 if __name__ == "__main__":

@@ -10,10 +10,9 @@ import sys
 import torch
 
 from qablate.models import ModelSettings, build_model
-from qablate.quantum import Circuit, Gate, ansatz, embedding, triton_backend
-from qablate.quantum.reference_backend import ReferenceBackend
-from qablate.ssm import triton_scan
-from qablate.ssm.plain_scan import reference_scan
+from qablate.quantum import Circuit, Gate, ansatz, embedding, gpu, reference, resolve_backend
+from qablate.ssm import gpu as gpu_scan
+from qablate.ssm.scan import reference_scan
 
 
 def deviation(got: torch.Tensor, expected: torch.Tensor) -> float:
@@ -36,22 +35,23 @@ def circuit(n: int, dtype: torch.dtype) -> dict[str, float]:
     mixed = (Gate("RZ", (0,), 0), Gate("RX", (n - 1,), 1), Gate("RY", (0,), 2), Gate("RX", (0,), 5 * n + n + 1))
     gates = (*embedding(n), *(ansatz(n, 1, first=n) if n > 1 else ()), *mixed)
     whole = Circuit(n, gates)
-    batch = triton_backend.INTERPRETED_BLOCK + 5
+    batch = gpu.INTERPRETED_BLOCK + 5
     torch.manual_seed(n)
     angles = 3 * torch.randn(batch, whole.n_angles, dtype=torch.float64).to(dtype)
     initial = torch.randn(batch, 2**n, 2, dtype=torch.float64).to(dtype)
 
-    def results(backend):
+    def results(simulate):
         def run(a, i):
-            states, evolved = backend.states(whole, a), backend.evolve(whole, a, torch.view_as_complex(i))
-            return backend.expectations(whole, a), torch.view_as_real(states), torch.view_as_real(evolved)
+            psi = torch.view_as_complex(i)
+            states, evolved = simulate(whole, a, None, False), simulate(whole, a, psi, False)
+            measured = simulate(whole, a, None, True), simulate(Circuit(n, ()), a[:, :0], psi, True)
+            return *measured, torch.view_as_real(states), torch.view_as_real(evolved)
         return run
 
-    assert triton_backend._serves(whole, angles), "the kernels must serve, not plain torch"
-    empty = triton_backend.BACKEND.expectations(whole, angles[:0])
-    assert empty.shape == (0, 3 * n)
-    names = ("expectations", "states", "evolved", "gradient of angles", "gradient of initial")
-    return compared(names, results(triton_backend.BACKEND), (angles, initial), results(ReferenceBackend()), dtype)
+    assert resolve_backend("triton", torch.device("cpu")) == "triton"
+    assert gpu.simulate(whole, angles[:0], None, True).shape == (0, 3 * n)
+    names = ("expectations", "measured", "states", "evolved", "gradient of angles", "gradient of initial")
+    return compared(names, results(gpu.simulate), (angles, initial), results(reference.simulate), dtype)
 
 
 def scan(dtype: torch.dtype) -> dict[str, float]:
@@ -61,7 +61,7 @@ def scan(dtype: torch.dtype) -> dict[str, float]:
     arguments = [torch.randn(shape, dtype=torch.float64).to(dtype) for shape in shapes]
     arguments[1], arguments[2] = arguments[1].abs(), -arguments[2].abs()
     names = ("y", "final", "inputs", "step", "A", "B", "C", "initial")
-    return compared(names, triton_scan.scan, arguments, reference_scan, dtype)
+    return compared(names, gpu_scan.scan, arguments, reference_scan, dtype)
 
 
 def model(name: str) -> dict[str, float]:

@@ -14,7 +14,7 @@ from qablate.catalog import MODELS
 from qablate.errors import QablateError
 from qablate.models import ModelSettings, build_model
 from qablate.quantum import Circuit, ExactCircuits, Gate, ansatz, circuit_kind, embedding, expectations, measure, states
-from qablate.quantum.wrapped import DepolarisingCircuits
+from qablate.quantum.kinds import DepolarisingCircuits
 from qablate.study import DatasetSpec
 from qablate.tasks import generate, split_of
 from qablate.tasks.solvers import cell_mean_score

@@ -75,14 +75,12 @@ def _scaled_angles(x: Tensor, n: int) -> Tensor:
     return torch.cat((x[:, :n], scale_rotations(x[:, n:-1], x[:, -1], n, 2)), -1)
 
 
-def _pl_scaled(x: Tensor, n: int) -> None:
-    pl_embedding(x[:, :n], n)
-    pl_ansatz(x[:, n:-1], n, x[:, -1])
+def _pl_scaled(mixing: Callable[[Tensor, int, Tensor], None]) -> Callable[[Tensor, int], None]:
+    def queue(x: Tensor, n: int) -> None:
+        pl_embedding(x[:, :n], n)
+        mixing(x[:, n:-1], n, x[:, -1])
 
-
-def _pl_scaled_reversed(x: Tensor, n: int) -> None:
-    pl_embedding(x[:, :n], n)
-    pl_reversed(x[:, n:-1], n, x[:, -1])
+    return queue
 
 
 def _injected_angles(x: Tensor, n: int) -> Tensor:
@@ -113,40 +111,18 @@ def _injected_circuit(mixing: Callable[..., Any]) -> Callable[[int], Circuit]:
 
 CASES = (
     CircuitCase("1a, 2a", lambda n: 10 * n, lambda n: Circuit(n, ansatz(n, 2)), _plain, pl_ansatz),
-    CircuitCase(
-        "1b, 1c, 2d third", lambda n: 11 * n, lambda n: Circuit(n, embedding(n) + ansatz(n, 2, n)), _plain, _pl_1b
-    ),
-    CircuitCase(
-        "2d, 2e first",
-        lambda n: 11 * n + 1,
-        lambda n: Circuit(n, embedding(n) + ansatz(n, 2, n)),
-        _scaled_angles,
-        _pl_scaled,
-    ),
-    CircuitCase(
-        "2d, 2e second",
-        lambda n: 11 * n + 1,
-        lambda n: Circuit(n, embedding(n) + reversed_ansatz(n, 2, n)),
-        _scaled_angles,
-        _pl_scaled_reversed,
-    ),
-    CircuitCase(
-        "4a, 4d third",
-        lambda n: 21 * n,
-        lambda n: Circuit(n, embedding(n) + ansatz(n, 2, n) + ansatz(n, 2, 11 * n)),
-        _plain,
-        _pl_1b,
-    ),
-    CircuitCase(
-        "4d, 4e first", lambda n: 22 * n + 1, _injected_circuit(ansatz), _injected_angles, _pl_injected(pl_ansatz)
-    ),
-    CircuitCase(
-        "4d, 4e second",
-        lambda n: 22 * n + 1,
-        _injected_circuit(reversed_ansatz),
-        _injected_angles,
-        _pl_injected(pl_reversed),
-    ),
+    CircuitCase("1b, 1c, 2d third", lambda n: 11 * n, lambda n: Circuit(n, embedding(n) + ansatz(n, 2, n)), _plain,
+                _pl_1b),
+    CircuitCase("2d, 2e first", lambda n: 11 * n + 1, lambda n: Circuit(n, embedding(n) + ansatz(n, 2, n)),
+                _scaled_angles, _pl_scaled(pl_ansatz)),
+    CircuitCase("2d, 2e second", lambda n: 11 * n + 1, lambda n: Circuit(n, embedding(n) + reversed_ansatz(n, 2, n)),
+                _scaled_angles, _pl_scaled(pl_reversed)),
+    CircuitCase("4a, 4d third", lambda n: 21 * n,
+                lambda n: Circuit(n, embedding(n) + ansatz(n, 2, n) + ansatz(n, 2, 11 * n)), _plain, _pl_1b),
+    CircuitCase("4d, 4e first", lambda n: 22 * n + 1, _injected_circuit(ansatz), _injected_angles,
+                _pl_injected(pl_ansatz)),
+    CircuitCase("4d, 4e second", lambda n: 22 * n + 1, _injected_circuit(reversed_ansatz), _injected_angles,
+                _pl_injected(pl_reversed)),
 )
 
 

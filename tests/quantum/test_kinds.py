@@ -9,7 +9,7 @@ from circuit_cases import CASES, random_inputs
 
 from qablate import quantum
 from qablate.errors import QablateError
-from qablate.quantum import BACKEND_NAMES, KINDS, Circuit, Gate, ansatz, circuit_kind, embedding, mean_field
+from qablate.quantum import BACKEND_NAMES, KINDS, Circuit, Gate, ansatz, circuit_kind, embedding
 
 N = 6
 CIRCUIT = Circuit(N, embedding(N) + ansatz(N, 2, first=N))
@@ -96,14 +96,13 @@ def test_mean_field_follows_its_definition(backend):
 @pytest.mark.parametrize("batch", [0, 1, 8, 35])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_mean_field_compiled_and_plain_agree_in_values_and_gradients(case, batch, dtype):
-    mean_field.check(dtype)
     circuit = case.circuit(N)
     given = (case.angles(random_inputs(case, N, max(batch, 1)), N)[:batch] / 2).to(dtype)
     start = torch.sin(torch.arange(batch * 3 * N, dtype=dtype)).view(batch, 3 * N)
     results = []
     for backend in ("numba", "torch"):
         leaves = [given.clone().requires_grad_(), start.clone().requires_grad_()]
-        value = mean_field.evolve(circuit, *leaves, backend)
+        value = circuit_kind("mean_field", backend).evolve(circuit, *leaves)
         results.append([value, *torch.autograd.grad(value.cos().sum(), leaves)])
     assert_same(*results, {torch.float64: 1e-10, torch.float32: 1e-4}[dtype])
 
@@ -111,8 +110,8 @@ def test_mean_field_compiled_and_plain_agree_in_values_and_gradients(case, batch
 def test_mean_field_angles_beyond_the_kernels_and_nan_go_to_plain_torch():
     given = angles(3)
     given[0, 5], given[1, 7] = 1e9, math.nan
-    expected = mean_field.evolve(CIRCUIT, given, torch.ones(3 * N, dtype=torch.float64), "torch")
-    found = mean_field.evolve(CIRCUIT, given, torch.ones(3 * N, dtype=torch.float64))
+    expected, found = (circuit_kind("mean_field", backend).evolve(CIRCUIT, given, torch.ones(3 * N).double())
+                       for backend in ("torch", "numba"))
     assert torch.equal(found.isnan(), expected.isnan()) and found[1].isnan().any()
     assert (found - expected)[[0, 2]].abs().max() < 1e-12
 

@@ -38,11 +38,8 @@ CPU = torch.device("cpu")
 def test_impossible_gates_are_refused(gate, message):
     with pytest.raises(ValueError, match=message):
         Circuit(3, (gate,))
-
-
-def test_a_circuit_needs_a_qubit():
     with pytest.raises(ValueError, match="at least one qubit"):
-        Circuit(0, ())
+        Circuit(0, (gate,))
 
 
 @pytest.mark.parametrize(
@@ -99,10 +96,8 @@ def test_a_backend_that_cannot_serve_a_device_says_why():
 
 
 def test_auto_finds_a_backend_for_each_device():
-    names = {type(resolve_backend(name, CPU)) for name in ("torch", "reference")}
-    assert len(names) == 2
-    assert resolve_backend("auto", CPU) is resolve_backend("auto", CPU)
-    assert resolve_backend("auto", torch.device("meta")) is resolve_backend("torch", CPU)
+    assert resolve_backend("auto", CPU) in ("numba", "torch")
+    assert resolve_backend("auto", torch.device("meta")) == "torch"
     assert set(BACKEND_NAMES) == {"reference", "torch", "pennylane", "numba", "triton"}
 
 
@@ -113,3 +108,26 @@ def test_pennylane_is_imported_only_when_asked_for():
         "expectations(c, torch.zeros(10), 'pennylane'); assert 'pennylane' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+UNDER_TORCH_COMPILE = """
+import torch
+from qablate.quantum import Circuit, ansatz, circuit_kind, expectations, measure, states
+from qablate.ssm import selective_scan
+
+def loss(a):
+    x = a.view(2, 5, 10)
+    y, _ = selective_scan(x, x * x, -x[0, 0, :, None].exp(), x[..., :1], x[..., 1:2])
+    measured = expectations(circuit, a) + measure(states(circuit, a))
+    return (measured + circuit_kind("mean_field").expectations(circuit, a)).sum() + y.sum()
+
+circuit, a = Circuit(2, ansatz(2, 1)), torch.randn(10, 10, requires_grad=True)
+compiled, eager = torch.compile(loss, backend="eager")(a), loss(a)
+torch.testing.assert_close(compiled, eager)
+torch.testing.assert_close(*(torch.autograd.grad(value, a) for value in (compiled, eager)))
+"""
+
+
+def test_torch_compile_leaves_circuits_and_scans_alone_also_before_their_first_use():
+    done = subprocess.run([sys.executable, "-c", UNDER_TORCH_COMPILE], capture_output=True, text=True)
+    assert done.returncode == 0 and "plain torch serves" not in done.stderr, done.stderr[-2000:]

@@ -16,8 +16,8 @@ if KERNELS == "torch":
     sys.modules["numba"] = None
 else:
     import qablate.models.kernels
-    import qablate.quantum.numba_backend
-    import qablate.ssm.numba_scan  # noqa: F401
+    import qablate.quantum.compiled
+    import qablate.ssm.compiled  # noqa: F401
 
 import harness  # noqa: E402
 from tiny import SMALL_MODEL  # noqa: E402

@@ -1,4 +1,4 @@
-"""Circuits as data: gates on wires, whose angles are columns of an angle tensor.
+"""Circuits as data: gates on wires, whose angles are columns of an angle tensor; and the short form that is run fast.
 
 Wire 0 is the most significant bit of a basis state's index. R_P(t) = exp(-i t P / 2) for P = X, Y, Z;
 CRX(t) applies R_X(t) to its second wire where the first wire (the control) is 1.
@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 GATE_WIRES = {"RX": 1, "RY": 1, "RZ": 1, "CRX": 2}
@@ -37,24 +39,20 @@ class Circuit:
     def __post_init__(self) -> None:
         if self.n_qubits < 1:
             raise ValueError(f"a circuit needs at least one qubit, not {self.n_qubits}")
-        for gate in self.gates:
-            _check_gate(gate, self.n_qubits)
+        for kind, wires, angle in self.gates:
+            if kind not in GATE_WIRES:
+                raise ValueError(f"unknown gate {kind!r}; allowed: {', '.join(GATE_WIRES)}")
+            if len(wires) != GATE_WIRES[kind] or len(set(wires)) != len(wires):
+                raise ValueError(f"{kind} acts on {GATE_WIRES[kind]} different wire(s), not {wires}")
+            if not all(0 <= wire < self.n_qubits for wire in wires):
+                raise ValueError(f"{kind} on wires {wires} of a circuit with wires 0 to {self.n_qubits - 1}")
+            if angle < 0:
+                raise ValueError(f"{kind} reads angle column {angle}; columns start at 0")
 
     @cached_property
     def n_angles(self) -> int:
         """Width of the angle tensor: one more than the largest column that a gate reads."""
         return 1 + max((gate.angle for gate in self.gates), default=-1)
-
-
-def _check_gate(gate: Gate, n_qubits: int) -> None:
-    if gate.kind not in GATE_WIRES:
-        raise ValueError(f"unknown gate {gate.kind!r}; allowed: {', '.join(GATE_WIRES)}")
-    if len(gate.wires) != GATE_WIRES[gate.kind] or len(set(gate.wires)) != len(gate.wires):
-        raise ValueError(f"{gate.kind} acts on {GATE_WIRES[gate.kind]} different wire(s), not {gate.wires}")
-    if not all(0 <= wire < n_qubits for wire in gate.wires):
-        raise ValueError(f"{gate.kind} on wires {gate.wires} of a circuit with wires 0 to {n_qubits - 1}")
-    if gate.angle < 0:
-        raise ValueError(f"{gate.kind} reads angle column {gate.angle}; columns start at 0")
 
 
 def embedding(n_qubits: int, first: int = 0) -> tuple[Gate, ...]:
@@ -68,13 +66,11 @@ def ansatz(n_qubits: int, n_layers: int, first: int = 0) -> tuple[Gate, ...]:
     A layer is R_X, R_Y, R_Z on each wire (three consecutive columns a wire), a ring of CRX from each wire
     to the next, ascending, and a ring from each wire to the one before, descending.
     """
-    gates: list[Gate] = []
-    for layer in range(n_layers):
-        column = first + angles_per_layer(n_qubits) * layer
-        gates += _rotations(range(n_qubits), column)
-        gates += _ring(range(n_qubits), +1, n_qubits, column + 3 * n_qubits)
-        gates += _ring(range(n_qubits - 1, -1, -1), -1, n_qubits, column + 4 * n_qubits)
-    return tuple(gates)
+    n, wires = n_qubits, range(n_qubits)
+    actions: list[tuple[str, tuple[int, ...]]] = [(kind, (q,)) for q in wires for kind in ("RX", "RY", "RZ")]
+    actions += [("CRX", (q, (q + 1) % n)) for q in wires]
+    actions += [("CRX", (q, (q - 1) % n)) for q in reversed(wires)]
+    return tuple(Gate(*action, first + i) for i, action in enumerate(actions * n_layers))
 
 
 def reversed_ansatz(n_qubits: int, n_layers: int, first: int = 0) -> tuple[Gate, ...]:
@@ -82,28 +78,13 @@ def reversed_ansatz(n_qubits: int, n_layers: int, first: int = 0) -> tuple[Gate,
 
     It equals `reverse_wires`, then `ansatz`, then `reverse_wires`, so both can share one circuit call.
     """
-    descending = range(n_qubits - 1, -1, -1)
-    gates: list[Gate] = []
-    for layer in range(n_layers):
-        column = first + angles_per_layer(n_qubits) * layer
-        gates += _rotations(descending, column)
-        gates += _ring(descending, -1, n_qubits, column + 3 * n_qubits)
-        gates += _ring(range(n_qubits), +1, n_qubits, column + 4 * n_qubits)
-    return tuple(gates)
+    return tuple(gate._replace(wires=tuple(n_qubits - 1 - wire for wire in gate.wires))
+                 for gate in ansatz(n_qubits, n_layers, first))
 
 
 def angles_per_layer(n_qubits: int) -> int:
     """Angles of one layer of the ansatz: three rotations and two controlled rotations a wire."""
     return 5 * n_qubits
-
-
-def _rotations(wires: range, column: int) -> list[Gate]:
-    kinds = ("RX", "RY", "RZ")
-    return [Gate(kind, (q,), column + 3 * i + j) for i, q in enumerate(wires) for j, kind in enumerate(kinds)]
-
-
-def _ring(wires: range, step: int, n_qubits: int, column: int) -> list[Gate]:
-    return [Gate("CRX", (q, (q + step) % n_qubits), column + i) for i, q in enumerate(wires)]
 
 
 def scale_rotations(angles: Tensor, scale: Tensor, n_qubits: int, n_layers: int) -> Tensor:
@@ -131,8 +112,7 @@ def scale_rotations(angles: Tensor, scale: Tensor, n_qubits: int, n_layers: int)
 
 def reverse_wires(states: Tensor) -> Tensor:
     """States (..., 2**n) with wire w renamed to n - 1 - w: amplitudes move to the bit-reversed index."""
-    n_qubits = qubits_of_states(states)
-    return states[..., _bit_reversal(n_qubits, states.device)]
+    return states[..., _bit_reversal(qubits_of_states(states), states.device)]
 
 
 def qubits_of_states(states: Tensor) -> int:
@@ -148,3 +128,70 @@ def qubits_of_states(states: Tensor) -> int:
 def _bit_reversal(n_qubits: int, device: torch.device) -> Tensor:
     index = torch.arange(2**n_qubits, device=device).reshape((2,) * n_qubits)
     return index.permute(*reversed(range(n_qubits))).flatten()
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A circuit as a short list of fused operations; both arrays are int64, C-contiguous and read-only.
+
+    `ops` (n_ops, 5), in the order in which they act: target, control, columns of R_X, R_Y, R_Z. With control -1 an
+    operation is R_Z R_Y R_X on the target, else R_X where the control is 1. `start` (n_qubits, 4): for each wire the
+    columns of an R_Y and of R_X, R_Y, R_Z that act, in this order, on |0> before all of `ops`. Column n_angles stands
+    for a rotation that is not there. A column may be read by several operations; their gradients add up.
+    """
+
+    n_qubits: int
+    n_angles: int
+    from_zero: bool
+    ops: NDArray[np.int64]
+    start: NDArray[np.int64]
+
+
+@lru_cache(maxsize=256)
+def lower(circuit: Circuit, from_zero: bool) -> Program:
+    """The program of a circuit; `from_zero` says whether it starts from |0...0> or from a given state.
+
+    R_X, R_Y, R_Z in a row on one wire become one operation. From |0...0> the gates before a wire's first controlled
+    gate act on a product state, so an R_Y and such an operation in front are taken out of the list: `Program.start`.
+    """
+    none = circuit.n_angles
+    start = np.full((circuit.n_qubits, 4), none, dtype=np.int64)
+    ops: list[tuple[int, ...]] = []
+    pending: list[list[Gate]] = [[] for _ in range(circuit.n_qubits)]
+    untouched = [from_zero] * circuit.n_qubits
+
+    def flush(wire: int) -> None:
+        fused = _fuse(pending[wire], none)
+        if untouched[wire]:
+            if fused and fused[0][0] == fused[0][2] == none:
+                start[wire, 0] = fused.pop(0)[1]
+            if fused and none not in fused[0]:
+                start[wire, 1:] = fused.pop(0)
+        ops.extend((wire, -1, *columns) for columns in fused)
+        pending[wire].clear()
+        untouched[wire] = False
+
+    for gate in circuit.gates:
+        if gate.kind == "CRX":
+            control, target = gate.wires
+            flush(control)
+            flush(target)
+            ops.append((target, control, gate.angle, none, none))
+        else:
+            pending[gate.wires[0]].append(gate)
+    for wire in range(circuit.n_qubits):
+        flush(wire)
+    table = np.array(ops, dtype=np.int64).reshape(-1, 5)
+    table.flags.writeable = start.flags.writeable = False
+    return Program(circuit.n_qubits, none, from_zero, table, start)
+
+
+def _fuse(gates: list[Gate], none: int) -> list[list[int]]:
+    """Columns of R_X, R_Y, R_Z for each operation of gates that follow one another on a wire."""
+    fused = []
+    while gates:
+        run = 3 if [gate.kind for gate in gates[:3]] == ["RX", "RY", "RZ"] else 1
+        columns = {gate.kind: gate.angle for gate in gates[:run]}
+        fused.append([columns.get(kind, none) for kind in ("RX", "RY", "RZ")])
+        gates = gates[run:]
+    return fused

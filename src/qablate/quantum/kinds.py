@@ -5,6 +5,7 @@ Shapes: r branches, k chunks, n qubits; a state is (..., 2**n) complex, of the v
 of the features: X block, Y block, Z block.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
@@ -15,8 +16,7 @@ from torch import Tensor
 
 from qablate import selfcheck
 from qablate.errors import QablateError, suggestion
-from qablate.quantum import execution, mean_field, superposition
-from qablate.quantum.backends import kernel_name
+from qablate.quantum import execution
 from qablate.quantum.circuit import Circuit, Gate, reverse_wires
 
 
@@ -28,7 +28,7 @@ class ExactCircuits:
 
     def kernel(self, n_qubits: int, device: torch.device) -> str:
         """Name of what computes on a device: numbers of two kernels differ by rounding."""
-        return kernel_name(self.backend, n_qubits, device)
+        return execution.kernel_name(self.backend, n_qubits, device)
 
     def lowered(self, circuit: Circuit) -> Circuit:
         """The circuit that is run in place of `circuit`; it reads the same columns of angles."""
@@ -52,11 +52,11 @@ class ExactCircuits:
 
     def superpose(self, coefficients: Tensor, states: Tensor) -> Tensor:
         """Normalised sum of branches (r, ...) with complex weights (r)."""
-        return superposition.superpose_states(coefficients, states)
+        return execution.superpose_states(coefficients, states)
 
     def combine_unitaries(self, coefficients: Tensor, states: Tensor) -> Tensor:
         """Normalised sum over chunks (..., k, .) with complex weights (k)."""
-        return superposition.combine_unitaries(coefficients, states)
+        return execution.combine_unitaries(coefficients, states)
 
     def reverse_wires(self, states: Tensor) -> Tensor:
         """States with wire w renamed to n - 1 - w."""
@@ -71,12 +71,11 @@ class UnentangledCircuits(ExactCircuits):
 
     def lowered(self, circuit: Circuit) -> Circuit:
         """The circuit with rotations of the target in place of controlled ones."""
-        return without_entangling_gates(circuit)
+        return _without_entangling_gates(circuit)
 
 
 @lru_cache(maxsize=256)
-def without_entangling_gates(circuit: Circuit) -> Circuit:
-    """`circuit` with CRX(t; c, g) replaced by R_X(t) on g; the columns of angles stay."""
+def _without_entangling_gates(circuit: Circuit) -> Circuit:
     gates = (Gate("RX", gate.wires[1:], gate.angle) if gate.kind == "CRX" else gate for gate in circuit.gates)
     return Circuit(circuit.n_qubits, tuple(gates))
 
@@ -97,7 +96,9 @@ class VectorCircuits(ExactCircuits):
 
     def superpose(self, coefficients: Tensor, states: Tensor) -> Tensor:
         """Rescaled sum of branches (r, ..., 3 n) with weights |c_r|."""
-        return _rescaled(superposition.superpose_features(coefficients, states))
+        vectors = execution.superpose_features(coefficients, states)
+        length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+        return vectors * ((vectors.shape[-1] / 3) ** 0.5 / (length + 1e-9))
 
     def combine_unitaries(self, coefficients: Tensor, states: Tensor) -> Tensor:
         """Rescaled sum over chunks (..., k, 3 n) with weights |c_k|."""
@@ -108,18 +109,22 @@ class VectorCircuits(ExactCircuits):
         return states.unflatten(-1, (3, -1)).flip(-1).flatten(-2)
 
 
-def _rescaled(vectors: Tensor) -> Tensor:
-    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-    return vectors * ((vectors.shape[-1] / 3) ** 0.5 / (length + 1e-9))
+MEAN_FIELD = selfcheck.Backends(  # plain torch for all but numba
+    "quantum.backend", execution.BACKENDS.modules | {"numba": "qablate.quantum.mean_field"}, fastest={"cpu": "numba"}
+)
 
 
 class MeanFieldCircuits(VectorCircuits):
-    """The circuit's own product-state approximation, n Bloch vectors: `mean_field`. Scales as n instead of 2**n."""
+    """The circuit's own product-state approximation, n Bloch vectors: `mean_field`. Scales as n instead of 2**n.
+
+    Every qubit feels the mean of the others. Rotations turn the vector of their wire. CRX(t; c, g) turns g about x by
+    t (1 - z_c) / 2, the mean of the angles 0 and t over the control, and leaves c as it is. Without controlled gates
+    this is the exact circuit.
+    """
 
     def kernel(self, n_qubits: int, device: torch.device) -> str:
         """`numba` for the compiled kernels, else `torch`."""
-        compiled = self.backend in ("auto", "numba") and device.type == "cpu"
-        return "numba" if compiled and selfcheck.obstacle(mean_field.check, torch.float32) is None else "torch"
+        return "numba" if MEAN_FIELD.resolve(self.backend, device) == "numba" else "torch"
 
     def states(self, circuit: Circuit, angles: Tensor) -> Tensor:
         """Bloch vectors after the circuit on |0...0>."""
@@ -127,9 +132,36 @@ class MeanFieldCircuits(VectorCircuits):
         zero[2 * circuit.n_qubits :] = 1
         return self.evolve(circuit, angles, zero)
 
+    @selfcheck.untraced
     def evolve(self, circuit: Circuit, angles: Tensor, initial: Tensor) -> Tensor:
         """Bloch vectors after the circuit on `initial` (..., 3 n) of any length."""
-        return mean_field.evolve(circuit, angles, initial, self.backend)
+        _check_width(circuit, angles)
+        batch = torch.broadcast_shapes(angles.shape[:-1], initial.shape[:-1])
+        flat = angles.expand(*batch, -1).reshape(math.prod(batch), circuit.n_angles)
+        vectors = initial.expand(*batch, -1).reshape(math.prod(batch), 3 * circuit.n_qubits)
+        name = MEAN_FIELD.resolve(self.backend, angles.device, angles.dtype)
+        run = MEAN_FIELD.module(name).evolve if name == "numba" else mean_field_plainly
+        result: Tensor = run(circuit, flat, vectors)
+        return result.reshape(*batch, 3 * circuit.n_qubits)
+
+
+def mean_field_plainly(circuit: Circuit, angles: Tensor, vectors: Tensor) -> Tensor:
+    """The definition of `mean_field`, gate by gate: angles (B, n_angles), vectors (B, 3 n) -> (B, 3 n)."""
+    n, parts = circuit.n_qubits, list(vectors.unbind(-1))
+    for gate in circuit.gates:
+        angle = angles[:, gate.angle]
+        if gate.kind == "CRX":
+            angle = angle * (1 - parts[2 * n + gate.wires[0]]) / 2
+        p, q = plane(gate, n)
+        cos, sin = angle.cos(), angle.sin()
+        parts[p], parts[q] = parts[p] * cos - parts[q] * sin, parts[p] * sin + parts[q] * cos
+    return torch.stack(parts, -1)
+
+
+def plane(gate: Gate, n_qubits: int) -> tuple[int, int]:
+    """The numbers p and q among the 3 n of all Bloch vectors in whose plane a gate rotates, from p to q."""
+    axis, wire = "XYZ".index(gate.kind[-1]), gate.wires[-1]
+    return (axis + 1) % 3 * n_qubits + wire, (axis + 2) % 3 * n_qubits + wire
 
 
 class LinearFeatures(VectorCircuits):
@@ -144,11 +176,11 @@ class LinearFeatures(VectorCircuits):
 
     def states(self, circuit: Circuit, angles: Tensor) -> Tensor:
         """Features of the angles alone."""
-        return self.squashed(summed_columns(circuit, angles))
+        return self.squashed(_summed_columns(circuit, angles))
 
     def evolve(self, circuit: Circuit, angles: Tensor, initial: Tensor) -> Tensor:
         """Features of the angles and of a given state (..., 3 n)."""
-        return self.squashed(summed_columns(circuit, angles) + initial)
+        return self.squashed(_summed_columns(circuit, angles) + initial)
 
     def squashed(self, sums: Tensor) -> Tensor:
         """What is applied to every sum."""
@@ -163,15 +195,102 @@ class TanhFeatures(LinearFeatures):
         return torch.tanh(sums)
 
 
-def summed_columns(circuit: Circuit, angles: Tensor) -> Tensor:
+def _summed_columns(circuit: Circuit, angles: Tensor) -> Tensor:
     """Sums of the columns i = j mod 3 n of angles (..., n_angles), over the root of their number: (..., 3 n)."""
+    _check_width(circuit, angles)
     width, n_angles = 3 * circuit.n_qubits, angles.shape[-1]
-    if n_angles != circuit.n_angles:
-        raise ValueError(f"the circuit reads {circuit.n_angles} angles, not shape {tuple(angles.shape)}")
     rows = F.pad(angles, (0, -n_angles % width)).unflatten(-1, (-1, width))  # (..., rows, 3 n)
     beyond = torch.arange(width, device=angles.device) >= n_angles - (rows.shape[-2] - 1) * width  # one column less
     numbers = (rows.shape[-2] - beyond.to(angles.dtype)).clamp(min=1)
     return rows.sum(-2) / numbers.sqrt()
+
+
+def _check_width(circuit: Circuit, angles: Tensor) -> None:
+    if angles.shape[-1] != circuit.n_angles:
+        raise ValueError(f"the circuit reads {circuit.n_angles} angles, not shape {tuple(angles.shape)}")
+
+
+class ObservedCircuits(ExactCircuits):
+    """Another kind, whose angles and measured features pass through functions; for checks, not for training."""
+
+    def __init__(
+        self,
+        kind: ExactCircuits,
+        features: Callable[[Tensor], Tensor] = lambda x: x,
+        angles: Callable[[Tensor], Tensor] = lambda x: x,
+    ) -> None:
+        super().__init__(kind.backend)
+        self.kind, self.features, self.angles = kind, features, angles
+        self.superpose, self.combine_unitaries = kind.superpose, kind.combine_unitaries  # type: ignore[method-assign]
+        self.reverse_wires = kind.reverse_wires  # type: ignore[method-assign]
+
+    def expectations(self, circuit: Circuit, angles: Tensor) -> Tensor:
+        """Features after the circuit on |0...0>."""
+        return self.features(self.kind.expectations(circuit, self.angles(angles)))
+
+    def states(self, circuit: Circuit, angles: Tensor) -> Tensor:
+        """State after the circuit on |0...0>."""
+        return self.kind.states(circuit, self.angles(angles))
+
+    def evolve(self, circuit: Circuit, angles: Tensor, initial: Tensor) -> Tensor:
+        """State after the circuit on `initial`."""
+        return self.kind.evolve(circuit, self.angles(angles), initial)
+
+    def measure(self, states: Tensor) -> Tensor:
+        """Features of states."""
+        return self.features(self.kind.measure(states))
+
+
+class DepolarisingCircuits(ExactCircuits):
+    """One random trajectory of depolarising noise in a kind with states; for checks, not for training.
+
+    After every gate each of its wires suffers X, Y or Z with probability `rate` / 3 each, drawn per sample.
+    """
+
+    def __init__(self, kind: ExactCircuits, rate: float, generator: torch.Generator) -> None:
+        super().__init__(kind.backend)
+        self.kind, self.rate, self.generator = kind, rate, generator
+
+    def lowered(self, circuit: Circuit) -> Circuit:
+        """The circuit with R_X, R_Y, R_Z after every gate on each of its wires, their angles behind all others."""
+        return _with_error_slots(self.kind.lowered(circuit))
+
+    def expectations(self, circuit: Circuit, angles: Tensor) -> Tensor:
+        """Features after the circuit on |0...0>."""
+        return super().expectations(circuit, self._with_errors(circuit, angles)[0])
+
+    def states(self, circuit: Circuit, angles: Tensor) -> Tensor:
+        """State after the circuit on |0...0>."""
+        angles, phases = self._with_errors(circuit, angles)
+        return phases * super().states(circuit, angles)
+
+    def evolve(self, circuit: Circuit, angles: Tensor, initial: Tensor) -> Tensor:
+        """State after the circuit on `initial`."""
+        batch = torch.broadcast_shapes(angles.shape[:-1], initial.shape[:-1])
+        angles, phases = self._with_errors(circuit, angles.expand(*batch, -1))
+        return phases * super().evolve(circuit, angles, initial)
+
+    def _with_errors(self, circuit: Circuit, angles: Tensor) -> tuple[Tensor, Tensor]:
+        """Angles with those of the errors behind them, and the phase that turns R_P(pi) = -i P into P, per sample."""
+        n_slots = sum(len(gate.wires) for gate in circuit.gates)
+        drawn = torch.rand(*angles.shape[:-1], n_slots, generator=self.generator)
+        pauli = (drawn * (3 / self.rate)).long() if self.rate > 0 else torch.full_like(drawn, 3).long()
+        errors = pauli[..., None] == torch.arange(3)  # (..., slots, 3): X, Y, Z or none
+        phases = torch.tensor([1, 1j, -1, -1j])[errors.sum((-2, -1)) % 4][..., None]
+        added = math.pi * errors.flatten(-2).to(angles)
+        return torch.cat([angles, added], dim=-1), phases.to(angles.device, angles.dtype.to_complex())
+
+
+@lru_cache(maxsize=64)
+def _with_error_slots(circuit: Circuit) -> Circuit:
+    gates: list[Gate] = []
+    column = circuit.n_angles
+    for gate in circuit.gates:
+        gates.append(gate)
+        for wire in gate.wires:
+            gates += [Gate(kind, (wire,), column + i) for i, kind in enumerate(("RX", "RY", "RZ"))]
+            column += 3
+    return Circuit(circuit.n_qubits, tuple(gates))
 
 
 KINDS: Mapping[str, Callable[[str], ExactCircuits]] = MappingProxyType(

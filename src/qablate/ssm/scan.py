@@ -9,29 +9,32 @@ Source of the recurrence: Gu and Dao, "Mamba", arXiv:2312.00752, section 3.
 
 from __future__ import annotations
 
-import functools
-import logging
+import math
 from collections.abc import Callable
-from importlib import import_module
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from qablate import selfcheck
 from qablate.errors import QablateError
-from qablate.ssm.plain_scan import reference_scan, torch_scan
 
-SCAN_BACKENDS = ("auto", "reference", "torch", "numba", "triton")
-"""reference: the definition. torch: lazy loop in plain torch. numba: compiled, CPU. triton: compiled, GPU.
-auto: the first of FASTEST that can serve the device; torch on all other devices."""
-
-FASTEST = {"cpu": ("numba",), "cuda": ("triton",)}
+BACKENDS = selfcheck.Backends(
+    "selective_scan",
+    {
+        "reference": __name__,  # the definition
+        "torch": __name__,  # without tensors of size (b, l, e, n)
+        "numba": "qablate.ssm.compiled",  # CPU
+        "triton": "qablate.ssm.gpu",
+    },
+    fastest={"cpu": "numba", "cuda": "triton"},
+)
+SCAN_BACKENDS = ("auto", *BACKENDS.modules)
+scan_name = BACKENDS.resolve
 
 Scan = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
-log = logging.getLogger(__name__)
 
-
+@selfcheck.untraced
 def selective_scan(
     inputs: Tensor,
     step: Tensor,
@@ -60,7 +63,9 @@ def selective_scan(
     """
     _check(inputs, step, A, B, C, initial)
     start = inputs.new_zeros(inputs.shape[0], *A.shape) if initial is None else initial  # (b, e, n)
-    return _resolve(backend, inputs.device, inputs.dtype)(inputs, step, A, B, C, start)
+    name = BACKENDS.resolve(backend, inputs.device, inputs.dtype)
+    run: Scan = reference_scan if name == "reference" else BACKENDS.module(name).scan
+    return run(inputs, step, A, B, C, start)
 
 
 def _check(inputs: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, initial: Tensor | None) -> None:
@@ -86,44 +91,54 @@ def _check(inputs: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, initia
             raise QablateError(f"selective_scan: {name} is {tensor.dtype}, inputs are {inputs.dtype}")
 
 
-def _resolve(backend: str, device: torch.device, dtype: torch.dtype) -> Scan:
-    """The scan of a backend's name; for `auto` the fastest that can serve."""
-    if backend == "auto":
-        for name in FASTEST.get(device.type, ()):
-            module, obstacle = _load(name, device.type, dtype)
-            if obstacle is None:
-                return module.scan
-            _say_once(name, obstacle)
-        return torch_scan
-    if backend in ("reference", "torch"):
-        return reference_scan if backend == "reference" else torch_scan
-    if backend not in SCAN_BACKENDS:
-        allowed = ", ".join(SCAN_BACKENDS)
-        raise QablateError(f"selective_scan: unknown backend {backend!r}, allowed: {allowed}")
-    module, obstacle = _load(backend, device.type, dtype)
-    if obstacle is not None:
-        raise QablateError(f"selective_scan: backend {backend} cannot be used here: {obstacle}")
-    return module.scan
+def reference_scan(
+    inputs: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The definition: decay and drive of all steps at once, then one step after the other.
+
+    Arguments and results as in `selective_scan`.
+    """
+    decay = torch.exp(step[..., None] * A)  # (b, l, e, n)
+    drive = inputs[..., None] * B[:, :, None]  # (b, l, e, n)
+    outputs = []
+    for decay_t, drive_t, C_t in zip(decay.unbind(1), drive.unbind(1), C.unbind(1), strict=True):
+        state = decay_t * state + drive_t  # (b, e, n)
+        outputs.append((state * C_t[:, None]).sum(-1))  # (b, e)
+    return _stack(outputs, inputs), state
 
 
-def scan_name(backend: str, device: torch.device) -> str:
-    """Name of what runs float32 scans for a backend's name; raises as `selective_scan` does."""
-    found = _resolve(backend, device, torch.float32)
-    if found in (reference_scan, torch_scan):
-        return "reference" if found is reference_scan else "torch"
-    return found.__module__.rpartition(".")[2].removesuffix("_scan")
+def scan(inputs: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """The same numbers, decay and drive built step by step while they are in the processor's cache.
+
+    Arguments and results as in `selective_scan`.
+    """
+    outputs = []
+    times = zip(inputs.unbind(1), step.unbind(1), B.unbind(1), C.unbind(1), strict=True)
+    for inputs_t, step_t, B_t, C_t in times:
+        decay_t = torch.exp(step_t[..., None] * A)  # (b, e, n)
+        state = torch.addcmul(decay_t * state, inputs_t[..., None], B_t[:, None])  # (b, e, n)
+        outputs.append((state @ C_t[..., None])[..., 0])  # (b, e)
+    return _stack(outputs, inputs), state
 
 
-@functools.cache
-def _load(name: str, device_type: str, dtype: torch.dtype) -> tuple[Any, str | None]:
-    """The module of a compiled scan, with `scan` and `obstacle`, and why it cannot serve."""
-    try:
-        module = import_module(f"qablate.ssm.{name}_scan")
-    except ImportError as error:
-        return None, str(error)
-    return module, module.obstacle(device_type, dtype)
+def _stack(outputs: list[Tensor], inputs: Tensor) -> Tensor:
+    """The steps along the time axis; a scan of no steps has an empty one."""
+    return torch.stack(outputs, 1) if outputs else torch.empty_like(inputs)  # (b, l, e)
 
 
-@functools.cache
-def _say_once(name: str, obstacle: str) -> None:
-    log.warning("selective scan: plain torch serves instead of %s: %s", name, obstacle)
+def require_agreement(fast: Scan, e: int, length: int, dtype: torch.dtype, device: torch.device) -> None:
+    """Raise SelfCheckError unless `fast` agrees with the definition, run on the CPU, in values and gradients."""
+    b, n = 2, 3
+    shapes = [(b, length, e), (b, length, e), (e, n), (b, length, n), (b, length, n), (b, e, n)]
+    arguments = [
+        torch.sin(torch.arange(math.prod(shape), dtype=torch.float64) * (0.7 + i)).reshape(shape).to(dtype)
+        for i, shape in enumerate(shapes)
+    ]
+    arguments[1], arguments[2] = arguments[1].abs(), -arguments[2].abs()
+    results = []
+    for function, place in ((fast, device), (reference_scan, torch.device("cpu"))):
+        leaves = [argument.to(place, copy=True).requires_grad_() for argument in arguments]
+        y, final = function(*leaves)
+        gradients = torch.autograd.grad((y.sin().sum(), final.cos().sum()), leaves)
+        results.append([tensor.cpu() for tensor in (y, final, *gradients)])
+    selfcheck.require_agreement(("y", "final", "inputs", "step", "A", "B", "C", "initial"), *results)

@@ -11,7 +11,6 @@ Names in the kernels: i sample, k state, t step within a chunk; a row is one vec
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,7 @@ from qablate.simd import (
     total,
     write_part,
 )
-from qablate.ssm.plain_scan import reference_scan
+from qablate.ssm.scan import require_agreement
 
 CHUNK = 32
 
@@ -84,14 +83,8 @@ def _forward(
     drive = advance(states, tiles * n)  # (CHUNK)
     size = advance(drive, CHUNK)  # (CHUNK), the step sizes
     out = advance(size, CHUNK)  # (CHUNK)
-    inputs_, step_, B_, C_, y_, saved_ = (
-        pointer(inputs),
-        pointer(step),
-        pointer(B),
-        pointer(C),
-        pointer(y),
-        pointer(saved),
-    )
+    inputs_, step_, B_, C_ = pointer(inputs), pointer(step), pointer(B), pointer(C)
+    y_, saved_ = pointer(y), pointer(saved)
     saved_row = 0
     _read_states(pointer(A), 0, e, n, rates)
     for i in range(b):
@@ -124,21 +117,8 @@ def _forward(
 
 
 def _backward(
-    inputs: Any,
-    step: Any,
-    A: Any,
-    B: Any,
-    C: Any,
-    saved: Any,
-    grad_y: Any,
-    grad_final: Any,
-    grad_inputs: Any,
-    grad_step: Any,
-    grad_A: Any,
-    grad_B: Any,
-    grad_C: Any,
-    grad_initial: Any,
-    memory: Any,
+    inputs: Any, step: Any, A: Any, B: Any, C: Any, saved: Any, grad_y: Any, grad_final: Any, grad_inputs: Any,
+    grad_step: Any, grad_A: Any, grad_B: Any, grad_C: Any, grad_initial: Any, memory: Any,
 ) -> None:
     """Fill the gradients of all arguments from those of y and the final state."""
     b, length, e = inputs.shape
@@ -157,16 +137,8 @@ def _backward(
     states = advance(decays, CHUNK)  # (CHUNK + 1), the state before step t in row t
     B_grads = advance(states, CHUNK + 1)  # (n, CHUNK), one sum a lane
     C_grads = advance(B_grads, n * CHUNK)  # (n, CHUNK)
-    inputs_, step_, B_, C_, saved_, grad_y_, grad_inputs_, grad_step_ = (
-        pointer(inputs),
-        pointer(step),
-        pointer(B),
-        pointer(C),
-        pointer(saved),
-        pointer(grad_y),
-        pointer(grad_inputs),
-        pointer(grad_step),
-    )
+    inputs_, step_, B_, C_, saved_ = pointer(inputs), pointer(step), pointer(B), pointer(C), pointer(saved)
+    grad_y_, grad_inputs_, grad_step_ = pointer(grad_y), pointer(grad_inputs), pointer(grad_step)
     chunks = (length + CHUNK - 1) // CHUNK
     _read_states(pointer(A), 0, e, n, rates)
     _clear(rate_grads, tiles * n)
@@ -207,9 +179,7 @@ def _backward(
                         store(C_grads, place, load(C_grads, place) + out_grad * load(states, t + 1))
                         adjoint = adjoint + out_grad * splat(states, get(C_, weight))
                         store(B_grads, place, load(B_grads, place) + adjoint * load(drive, t))
-                        store(
-                            drive_grads, t, load(drive_grads, t) + adjoint * splat(states, get(B_, weight))
-                        )
+                        store(drive_grads, t, load(drive_grads, t) + adjoint * splat(states, get(B_, weight)))
                         adjoint = adjoint * load(decays, t)
                         exponent_grad = adjoint * load(states, t)
                         store(size_grads, t, load(size_grads, t) + exponent_grad * rate)
@@ -230,7 +200,6 @@ def _backward(
 
 forward_kernel = compiled(_forward)
 backward_kernel = compiled(_backward)
-
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:
@@ -269,35 +238,17 @@ class _Scan(torch.autograd.Function):
         return gradients
 
 
-def scan(
-    inputs: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, initial: Tensor
-) -> tuple[Tensor, Tensor]:
+def scan(inputs: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
     """See `qablate.ssm.selective_scan`; CPU tensors of float32 or float64 only."""
     result: tuple[Tensor, Tensor] = _Scan.apply(inputs, step, A, B, C, initial)
     return result
 
 
-def obstacle(device_type: str, dtype: torch.dtype) -> str | None:
-    """Why `scan` cannot serve a type of device and of numbers (one clause), or None if it can."""
-    if device_type != "cpu":
-        return f"it runs on the CPU, not on {device_type}"
-    return selfcheck.obstacle(check, dtype)
+def obstacle(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why it cannot serve: another device than the CPU, or kernels that fail their self-check."""
+    return f"it runs on the CPU, not on {device.type}" if device.type != "cpu" else selfcheck.obstacle(check, dtype)
 
 
 def check(dtype: torch.dtype) -> None:
     """Compare values and gradients with the definition: two chunks, two tiles, both ragged."""
-    b, length, e, n = 2, CHUNK + 3, 17, 3
-    shapes = [(b, length, e), (b, length, e), (e, n), (b, length, n), (b, length, n), (b, e, n)]
-    arguments = [
-        torch.sin(torch.arange(math.prod(shape), dtype=torch.float64) * (0.7 + i)).reshape(shape).to(dtype)
-        for i, shape in enumerate(shapes)
-    ]
-    arguments[1], arguments[2] = arguments[1].abs(), -arguments[2].abs()
-    names = ("y", "final", "inputs", "step", "A", "B", "C", "initial")
-    results = []
-    for function in (scan, reference_scan):
-        leaves = [argument.clone().requires_grad_() for argument in arguments]
-        y, final = function(*leaves)
-        gradients = torch.autograd.grad((y.sin().sum(), final.cos().sum()), leaves)
-        results.append((y, final, *gradients))
-    selfcheck.require_agreement(names, *results)
+    require_agreement(scan, 17, CHUNK + 3, dtype, torch.device("cpu"))

@@ -5,15 +5,13 @@ of every CHUNK steps and nothing else; the backward pass recomputes a chunk's st
 by all chunks, so it stays in the GPU's cache. Gradients of B and C are summed over the channels of a program
 here and over programs by torch, in a fixed order. Triton's interpreter runs the same kernels on a CPU, for tests.
 
-Untested on hardware; see `qablate.quantum.triton_backend`.
+Untested on hardware; see `qablate.quantum.gpu`.
 
 Shapes: b batch, l length, e inner width, n state size; blocks (CHANNELS, N), N the next power of two from n.
 """
 
 # ruff: noqa: SIM102 - Triton decides constant conditions while it compiles, so they stand alone
 
-import math
-from functools import cache, partial
 from typing import Any
 
 import torch
@@ -23,7 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from qablate import selfcheck
-from qablate.ssm.plain_scan import reference_scan
+from qablate.ssm.scan import reference_scan, require_agreement
 
 CHUNK = 32
 CHANNELS = 8
@@ -32,7 +30,7 @@ MAX_STATES = 64
 
 
 @triton.jit(do_not_specialize=["length", "e", "n"])
-def forward(
+def forward_kernel(
     inputs: tl.tensor, step: tl.tensor, A: tl.tensor, B: tl.tensor, C: tl.tensor, initial: tl.tensor, y: tl.tensor,
     final: tl.tensor, saved: tl.tensor, length: tl.tensor, e: tl.tensor, n: tl.tensor,
     CHANNELS: tl.constexpr, N: tl.constexpr, CHUNK: tl.constexpr, KEEP: tl.constexpr,
@@ -62,7 +60,7 @@ def forward(
 
 
 @triton.jit(do_not_specialize=["length", "e", "n"])
-def backward(
+def backward_kernel(
     inputs: tl.tensor, step: tl.tensor, A: tl.tensor, B: tl.tensor, C: tl.tensor, saved: tl.tensor,
     grad_y: tl.tensor, grad_final: tl.tensor, grad_inputs: tl.tensor, grad_step: tl.tensor, grad_A: tl.tensor,
     grad_B: tl.tensor, grad_C: tl.tensor, grad_initial: tl.tensor, buffer: tl.tensor, length: tl.tensor,
@@ -133,7 +131,7 @@ class _Scan(torch.autograd.Function):
         keep = any(ctx.needs_input_grad)
         saved = inputs.new_empty(b if keep else 0, -(-length // CHUNK), e, n)
         y, final = torch.empty_like(inputs), torch.empty_like(initial)
-        _launch(forward, (inputs, step, A, B, C, initial, y, final, saved), KEEP=keep)
+        _launch(forward_kernel, (inputs, step, A, B, C, initial, y, final, saved), KEEP=keep)
         ctx.save_for_backward(inputs, step, A, B, C, saved)
         return y, final
 
@@ -149,7 +147,7 @@ class _Scan(torch.autograd.Function):
         gradients = (grad_inputs, grad_step, grad_A, grad_B, grad_C, grad_initial)
         buffer = inputs.new_empty(b, CHUNK, e, n)
         outer = (grad_y.contiguous(), grad_final.contiguous())
-        _launch(backward, (inputs, step, A, B, C, saved, *outer, *gradients, buffer))
+        _launch(backward_kernel, (inputs, step, A, B, C, saved, *outer, *gradients, buffer))
         return grad_inputs, grad_step, grad_A.sum(0), grad_B.sum(0), grad_C.sum(0), grad_initial
 
 
@@ -174,35 +172,16 @@ def scan(inputs: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, initial:
 
 def interpreted() -> bool:
     """Whether the kernels run in Triton's interpreter, on the CPU."""
-    return not isinstance(forward, triton.runtime.JITFunction)
+    return not isinstance(forward_kernel, triton.runtime.JITFunction)
 
 
-def obstacle(device_type: str, dtype: torch.dtype) -> str | None:
-    """Why `scan` cannot serve a type of device and of numbers (one clause), or None if it can."""
-    if device_type != "cuda" and not interpreted():
-        return f"it runs on NVIDIA GPUs, not on {device_type}"
-    return selfcheck.obstacle(_check_on(device_type), dtype)
+def obstacle(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why it cannot serve: another device than a GPU, or kernels that fail their self-check on it."""
+    if device.type != "cuda" and not interpreted():
+        return f"it runs on NVIDIA GPUs, not on {device.type}"
+    return selfcheck.obstacle(check, dtype, device)
 
 
-@cache
-def _check_on(device_type: str) -> Any:
-    """The self-check of one type of device, the same object each time it is asked for."""
-    return partial(check, device_type)
-
-
-def check(device_type: str, dtype: torch.dtype) -> None:
-    """Compare values and gradients with the definition on the CPU: two chunks, two programs, both ragged."""
-    b, length, e, n = 2, CHUNK + 3, CHANNELS + 3, 3
-    shapes = [(b, length, e), (b, length, e), (e, n), (b, length, n), (b, length, n), (b, e, n)]
-    arguments = [
-        torch.sin(torch.arange(math.prod(shape), dtype=torch.float64) * (0.7 + i)).reshape(shape).to(dtype)
-        for i, shape in enumerate(shapes)
-    ]
-    arguments[1], arguments[2] = arguments[1].abs(), -arguments[2].abs()
-    results = []
-    for function, device in ((scan, device_type), (reference_scan, "cpu")):
-        leaves = [argument.to(device, copy=True).requires_grad_() for argument in arguments]
-        y, final = function(*leaves)
-        gradients = torch.autograd.grad((y.sin().sum(), final.cos().sum()), leaves)
-        results.append([tensor.cpu() for tensor in (y, final, *gradients)])
-    selfcheck.require_agreement(("y", "final", "inputs", "step", "A", "B", "C", "initial"), *results)
+def check(dtype: torch.dtype, device: torch.device) -> None:
+    """Compare values and gradients with the definition: two chunks, two programs, both ragged."""
+    require_agreement(scan, CHANNELS + 3, CHUNK + 3, dtype, device)

@@ -4,19 +4,180 @@ The 2**n amplitudes of a sample are spread over 2**(n - r) neighbouring threads 
 2**r of them, real and imaginary parts, in a tuple of registers. Wires below r choose the register, so a gate on
 them moves nothing; the others choose the thread, and a gate on them is one shuffle an amplitude. Nothing goes
 through shared memory. The operations are data (a table, see `TABLE_WIDTH`) read in a loop, so that the code, one
-body for each kind of operation, fits the instruction cache and serves every circuit with these operations.
+body for each kind of operation, fits the instruction cache and serves every circuit with these operations. Circuits
+larger than MAX_QUBITS run in plain torch on the same device: their states do not fit a warp's registers.
+
+Triton's interpreter (TRITON_INTERPRET=1 when this is imported) runs the same kernels on a CPU, for tests.
+Untested on hardware: the numbers of the kernels are tested in the interpreter, their registers by compiling for
+sm_80, sm_90 and sm_121; no GPU has run them yet. What holds in their place on a GPU is the self-check before
+the first use on each device.
 
 Shapes: (BLOCK, LANES) for one number a thread, LANES = 2**(n - r); samples of a program along the first axis.
 Names: N qubits; R of them in registers; k register, lane thread of a sample; a state is a tuple of 2 * 2**R
-blocks, real parts first. Mathematics as in `qablate.quantum.torch_backend`.
+blocks, real parts first. Mathematics as in `qablate.quantum.compiled`.
+Source of the method: adjoint differentiation, Jones and Gacon, arXiv:2009.02823.
 """
 
 # Tuples of registers grow while a kernel is compiled:
 # mypy: disable-error-code="assignment"
 # ruff: noqa: SIM102 - Triton decides constant conditions while it compiles, so they stand alone
 
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
 import triton
 import triton.language as tl
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from qablate import selfcheck
+from qablate.quantum import adjoint
+from qablate.quantum.circuit import Circuit, Program, lower
+from qablate.quantum.reference import require_agreement
+
+MAX_QUBITS = 8
+"""Largest circuits that the kernels serve: psi and lambda fit a warp's registers, and Triton's compiler, whose time
+grows with the square of the code, still ends."""
+
+INTERPRETED_BLOCK = 128
+
+
+def simulate(circuit: Circuit, angles: Tensor, initial: Tensor | None, measured: bool) -> Tensor:
+    """See `qablate.quantum.reference.Simulate`."""
+    if circuit.n_qubits > MAX_QUBITS:
+        selfcheck.say_once(f"circuits of {circuit.n_qubits} qubits: plain torch serves instead of triton, "
+                           f"whose kernels hold at most {MAX_QUBITS} qubits")
+    if circuit.n_qubits > MAX_QUBITS or not circuit.gates:  # the kernels read ahead, at least one row of the table
+        return adjoint.simulate(circuit, angles, initial, measured)
+    plan = plan_of(lower(circuit, initial is None), angles.device)
+    given = None if initial is None else torch.view_as_real(initial)
+    result: Tensor = Simulation.apply(angles, given, plan, measured)
+    return result if measured else torch.view_as_complex(result)
+
+
+def obstacle(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why it cannot serve: another device than a GPU, or kernels that fail their self-check on it."""
+    if device.type != "cuda" and not interpreted():
+        return f"it runs on NVIDIA GPUs, not on {device.type}"
+    return selfcheck.obstacle(check, dtype, device)
+
+
+def check(dtype: torch.dtype, device: torch.device) -> None:
+    """Compare with gate-by-gate simulation: wires in registers and across threads, full and ragged programs."""
+    require_agreement(simulate, n_qubits=6, n_batch=11, dtype=dtype, device=device)
+
+
+def interpreted() -> bool:
+    """Whether the kernels run in Triton's interpreter, on the CPU."""
+    return not isinstance(forward_kernel, triton.runtime.JITFunction)
+
+
+def registers_of(n_qubits: int) -> int:
+    """How many of a circuit's wires choose the register of an amplitude; the others choose the thread."""
+    return max(min(n_qubits, 2), n_qubits - 5)  # a warp has 2**5 threads
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A program as the kernels read it: `table` int32 (rows, TABLE_WIDTH), `codes` the bits of its codes.
+
+    Each use of a column but the first takes its gradient in a slot of its own behind the n_angles columns; `again`
+    (slots,) says to which column each of these is added. `all_read`: every column is read at least once.
+    """
+
+    n_qubits: int
+    from_zero: bool
+    table: Tensor
+    codes: int
+    again: Tensor
+    all_read: bool
+
+
+@lru_cache(maxsize=256)
+@torch.inference_mode(mode=False)
+def plan_of(program: Program, device: torch.device) -> Plan:
+    """The plan of a program on a device."""
+    n, none = program.n_qubits, program.n_angles
+    rows = [[q * n + q, x, y, z, e] for q, (e, x, y, z) in enumerate(program.start.tolist()) if program.from_zero]
+    rows += [[(target if control < 0 else control) * n + target, x, y, z, none]
+             for target, control, x, y, z in program.ops.tolist()]
+    seen: set[int] = set()
+    again: list[int] = []
+
+    def slot(column: int) -> int:
+        if column not in seen:
+            seen.add(column)
+            return column
+        again.append(column)
+        return none + len(again) - 1
+
+    table = []
+    for code, *columns in rows:
+        slots = [-1 if column == none else slot(column) for column in columns]
+        table.append([code, *(-1 if column == none else column for column in columns), *slots])
+    return Plan(
+        n,
+        program.from_zero,
+        torch.tensor(table, dtype=torch.int32, device=device).reshape(-1, TABLE_WIDTH),
+        sum(1 << code for code in {row[0] for row in rows}),
+        torch.tensor(again, dtype=torch.long, device=device),
+        len(seen) == none,
+    )
+
+
+class Simulation(torch.autograd.Function):
+    """Angles (B, n_angles), initial states (B, 2**n, 2) or None -> expectations (B, 3 n) or states (B, 2**n, 2)."""
+
+    @staticmethod
+    def forward(ctx: Any, angles: Tensor, initial: Tensor | None, plan: Plan, measured: bool) -> Tensor:
+        """Run the forward kernel; keep the angles and the final states for the backward pass."""
+        angles = angles.contiguous()
+        (n_batch, n_angles), n = angles.shape, plan.n_qubits
+        keep = not measured or any(ctx.needs_input_grad)
+        final = angles.new_empty(n_batch if keep else 0, 2**n, 2)
+        result = angles.new_empty(n_batch, 3 * n) if measured else final
+        given = final if initial is None else initial.contiguous()
+        sizes = (n_batch, n_angles, len(plan.table))
+        options = {"FROM_ZERO": plan.from_zero, "KEEP": keep, "MEASURED": measured}
+        _launch(forward_kernel, (angles, given, final, result), sizes, plan, options)
+        ctx.save_for_backward(angles, final)
+        ctx.plan, ctx.measured = plan, measured
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        """Run the backward kernel; add up the gradients of columns that are read more than once."""
+        plan: Plan = ctx.plan
+        angles, final = ctx.saved_tensors
+        n_batch, n_angles = angles.shape
+        n_slots = n_angles + len(plan.again)
+        slots = (angles.new_empty if plan.all_read else angles.new_zeros)(n_batch, n_slots)
+        grad_initial = final.new_empty(0) if plan.from_zero else torch.empty_like(final)
+        sizes = (n_batch, n_angles, n_slots, len(plan.table))
+        options = {"FROM_ZERO": plan.from_zero, "MEASURED": ctx.measured}
+        _launch(backward_kernel, (angles, final, grad.contiguous(), slots, grad_initial), sizes, plan, options)
+        grad_angles = slots[:, :n_angles]
+        if len(plan.again):
+            grad_angles = grad_angles.index_add(1, plan.again, slots[:, n_angles:])
+        return grad_angles, None if plan.from_zero else grad_initial, None, None
+
+
+def _launch(
+    kernel: Any, tensors: tuple[Tensor, ...], sizes: tuple[int, ...], plan: Plan, options: dict[str, bool]
+) -> None:
+    """Start a kernel on the device and current stream of its tensors; one warp a program."""
+    n_batch, registers = sizes[0], registers_of(plan.n_qubits)
+    block = INTERPRETED_BLOCK if interpreted() else 32 >> (plan.n_qubits - registers)
+    if n_batch:
+        with torch.cuda.device_of(tensors[0]):
+            kernel[(triton.cdiv(n_batch, block),)](
+                plan.table, *tensors, *sizes, N=plan.n_qubits, R=registers, BLOCK=block, CODES=plan.codes,
+                num_warps=1, **options,
+            )  # fmt: skip
+
 
 TABLE_WIDTH = 9
 """A row of the table of operations, int32: code; angle columns of R_X, R_Y, R_Z and of an R_Y in front of them;
@@ -33,11 +194,8 @@ PI_HIGH, PI_MIDDLE, PI_LOW = tl.constexpr(3.140625), tl.constexpr(9.675025939941
 S0, S1, S2 = tl.constexpr(1.0), tl.constexpr(-0.16666658222675323), tl.constexpr(0.008333041332662106)
 S3, S4 = tl.constexpr(-0.00019808379875030369), tl.constexpr(2.6036402687168447e-06)
 C0, C1, C2 = tl.constexpr(1.0), tl.constexpr(-0.5), tl.constexpr(0.04166663438081741)
-C3, C4, C5 = (
-    tl.constexpr(-0.0013888344401493669),
-    tl.constexpr(2.4759290681686252e-05),
-    tl.constexpr(-2.6035974087790237e-07),
-)
+C3, C4 = tl.constexpr(-0.0013888344401493669), tl.constexpr(2.4759290681686252e-05)
+C5 = tl.constexpr(-2.6035974087790237e-07)
 
 
 @triton.jit
@@ -122,14 +280,8 @@ def _single(
 
 @triton.jit
 def _controlled(
-    state: tl.tuple,
-    c: tl.tensor,
-    s: tl.tensor,
-    lane: tl.tensor,
-    CONTROL: tl.constexpr,
-    WIRE: tl.constexpr,
-    N: tl.constexpr,
-    R: tl.constexpr,
+    state: tl.tuple, c: tl.tensor, s: tl.tensor, lane: tl.tensor, CONTROL: tl.constexpr, WIRE: tl.constexpr,
+    N: tl.constexpr, R: tl.constexpr,
 ) -> tl.tuple:
     """R_X with half-angle cosine c and sine s on WIRE where CONTROL is 1."""
     H: tl.constexpr = 1 << R
@@ -151,12 +303,7 @@ def _controlled(
 
 @triton.jit
 def _controlled_rate(
-    psi: tl.tuple,
-    lam: tl.tuple,
-    lane: tl.tensor,
-    CONTROL: tl.constexpr,
-    WIRE: tl.constexpr,
-    N: tl.constexpr,
+    psi: tl.tuple, lam: tl.tuple, lane: tl.tensor, CONTROL: tl.constexpr, WIRE: tl.constexpr, N: tl.constexpr,
     R: tl.constexpr,
 ) -> tl.tensor:
     """Im <lambda|X|psi> on WIRE over CONTROL = 1, each thread's share."""
@@ -321,18 +468,8 @@ def _measured_adjoint(
 
 @triton.jit
 def _store_rotation_gradients(
-    rates: tl.tuple,
-    cx: tl.tensor,
-    sx: tl.tensor,
-    cy: tl.tensor,
-    sy: tl.tensor,
-    cz: tl.tensor,
-    sz: tl.tensor,
-    table: tl.tensor,
-    row: tl.tensor,
-    target: tl.tensor,
-    lane: tl.tensor,
-    ok: tl.tensor,
+    rates: tl.tuple, cx: tl.tensor, sx: tl.tensor, cy: tl.tensor, sy: tl.tensor, cz: tl.tensor, sz: tl.tensor,
+    table: tl.tensor, row: tl.tensor, target: tl.tensor, lane: tl.tensor, ok: tl.tensor,
 ) -> None:
     """Turn Pauli rates behind R_Z R_Y R_X R_Y(e) into the gradients of its angles, and write those that are there."""
     cos_x, sin_x = cx * cx - sx * sx, 2 * cx * sx
@@ -358,22 +495,10 @@ def _place(n_batch: tl.tensor, LANES: tl.constexpr, BLOCK: tl.constexpr) -> tl.t
 
 
 @triton.jit(do_not_specialize=["n_batch", "n_angles", "n_rows"])
-def forward(
-    table: tl.tensor,
-    angles: tl.tensor,
-    initial: tl.tensor,
-    final: tl.tensor,
-    expectations: tl.tensor,
-    n_batch: tl.tensor,
-    n_angles: tl.tensor,
-    n_rows: tl.tensor,
-    N: tl.constexpr,
-    R: tl.constexpr,
-    BLOCK: tl.constexpr,
-    CODES: tl.constexpr,
-    FROM_ZERO: tl.constexpr,
-    KEEP: tl.constexpr,
-    MEASURED: tl.constexpr,
+def forward_kernel(
+    table: tl.tensor, angles: tl.tensor, initial: tl.tensor, final: tl.tensor, expectations: tl.tensor,
+    n_batch: tl.tensor, n_angles: tl.tensor, n_rows: tl.tensor, N: tl.constexpr, R: tl.constexpr, BLOCK: tl.constexpr,
+    CODES: tl.constexpr, FROM_ZERO: tl.constexpr, KEEP: tl.constexpr, MEASURED: tl.constexpr,
 ) -> None:
     """Final states (if KEEP) and expectations (if MEASURED) of `n_batch` samples.
 
@@ -413,22 +538,10 @@ def forward(
 
 
 @triton.jit(do_not_specialize=["n_batch", "n_angles", "n_slots", "n_rows"])
-def backward(
-    table: tl.tensor,
-    angles: tl.tensor,
-    final: tl.tensor,
-    grad_result: tl.tensor,
-    grad_angles: tl.tensor,
-    grad_initial: tl.tensor,
-    n_batch: tl.tensor,
-    n_angles: tl.tensor,
-    n_slots: tl.tensor,
-    n_rows: tl.tensor,
-    N: tl.constexpr,
-    R: tl.constexpr,
-    BLOCK: tl.constexpr,
-    CODES: tl.constexpr,
-    FROM_ZERO: tl.constexpr,
+def backward_kernel(
+    table: tl.tensor, angles: tl.tensor, final: tl.tensor, grad_result: tl.tensor, grad_angles: tl.tensor,
+    grad_initial: tl.tensor, n_batch: tl.tensor, n_angles: tl.tensor, n_slots: tl.tensor, n_rows: tl.tensor,
+    N: tl.constexpr, R: tl.constexpr, BLOCK: tl.constexpr, CODES: tl.constexpr, FROM_ZERO: tl.constexpr,
     MEASURED: tl.constexpr,
 ) -> None:
     """Gradients of angles (n_batch, n_slots), one column a rotation, and of initial states unless FROM_ZERO.

@@ -8,18 +8,7 @@ import torch
 from backends import fresh_verdicts
 
 from qablate.errors import QablateError
-from qablate.quantum import (
-    Circuit,
-    Gate,
-    ansatz,
-    backends,
-    embedding,
-    evolve,
-    expectations,
-    measure,
-    numba_backend,
-    states,
-)
+from qablate.quantum import Circuit, Gate, ansatz, compiled, embedding, evolve, expectations, measure, states
 from qablate.simd import ANGLE_LIMIT, lanes_of
 
 DTYPES = (torch.float32, torch.float64)
@@ -74,33 +63,12 @@ def test_smallest_and_largest_registers(n):
         torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
 
 
-def test_a_circuit_without_gates_measures_its_start():
-    measured = expectations(Circuit(2, ()), torch.zeros(3, 0), "numba")
-    assert measured.tolist() == [[0, 0, 0, 0, 1, 1]] * 3
-
-
-def test_gradcheck():
-    angles, initial = inputs(MIXED, 3)
-    assert torch.autograd.gradcheck(lambda a: expectations(MIXED, a, "numba"), angles)
-    assert torch.autograd.gradcheck(lambda a, psi: evolve(MIXED, a, psi, "numba"), (angles, initial))
-
-
 def test_the_backward_pass_can_run_twice():
     angles, _ = inputs(MIXED, 20)
     measured = expectations(MIXED, angles, "numba").sum()
     (first,) = torch.autograd.grad(measured, angles, retain_graph=True)
     (second,) = torch.autograd.grad(measured, angles)
     assert torch.equal(first, second)
-
-
-def test_conjugated_strided_and_expanded_arguments():
-    angles, initial = (tensor.detach() for tensor in inputs(MIXED, 6))
-    shared = angles[0]
-    twisted = torch.stack((initial, initial), -1)[..., 1].conj()
-    for rows in (shared, angles.t().contiguous().t()):
-        got = evolve(MIXED, rows, twisted, "numba")
-        torch.testing.assert_close(got, evolve(MIXED, rows, initial.conj().clone(), "reference"))
-    torch.testing.assert_close(measure(twisted, "numba"), measure(initial.conj().clone(), "reference"))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -173,34 +141,19 @@ def test_memory_kept_for_the_backward_pass():
     assert 0 < sum(kept) < 3e6
 
 
-@pytest.fixture
-def unjudged():
-    with fresh_verdicts(numba_backend._serves, backends._say_once):
-        yield
+def test_kernels_that_fail_their_check_do_not_serve(monkeypatch, caplog):
+    kernels = compiled.simulate
 
+    def wrong(circuit, angles, initial, measured):
+        return kernels(circuit, angles, initial, measured) * (1.001 if angles.dtype == torch.float64 else 1)
 
-def test_kernels_that_fail_their_check_do_not_serve(monkeypatch, caplog, unjudged):
-    compiled = numba_backend._states
-    monkeypatch.setattr(numba_backend, "_states", lambda *arguments: compiled(*arguments) * 1.001)
-    angles, _ = inputs(MIXED, 5, torch.float32)
-    with caplog.at_level(logging.WARNING):
-        for _ in range(2):
-            assert torch.equal(states(MIXED, angles), states(MIXED, angles, "torch"))
-    assert len(caplog.records) == 1 and "states deviates by" in caplog.text
-    with pytest.raises(QablateError, match="numba cannot be used here: .*deviates"):
-        states(MIXED, angles, "numba")
-
-
-def test_a_float_type_that_fails_alone_is_served_by_plain_torch(monkeypatch, caplog, unjudged):
-    compiled = numba_backend._expectations
-
-    def wrong(circuit, angles):
-        return compiled(circuit, angles) * (1.001 if angles.dtype == torch.float64 else 1)
-
-    monkeypatch.setattr(numba_backend, "_expectations", wrong)
+    monkeypatch.setattr(compiled, "simulate", wrong)
     angles, _ = inputs(MIXED, 5)
-    with caplog.at_level(logging.WARNING):
+    with fresh_verdicts(), caplog.at_level(logging.WARNING):
         for _ in range(2):
             assert torch.equal(expectations(MIXED, angles), expectations(MIXED, angles, "torch"))
-    assert len(caplog.records) == 1 and "plain torch serves torch.float64" in caplog.text
-    expectations(MIXED, angles.float(), "numba")
+        with pytest.raises(QablateError, match="quantum.backend: numba cannot be used here: .*deviates"):
+            states(MIXED, angles, "numba")
+        expectations(MIXED, angles.float(), "numba")
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert "plain torch serves torch.float64 instead of numba: SelfCheckError: expectations deviates by" in line

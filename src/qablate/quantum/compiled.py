@@ -1,4 +1,4 @@
-"""Compiled circuit kernels: forward simulation and its adjoint backward pass, one vector of samples at a time.
+"""Circuits on the CPU as compiled kernels: forward simulation and its adjoint backward pass, a vector of samples each.
 
 The lanes of a vector are samples. A tile is `lanes` samples; all its numbers are rows of one vector each:
 
@@ -7,17 +7,13 @@ The lanes of a vector are samples. A tile is `lanes` samples; all its numbers ar
                   the last pair belongs to angle 0, which stands for rotations that are not there
     angle rows    n_angles + 1: gradients; the last one collects what belongs to no angle
 
-`ops` (n_ops, 6) int64, in the order in which they act: (0, bit, 0, x, y, z) is R_Z R_Y R_X on the wire whose
-bit of the amplitude's index is `bit`, with angle columns x, y, z; (1, bit, control, x, 0, 0) is R_X on `bit`
-where `control` is set. `start` (n, 4): columns of an R_Y and then of R_X, R_Y, R_Z that act on |0> of every
-wire before all of `ops`.
-
-Every such operation is U = [[a, -b*], [b, a*]]. Undoing one in the backward pass asks first for the rates
-Im <lambda|P|psi> / 2 of the Pauli matrices P on its wire: the rate of the last rotation's P is the gradient of
-its angle, and those of the inner rotations follow from
+`ops` and `start` are those of `qablate.quantum.circuit.Program`. Every operation is U = [[a, -b*], [b, a*]]. Undoing
+one in the backward pass asks first for the rates Im <lambda|P|psi> / 2 of the Pauli matrices P on its wire: the rate of
+the last rotation's P is the gradient of its angle, and those of the inner rotations follow from
 R_Z Y R_Z^+ = Y cos z - X sin z,  R_Z R_Y X R_Y^+ R_Z^+ = (X cos z + Y sin z) cos y - Z sin y.
 
-Arrays of shape (0, ...) are results that nobody asked for or arguments that are not there.
+Arrays of shape (0, ...) are results that nobody asked for or arguments that are not there. States cross the border to
+the kernels as real numbers (B, 2**n, 2), re and im next to each other, which is how torch stores complex ones.
 """
 
 from __future__ import annotations
@@ -25,6 +21,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from qablate import selfcheck
+from qablate.quantum.circuit import Circuit, Program, lower
+from qablate.quantum.reference import require_agreement
 from qablate.simd import (
     ANGLE_LIMIT,
     advance,
@@ -33,6 +37,7 @@ from qablate.simd import (
     get,
     inline,
     lane_count,
+    lanes_of,
     load,
     pointer,
     put,
@@ -43,12 +48,63 @@ from qablate.simd import (
     write_columns,
 )
 
-# Sizes.
+
+def simulate(circuit: Circuit, angles: Tensor, initial: Tensor | None, measured: bool) -> Tensor:
+    """See `qablate.quantum.reference.Simulate`."""
+    given = None if initial is None else torch.view_as_real(initial)
+    result: Tensor = Simulation.apply(angles, given, lower(circuit, initial is None), measured)
+    return result if measured else torch.view_as_complex(result)
 
 
-def scratch_rows(n_qubits: int, n_angles: int) -> int:
-    """Rows of working memory that either kernel needs."""
-    return 5 * 2**n_qubits + 4 * n_angles + 3 + 9 * n_qubits
+def obstacle(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why it cannot serve: another device than the CPU, or kernels that fail their self-check."""
+    return f"it runs on the CPU, not on {device.type}" if device.type != "cpu" else selfcheck.obstacle(check, dtype)
+
+
+def check(dtype: torch.dtype) -> None:
+    """Compare with gate-by-gate simulation: a full tile and a ragged one."""
+    require_agreement(simulate, n_qubits=3, n_batch=lanes_of(np.float32) + 3, dtype=dtype)
+
+
+class Simulation(torch.autograd.Function):
+    """Angles (B, n_angles), initial states (B, 2**n, 2) or None -> expectations (B, 3 n) or states (B, 2**n, 2)."""
+
+    @staticmethod
+    def forward(ctx: Any, angles: Tensor, initial: Tensor | None, program: Program, measured: bool) -> Tensor:
+        """Run the forward kernel; keep the angles and the final states for the backward pass."""
+        angles = angles.detach().contiguous()
+        dtype, size, n_batch = angles.numpy().dtype, 2**program.n_qubits, len(angles)
+        given = angles.new_empty(0, size, 2) if initial is None else initial.detach().contiguous()
+        expectations = angles.new_empty(n_batch if measured else 0, 3 * program.n_qubits)
+        states = angles.new_empty(0 if measured else n_batch, size, 2)
+        n_tiles = -(-n_batch // lanes_of(dtype)) if any(ctx.needs_input_grad) else 0
+        saved = angles.new_empty(n_tiles, size, 2, lanes_of(dtype))
+        tensors = (angles, given, expectations, states, saved, _memory(angles, program))
+        forward_kernel(dtype)(program.ops, program.start, *(tensor.numpy() for tensor in tensors))
+        ctx.save_for_backward(angles, saved)
+        ctx.program, ctx.measured = program, measured
+        return expectations if measured else states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        """Run the backward kernel."""
+        program: Program = ctx.program
+        angles, saved = ctx.saved_tensors
+        dtype, size = angles.numpy().dtype, 2**program.n_qubits
+        expectations = grad.contiguous() if ctx.measured else grad.new_empty(0, 3 * program.n_qubits)
+        states = grad.new_empty(0, size, 2) if ctx.measured else grad.contiguous()
+        grad_angles = torch.empty_like(angles)
+        grad_initial = grad.new_empty(0 if program.from_zero else len(angles), size, 2)
+        tensors = (angles, saved, expectations, states, grad_angles, grad_initial, _memory(angles, program))
+        backward_kernel(dtype)(program.ops, program.start, *(tensor.numpy() for tensor in tensors))
+        return grad_angles, None if program.from_zero else grad_initial, None, None
+
+
+def _memory(like: Tensor, program: Program) -> Tensor:
+    """Working memory of one tile, enough for either kernel; torch aligns it to cache lines."""
+    n_rows = 5 * 2**program.n_qubits + 4 * program.n_angles + 3 + 9 * program.n_qubits
+    return like.new_empty(n_rows * lanes_of(like.numpy().dtype))
 
 
 # Angles.
@@ -114,6 +170,12 @@ def _add_rates(trig: Any, x: int, y: int, z: int, rate_x: Any, rate_y: Any, rate
 
 
 # Operations on states.
+
+
+@inline
+def _bit(wire: int, n_qubits: int) -> int:
+    """The bit of a wire in the index of an amplitude."""
+    return 1 << (n_qubits - 1 - wire)
 
 
 @inline
@@ -277,7 +339,7 @@ def _measure(state: Any, n_qubits: int, rows: Any) -> None:
     """<X>, <Y>, <Z> of every wire, in rows q, n + q, 2 n + q; one accumulator a product hides their latency."""
     two = splat(rows, 2.0)
     for wire in range(n_qubits):
-        bit = 1 << (n_qubits - 1 - wire)
+        bit = _bit(wire, n_qubits)
         zero = splat(rows, 0.0)
         x0, x1, y0, y1, z0, z1, z2, z3 = zero, zero, zero, zero, zero, zero, zero, zero
         index = 0
@@ -308,7 +370,7 @@ def _measurement_gradient(psi: Any, n_qubits: int, weights: Any, signed: Any, di
     store(diagonal, 0, everything)
     two = splat(lam, 2.0)
     for wire in range(n_qubits - 1, -1, -1):
-        bit = 1 << (n_qubits - 1 - wire)
+        bit = _bit(wire, n_qubits)
         for i in range(bit):
             store(diagonal, i + bit, load(diagonal, i) - two * load(weights, 2 * n_qubits + wire))
     for i in range(1 << n_qubits):
@@ -339,8 +401,8 @@ def _forward(
 ) -> None:
     """Simulate all samples.
 
-    angles (B, n_angles); initial (B, 2 * 2**n) or (0, .) for |0...0>; results expectations (B, 3 n) or (0, .),
-    states (B, 2 * 2**n) or (0, .); saved (tiles, 2 * 2**n * lanes) or (0, .); memory: scratch_rows.
+    angles (B, n_angles); initial (B, 2**n, 2) or (0, ., 2) for |0...0>; results expectations (B, 3 n) or (0, .),
+    states (B, 2**n, 2) or (0, ., 2); saved (tiles, 2**n, 2, lanes) or (0, ...); memory: `_memory`.
     """
     n_batch, n_angles = angles.shape
     n_qubits = start.shape[0]
@@ -360,13 +422,13 @@ def _forward(
             _start_vectors(start, trig, vectors)
             _product_state(vectors, n_qubits, state)
         for op in range(ops.shape[0]):
-            if ops[op, 0] == 1:
-                column = ops[op, 3]
-                cos, sin = load(trig, 2 * column), load(trig, 2 * column + 1)
-                _apply_crx(state, size, ops[op, 1], ops[op, 2], cos, sin)
+            bit, control, x = _bit(ops[op, 0], n_qubits), ops[op, 1], ops[op, 2]
+            if control >= 0:
+                cos, sin = load(trig, 2 * x), load(trig, 2 * x + 1)
+                _apply_crx(state, size, bit, _bit(control, n_qubits), cos, sin)
             else:
-                re_a, im_a, re_b, im_b = _su2(trig, ops[op, 3], ops[op, 4], ops[op, 5])
-                _apply_single(state, size, ops[op, 1], re_a, im_a, re_b, im_b)
+                re_a, im_a, re_b, im_b = _su2(trig, x, ops[op, 3], ops[op, 4])
+                _apply_single(state, size, bit, re_a, im_a, re_b, im_b)
         if expectations.shape[0] > 0:
             _measure(state, n_qubits, rows)
             write_columns(rows, count, pointer(expectations), first * 3 * n_qubits, 3 * n_qubits)
@@ -377,15 +439,8 @@ def _forward(
 
 
 def _backward(
-    ops: Any,
-    start: Any,
-    angles: Any,
-    saved: Any,
-    grad_expectations: Any,
-    grad_states: Any,
-    grad_angles: Any,
-    grad_initial: Any,
-    memory: Any,
+    ops: Any, start: Any, angles: Any, saved: Any, grad_expectations: Any, grad_states: Any, grad_angles: Any,
+    grad_initial: Any, memory: Any,
 ) -> None:
     """Gradients of angles and initial states from those of the expectations or of the states.
 
@@ -411,18 +466,16 @@ def _backward(
         for row in range(n_angles + 1):
             store(grads, row, splat(grads, 0.0))
         if grad_expectations.shape[0] > 0:
-            read_columns(
-                pointer(grad_expectations), first * 3 * n_qubits, 3 * n_qubits, count, weights
-            )
+            read_columns(pointer(grad_expectations), first * 3 * n_qubits, 3 * n_qubits, count, weights)
             _measurement_gradient(psi, n_qubits, weights, signed, diagonal, lam)
         else:
             read_columns(pointer(grad_states), first * 2 * size, 2 * size, count, lam)
         for op in range(ops.shape[0] - 1, -1, -1):
-            bit, control, x = ops[op, 1], ops[op, 2], ops[op, 3]
-            if ops[op, 0] == 1:
-                _undo_crx(psi, lam, size, bit, control, trig, x, grads)
+            bit, control, x = _bit(ops[op, 0], n_qubits), ops[op, 1], ops[op, 2]
+            if control >= 0:
+                _undo_crx(psi, lam, size, bit, _bit(control, n_qubits), trig, x, grads)
             else:
-                _undo_single(psi, lam, size, bit, trig, x, ops[op, 4], ops[op, 5], grads)
+                _undo_single(psi, lam, size, bit, trig, x, ops[op, 3], ops[op, 4], grads)
         if grad_initial.shape[0] > 0:
             write_columns(lam, count, pointer(grad_initial), first * 2 * size, 2 * size)
         else:
@@ -431,5 +484,5 @@ def _backward(
         write_columns(grads, count, pointer(grad_angles), first * n_angles, n_angles)
 
 
-forward = compiled(_forward)
-backward = compiled(_backward)
+forward_kernel = compiled(_forward)
+backward_kernel = compiled(_backward)
