@@ -36,6 +36,17 @@ def test_a_variant_is_compared_with_the_models_that_lack_one_of_its_tags(study):
                      ("1b-tanh-chunk8", "1b-chunk8"): 0.02, ("2a-tanh", "2a"): 0.05}
 
 
+def test_variants_on_a_task_scored_by_its_error_are_compared_by_r2(tmp_path):
+    study = published_study(tmp_path, models=["1b", "1b-tanh"], variants=TAGS,
+                            tasks={"adding_problem": {"lengths": [100, 200, 500], "placement": "extremes"}})
+    for cell in study.cells:
+        write_record(study.result_path(cell), record_of(study, cell, test_mse=0.001 if cell.model == "1b" else 0.0011))
+    rows = next(part for part in controls(collect(study)).parts if isinstance(part, Table) and part.id == "controls")
+    assert rows.frame["margin"].tolist() == [0.005]
+    assert rows.shown["verdict"].tolist() == ["can be replaced"]
+    assert abs(rows.frame["estimate"].item()) < 0.002
+
+
 def test_verdicts_in_words(study):
     scored(study, {"1b": 0.5, "1b-tanh": 0.5, "1b-chunk8": 0.7, "2a": 0.5})
     table = next(part for part in controls(collect(study)).parts if isinstance(part, Table) and part.id == "controls")

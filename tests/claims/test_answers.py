@@ -150,12 +150,12 @@ def test_the_forest_draws_every_composed_row_with_its_pairs(whole, few):
         assert all(f"{model} - " not in name for name in names for model in MODELS if name.startswith("slope"))
 
 
-@pytest.mark.parametrize(("task", "numbers", "shown"), [
-    ("selective_copy", (0.0934, 0.044, 0.141), "+0.093 [+0.044, +0.141]"),
-    ("selective_copy", (-0.0001, -0.02, 0.02), "0.000 [-0.020, +0.020]"),
-    ("adding_problem", (np.log(2), 0.0, np.log(4)), "MSE x0.50 [0.25, 1.0]"),
-    ("forrelation", (0.01, -np.inf, np.inf), "+0.010"),
-    ("forrelation", (np.nan, np.nan, np.nan), "–"),
+@pytest.mark.parametrize(("metric", "numbers", "shown"), [
+    ("test_r2", (0.0934, 0.044, 0.141), "+0.093 [+0.044, +0.141]"),
+    ("test_r2", (-0.0001, -0.02, 0.02), "0.000 [-0.020, +0.020]"),
+    ("test_mse", (np.log(2), 0.0, np.log(4)), "MSE x0.50 [0.25, 1.0]"),
+    ("test_acc", (0.01, -np.inf, np.inf), "+0.010"),
+    ("test_acc", (np.nan, np.nan, np.nan), "–"),
 ])
-def test_estimates_are_written_in_units_of_the_score(task, numbers, shown):
-    assert shown_estimate(task, *numbers) == shown
+def test_estimates_are_written_in_units_of_the_score(metric, numbers, shown):
+    assert shown_estimate(metric, *numbers) == shown

@@ -55,12 +55,12 @@ def scale_of(task: str) -> Scale:
     return Scale(metric, lambda accuracy: accuracy, worst, 0.02, 0.010)
 
 
-def benefits(table: pd.DataFrame, task: str) -> pd.DataFrame:
+def benefits(table: pd.DataFrame, task: str, scale: Scale | None = None) -> pd.DataFrame:
     """Benefit of every run of `Runs.table` that enters comparisons: index (length, seed), a column per model.
 
     A diverged run has the baseline's benefit; a missing one is never filled in.
     """
-    scale = scale_of(task)
+    scale = scale or scale_of(task)
     rows = table.loc[(table["task"] == task) & table["counts"], ["model", "length", "seed", "status", scale.metric]]
     benefit = scale.benefit(rows[scale.metric]).where(rows["status"] != "diverged", scale.baseline)
     return rows.assign(y=benefit).dropna(subset="y").pivot(index=["length", "seed"], columns="model", values="y")

@@ -5,7 +5,7 @@ A verdict speaks about the models that were run: `higher` or `lower` (Holm p, in
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from qablate.analysis.collect import Runs
 from qablate.analysis.statistics import (
     ALPHA,
     Estimate,
+    Scale,
     benefits,
     chance,
     contrast,
@@ -37,16 +38,18 @@ COLUMNS = ("id", "label", "question", "task", "table", "kind", "plus", "minus", 
            "caveats", "pairs")
 
 
-def compare(runs: Runs, contrasts: Sequence[Contrast] | None = None) -> pd.DataFrame:
+def compare(runs: Runs, contrasts: Sequence[Contrast] | None = None,
+            scales: Mapping[str, Scale] | None = None) -> pd.DataFrame:
     """Return one row per contrast (by default those of the claims file) and task (`COLUMNS`), ordered by task.
 
     `estimate`, `low95`, `high95`, `margin` are on the benefit scale of the task, of a slope per doubling of the length.
     `blocks` counts what was used of `planned`, in `unit` (blocks or seeds); `lengths` are those it rests on. `plus`
     and `minus` are models, `caveats` words separated by "; ". `pairs` holds (name, `Estimate`) of each pair that a
-    contrast is made of. Without a block the numbers are NaN.
+    contrast is made of. Without a block the numbers are NaN. `scales`: of tasks that are not compared on theirs.
     """
     contrasts = load_claims(runs.study).contrasts if contrasts is None else contrasts
-    rows = [row for task in runs.tasks for row in _rows(runs, task, [one for one in contrasts if task in one.tasks])]
+    rows = [row for task in runs.tasks for row in _rows(
+        runs, task, (scales or {}).get(task) or scale_of(task), [one for one in contrasts if task in one.tasks])]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     for _, family in table.groupby(["task", "table", "alone"], sort=False):
         single = family["alone"].iloc[0]
@@ -78,8 +81,8 @@ def leaning(value: float, low95: float, high95: float, margin: float) -> str:
     return "no difference seen" if abs(value) < margin else "unclear"
 
 
-def _rows(runs: Runs, task: str, contrasts: list[Contrast]) -> Iterator[dict[str, Any]]:
-    y = benefits(runs.table, task)
+def _rows(runs: Runs, task: str, scale: Scale, contrasts: list[Contrast]) -> Iterator[dict[str, Any]]:
+    y = benefits(runs.table, task, scale)
     n_blocks = len(runs.lengths(task)) * len(runs.seeds)
     families = pd.Series([one.table for one in contrasts if not one.alone]).value_counts()
     for one in contrasts:
@@ -87,7 +90,6 @@ def _rows(runs: Runs, task: str, contrasts: list[Contrast]) -> Iterator[dict[str
         found, is_chance = _measure(runs, task, one.kind, d), one.kind == "chance"
         d = rectangle(d).unstack().reorder_levels(["length", "seed"]) if one.kind == "slope" and len(d) else d
         low, high = found.interval() if found.n else (math.nan, math.nan)
-        scale = scale_of(task)
         margin = one.margin or (scale.margin_slope if one.kind == "slope" else scale.margin)
         known = not math.isnan(found.value)
         caveats = _caveats(runs, task, one, d, 1 if one.alone else families[one.table]) if known else ()

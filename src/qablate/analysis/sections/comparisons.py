@@ -17,7 +17,6 @@ from qablate.analysis.bounds import baseline, constant_class, references
 from qablate.analysis.claims import VERDICTS, Statement, load_claims
 from qablate.analysis.collect import Runs, hours_left
 from qablate.analysis.formats import DASH, metric_name, signed, significant
-from qablate.analysis.statistics import scale_of
 from qablate.analysis.table import Figure, Section, Table
 from qablate.analysis.verdicts import leaning
 from qablate.catalog import task_info
@@ -48,11 +47,11 @@ def name_of(row: Any) -> str:
     return {"slope": f"slope of {words}", "chance": f"{words} against 0.5"}.get(row["kind"], words)
 
 
-def shown_estimate(task: str, value: float, low: float, high: float) -> str:
+def shown_estimate(metric: str, value: float, low: float, high: float) -> str:
     """Write an estimate with its interval in units of the score: `+0.09 [+0.02, +0.16]`, `MSE x0.52 [0.35, 0.76]`."""
     if math.isnan(value):
         return DASH
-    if scale_of(task).metric == "test_mse":     # the benefit is -ln MSE: a difference is a factor
+    if metric == "test_mse":     # the benefit is -ln MSE: a difference is a factor
         ends = f" [{significant(math.exp(-high), 2)}, {significant(math.exp(-low), 2)}]" if math.isfinite(low) else ""
         return f"MSE x{significant(math.exp(-value), 2)}{ends}"
     write = signed(3)
@@ -64,7 +63,7 @@ def _table(task: str, rows: pd.DataFrame, every: pd.DataFrame) -> Table:
     known, title = rows[rows["verdict"] != "open"], task_info(task).title
     shown = pd.DataFrame([{
         "comparison": name_of(row),
-        "estimate [95 %]": shown_estimate(task, row["estimate"], row["low95"], row["high95"]),
+        "estimate [95 %]": shown_estimate(task_info(task).metric, row["estimate"], row["low95"], row["high95"]),
         "verdict": row["verdict"], "blocks": f"{row['blocks']} / {row['planned']}",
         "p, Holm": significant(row["p_holm"], 2), "equivalence p, Holm": significant(row["p_tost_holm"], 2),
         "caveats": row["caveats"]} for row in known.to_dict("records")])
@@ -88,7 +87,8 @@ def _models(runs: Runs, rows: pd.DataFrame) -> Table:
     shown = pd.DataFrame({"model": [model for model in runs.models if (model,) in set(rows["plus"])]})
     for (kind, task), found in rows.groupby(["kind", "task"], sort=False):
         cells = {row["plus"][0]: DASH if row["verdict"] == "open" else "{} {} ({} / {})".format(
-            shown_estimate(task, row["estimate"], row["low95"], row["high95"]), row["verdict"], row["blocks"],
+            shown_estimate(task_info(task).metric, row["estimate"], row["low95"], row["high95"]), row["verdict"],
+            row["blocks"],
             row["planned"]) for row in found.to_dict("records")}
         title = task_info(task).title
         shown[f"slope, {title}" if kind == "slope" else f"{title} - 0.5"] = shown["model"].map(cells)
@@ -252,7 +252,7 @@ def _estimate(row: Row) -> str:
     if row["kind"] == "chance":
         at = baseline(row["task"])
         return f"{row['estimate'] + at:.3f} [{row['low95'] + at:.3f}, {row['high95'] + at:.3f}]"
-    return shown_estimate(row["task"], row["estimate"], row["low95"], row["high95"]) + (
+    return shown_estimate(task_info(row["task"]).metric, row["estimate"], row["low95"], row["high95"]) + (
         " per doubling" if row["kind"] == "slope" else "")
 
 

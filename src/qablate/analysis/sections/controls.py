@@ -15,7 +15,7 @@ from qablate.analysis.collect import CELL, Runs
 from qablate.analysis.formats import DASH, fixed, metric_format, signed, significant
 from qablate.analysis.sections.comparisons import forest, shown_estimate
 from qablate.analysis.sections.scores import means
-from qablate.analysis.statistics import scale_of
+from qablate.analysis.statistics import Scale, scale_of
 from qablate.analysis.table import Figure, Part, Section, Table, cell_columns, written
 from qablate.analysis.verdicts import compare
 from qablate.catalog import TASKS, task_info
@@ -26,7 +26,9 @@ from qablate.study import Cell
 from qablate.variants import is_variant, join_token, split_token
 
 MARGIN_R2, MARGIN_R2_OF = 0.02, {"2a": 0.05}
-"""Differences in R² that matter between a variant and its base, set before the first variant was trained."""
+R2_OF_ERRORS = Scale("test_r2", lambda r2: r2.clip(lower=0.0), 0.0, 0.005, 0.005)
+"""Differences in R² that matter between a variant and its base, set before the first variant was trained; tasks scored
+by their error are solved by nearly all, hence compared by R² and a smaller margin."""
 MAX_CHECKS_BYTES = 1_000_000
 TEXT = ("A variant changes one thing and keeps the rest. *Can be replaced* says: equivalent within the margin, on this "
         "task at this size. *Worse* says that this model needed it under this recipe (`docs/controls.md`).")
@@ -49,7 +51,8 @@ NUMBERS = {**CHECKS, **DEVICES, **MARKS, **QUBITS}
 
 def controls(runs: Runs) -> Section:
     """The section `Controls`; without parts in a study that has neither variants nor checks."""
-    rows, checked = compare(runs, contrasts(runs)), checks(runs)
+    rows = compare(runs, contrasts(runs), {task: R2_OF_ERRORS for task in runs.tasks if _by_error(task)})
+    checked = checks(runs)
     expected = runs.study.config.get("predictions") or []
     parts: list[Part] = []
     if expected:
@@ -72,7 +75,13 @@ def contrasts(runs: Runs) -> list[Contrast]:
     return found
 
 
+def _by_error(task: str) -> bool:
+    return task_info(task).metric == "test_mse"
+
+
 def _margin(task: str, model: str) -> float:
+    if _by_error(task):
+        return R2_OF_ERRORS.margin
     return MARGIN_R2_OF.get(model, MARGIN_R2) if task_info(task).metric == "test_r2" else scale_of(task).margin
 
 
@@ -80,7 +89,7 @@ def _differences(rows: pd.DataFrame) -> Table:
     known = rows[rows["verdict"] != "open"]
     shown = pd.DataFrame([{
         "task": task_info(row["task"]).title, "variant": row["plus"][0], "next to": row["minus"][0],
-        "estimate [95 %]": shown_estimate(row["task"], row["estimate"], row["low95"], row["high95"]),
+        "estimate [95 %]": shown_estimate("test_r2", row["estimate"], row["low95"], row["high95"]),
         "margin": significant(row["margin"], 2), "verdict": _in_words(row["verdict"]),
         "blocks": f"{row['blocks']} / {row['planned']}", "equivalence p, Holm": significant(row["p_tost_holm"], 2),
         "caveats": row["caveats"]} for row in known.to_dict("records")])
