@@ -64,10 +64,6 @@ def test_nan_and_infinity_are_never_turned_into_numbers(dtype):
     assert power[1:].tolist() == [np.inf, 0, 1, 0, np.inf]
 
 
-def test_lanes_fill_the_vector():
-    assert simd.lanes_of("float32") == 2 * simd.lanes_of("float64") == simd.BYTES_PER_VECTOR // 4
-
-
 def test_cache_is_where_the_user_says(monkeypatch, tmp_path):
     monkeypatch.setattr(simd.numba_config, "CACHE_DIR", str(tmp_path / "chosen"))
     directory = simd.cache_directory("float32")
@@ -95,7 +91,7 @@ import torch
 from qablate.quantum import compiled as circuits
 from qablate.ssm import compiled as scans
 for module in (circuits, scans):
-    module.check(torch.float32)
+    module.check(torch.float32, torch.device("cpu"))
 print(sum(sum(kernel("float32").stats.cache_hits.values()) for module in (circuits, scans)
     for kernel in (module.forward_kernel, module.backward_kernel)))
 """

@@ -22,6 +22,7 @@ from qablate.errors import QablateError
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-10}
 """Largest accepted deviation from the plain version, relative to the largest number of each tensor."""
 
+PLACES = {"cpu": "the CPU", "cuda": "NVIDIA GPUs"}
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -72,7 +73,7 @@ def require_agreement(names: Sequence[str], fast: Sequence[Tensor], plain: Seque
 class Backends:
     """Implementations of one operation: modules that are imported when first asked for.
 
-    A module may have `obstacle(device, dtype)`: why it cannot serve (one clause, for people), or None if it can.
+    A module of compiled kernels has `DEVICE`, the type of device that it runs on, and a `check` (dtype, device).
     `setting` names the choice in messages; `fastest` is what `auto` takes on a type of device, `torch` on all others.
     """
 
@@ -100,10 +101,13 @@ class Backends:
         return name
 
     def obstacle(self, name: str, device: torch.device, dtype: torch.dtype) -> str | None:
-        """Why a backend cannot serve, or None."""
+        """Why a backend cannot serve (one clause, for people), or None."""
         module, missing = _imported(self.modules[name])
-        found: str | None = module.obstacle(device, dtype) if hasattr(module, "obstacle") else missing
-        return found
+        if not hasattr(module, "check"):
+            return missing
+        if device.type != module.DEVICE:
+            return f"it runs on {PLACES[module.DEVICE]}, not on {device.type}"
+        return obstacle(module.check, dtype, device)
 
     def module(self, name: str) -> Any:
         """The module of a resolved name."""

@@ -1,6 +1,6 @@
 """Run a kernel in Triton's interpreter beside the plain version; print each result's largest deviation as JSON.
 
-`interpreted.py circuit 6 float32`, `interpreted.py scan float64`, `interpreted.py model 1b`. Deviations are relative
+`interpreted.py circuit 6 float32`, `interpreted.py scan float64`. Deviations are relative
 to the largest number of a result, or absolute where that is below 1.
 """
 
@@ -9,7 +9,6 @@ import sys
 
 import torch
 
-from qablate.models import ModelSettings, build_model
 from qablate.quantum import Circuit, Gate, ansatz, embedding, gpu, reference, resolve_backend
 from qablate.ssm import gpu as gpu_scan
 from qablate.ssm.scan import reference_scan
@@ -64,26 +63,10 @@ def scan(dtype: torch.dtype) -> dict[str, float]:
     return compared(names, gpu_scan.scan, arguments, reference_scan, dtype)
 
 
-def model(name: str) -> dict[str, float]:
-    """Output and gradients of all parameters of a small model, kernels against gate-by-gate simulation."""
-    settings = {"n_qubits": 3, "n_layers": 1, "d_model": 8, "d_state": 4, "n_heads": 2, "dropout": 0.0}
-    results = []
-    for backend in ("triton", "reference"):
-        torch.manual_seed(0)
-        built = build_model(name, 2, 16, 1, ModelSettings(**settings, backend=backend))
-        output = built(torch.randn(3, 2, 16, generator=torch.Generator().manual_seed(1)))
-        output.square().sum().backward()
-        results.append({"output": output} | {k: p.grad for k, p in built.named_parameters() if p.grad is not None})
-    assert results[0].keys() == results[1].keys()
-    return {key: deviation(results[0][key].detach(), results[1][key].detach()) for key in results[0]}
-
-
 if __name__ == "__main__":
     torch.set_num_threads(1)
     what, *rest = sys.argv[1:]
     with torch.enable_grad():
-        if what == "circuit":
-            found = circuit(int(rest[0]), getattr(torch, rest[1]))
-        else:
-            found = scan(getattr(torch, rest[0])) if what == "scan" else model(rest[0])
+        dtype = getattr(torch, rest[-1])
+        found = circuit(int(rest[0]), dtype) if what == "circuit" else scan(dtype)
     print(json.dumps(found))

@@ -15,7 +15,6 @@ from qablate.quantum import (
     lower,
     measure,
     reverse_wires,
-    reversed_ansatz,
     scale_rotations,
     states,
 )
@@ -47,53 +46,19 @@ def circuits(draw_from, max_gates=24):
 
 @QUICK
 @given(circuits(), st.integers(0, 3), seeds)
-def test_torch_agrees_with_the_reference_on_random_circuits(circuit, batch, seed):
-    size = 2**circuit.n_qubits
+def test_backends_agree_with_the_reference_on_random_circuits(circuit, batch, seed):
     weights = draw(seed + 1, batch, 3 * circuit.n_qubits)
     results = []
-    for backend in ("torch", "reference"):
+    for backend in ("torch", "numba", "reference"):
         angles = (3 * draw(seed, batch, circuit.n_angles)).requires_grad_()
-        initial = draw(seed + 2, batch, size, dtype=torch.complex128).requires_grad_()
+        initial = draw(seed + 2, batch, 2**circuit.n_qubits, dtype=torch.complex128).requires_grad_()
         from_zero = expectations(circuit, angles, backend)
         from_initial = evolve(circuit, angles, initial, backend)
-        loss = (weights * (from_zero + measure(from_initial))).sum()
-        grads = torch.autograd.grad(loss, (angles, initial), allow_unused=True)
-        results.append((from_zero, states(circuit, angles, backend), from_initial, grads[1], grads[0]))
-    *actual, actual_grad = results[0]
-    *expected, expected_grad = results[1]
-    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-10)
-    if expected_grad is None:    # no gates
-        expected_grad = torch.zeros_like(actual_grad)
-    torch.testing.assert_close(actual_grad, expected_grad, rtol=0, atol=1e-10)
-
-
-@QUICK
-@given(st.integers(2, 7), st.integers(1, 3), seeds)
-def test_norm_stays_one(n, n_layers, seed):
-    circuit = Circuit(n, embedding(n) + ansatz(n, n_layers, n))
-    norms = torch.linalg.vector_norm(states(circuit, 5 * draw(seed, 3, circuit.n_angles), "torch"), dim=-1)
-    torch.testing.assert_close(norms, torch.ones(3, dtype=torch.float64), rtol=0, atol=1e-12)
-    single = states(circuit, 5 * draw(seed, 3, circuit.n_angles).float(), "torch")
-    torch.testing.assert_close(torch.linalg.vector_norm(single, dim=-1), torch.ones(3), rtol=0, atol=1e-5)
-
-
-@QUICK
-@given(st.integers(2, 7), seeds)
-def test_angles_of_zero_are_the_identity(n, seed):
-    initial = draw(seed, 2, 2**n, dtype=torch.complex128)
-    for build in (ansatz, reversed_ansatz):
-        circuit = Circuit(n, build(n, 2))
-        zeros = torch.zeros(circuit.n_angles, dtype=torch.float64)
-        torch.testing.assert_close(evolve(circuit, zeros, initial, "torch"), initial, rtol=0, atol=1e-14)
-
-
-@QUICK
-@given(st.integers(2, 6), seeds)
-def test_reversed_ansatz_is_the_ansatz_on_reversed_wires(n, seed):
-    th, initial = draw(seed, 2, 10 * n), draw(seed + 1, 2, 2**n, dtype=torch.complex128)
-    direct = evolve(Circuit(n, reversed_ansatz(n, 2)), th, initial, "reference")
-    conjugated = reverse_wires(evolve(Circuit(n, ansatz(n, 2)), th, reverse_wires(initial), "reference"))
-    torch.testing.assert_close(direct, conjugated, rtol=0, atol=1e-12)
+        loss = (weights * (from_zero + measure(from_initial, backend))).sum()
+        grads = torch.autograd.grad(loss, (angles, initial), allow_unused=True, materialize_grads=True)
+        results.append((from_zero, states(circuit, angles, backend), from_initial, *grads))
+    for found in results[:2]:
+        torch.testing.assert_close(found, results[2], rtol=0, atol=1e-10)
 
 
 @QUICK
@@ -103,18 +68,6 @@ def test_reversing_wires_twice_changes_nothing(n, seed):
     assert torch.equal(reverse_wires(reverse_wires(psi)), psi)
     swapped = measure(reverse_wires(psi)).unflatten(-1, (3, n)).flip(-1).flatten(-2)
     torch.testing.assert_close(swapped, measure(psi), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("n", [1, 2, 3])
-def test_gradcheck(n):
-    gates = embedding(n) + (ansatz(n, 2, n) if n > 1 else (Gate("RX", (0,), 1), Gate("RZ", (0,), 0)))
-    circuit = Circuit(n, gates)
-    angles = draw(0, 2, circuit.n_angles).requires_grad_()
-    initial = draw(1, 2, 2**n, dtype=torch.complex128).requires_grad_()
-    assert torch.autograd.gradcheck(lambda a: expectations(circuit, a, "torch"), angles)
-    assert torch.autograd.gradcheck(lambda a: states(circuit, a, "torch"), angles)
-    assert torch.autograd.gradcheck(lambda a, psi: evolve(circuit, a, psi, "torch"), (angles, initial))
-    assert torch.autograd.gradcheck(measure, initial)
 
 
 def test_the_backward_pass_keeps_no_states_of_operations():

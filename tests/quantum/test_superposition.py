@@ -71,27 +71,3 @@ def test_combination_divides_by_the_sum_of_moduli():
     phi = torch.einsum("k,bkd->bd", c, psi) / (c.abs().sum() + 1e-8)
     expected = phi / (phi.abs().square().sum(-1, keepdim=True).sqrt() + 1e-9)
     torch.testing.assert_close(combine_unitaries(c, psi), expected, rtol=1e-10, atol=0)
-
-
-@pytest.mark.parametrize(
-    ("function", "complex_branches"),
-    [
-        (superpose_modulus, False),
-        (superpose_concat, False),
-        (superpose_features, False),
-        (superpose_states, True),
-        (lambda c, psi: combine_unitaries(c, psi.movedim(0, -2)), True),
-    ],
-)
-def test_gradients_in_coefficients_and_branches(function, complex_branches):
-    dtype = torch.complex128 if complex_branches else torch.float64
-    c, branches = draw(3, dtype=torch.complex128).requires_grad_(), draw(3, 2, 4, dtype=dtype).requires_grad_()
-    assert torch.autograd.gradcheck(function, (c, branches))
-
-
-def test_the_backward_pass_of_equal_phases_leaves_no_gradient_in_imaginary_parts():
-    re, im = draw(3, seed=1).abs().requires_grad_(), torch.zeros(3, dtype=torch.float64, requires_grad=True)
-    for function in (superpose_modulus, superpose_concat, superpose_features):
-        out = function(torch.complex(re, im), draw(3, 2, 5))
-        grad_re, grad_im = torch.autograd.grad(out.square().sum(), (re, im))
-        assert grad_re.abs().max() > 1e-6 and torch.equal(grad_im, torch.zeros_like(grad_im))

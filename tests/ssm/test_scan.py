@@ -73,13 +73,6 @@ def test_definition_by_hand():
 
 
 @pytest.mark.parametrize("backend", ["torch", "numba"])
-def test_gradcheck(backend):
-    tensors = arguments(2, 35, 3, 2)
-    assert torch.autograd.gradcheck(lambda *a: selective_scan(*a, backend=backend), tensors, fast_mode=True)
-    assert torch.autograd.gradcheck(lambda *a: selective_scan(*a, backend=backend), arguments(1, 3, 2, 2))
-
-
-@pytest.mark.parametrize("backend", ["torch", "numba"])
 def test_state_is_carried_from_one_scan_to_the_next(backend):
     inputs, step, A, B, C, initial = arguments(2, 50, 9, 4)
     whole, last = selective_scan(inputs, step, A, B, C, initial, backend)
@@ -87,13 +80,6 @@ def test_state_is_carried_from_one_scan_to_the_next(backend):
     rest, final = selective_scan(inputs[:, 20:], step[:, 20:], A, B[:, 20:], C[:, 20:], state, backend)
     torch.testing.assert_close(torch.cat((first, rest), 1), whole, rtol=0, atol=1e-12)
     torch.testing.assert_close(final, last, rtol=0, atol=1e-12)
-
-
-def test_no_initial_state_is_a_state_of_zeros():
-    *tensors, initial = arguments(2, 5, 3, 2)
-    y, final = selective_scan(*tensors)
-    zero_y, zero_final = selective_scan(*tensors, torch.zeros_like(initial))
-    assert torch.equal(y, zero_y) and torch.equal(final, zero_final)
 
 
 def test_expanded_and_strided_arguments():
@@ -132,12 +118,6 @@ def test_infinities_behave_as_in_the_definition(backend):
     y, _ = selective_scan(*tensors, backend=backend)
     assert torch.equal(y.isfinite(), expected.isfinite())
     torch.testing.assert_close(y[expected.isfinite()], expected[expected.isfinite()], rtol=1e-4, atol=1e-5)
-
-
-def test_growing_states_overflow_to_infinity():
-    one = torch.ones(1, 3, 1)
-    y, _ = selective_scan(one, 60 * one, one[0, :1], one, one, backend="numba")
-    assert y[0, 1, 0] > 1e25 and y[0, 2, 0] == torch.inf
 
 
 def test_bits_do_not_depend_on_the_place_in_the_batch():

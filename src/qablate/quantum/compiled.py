@@ -26,7 +26,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from qablate import selfcheck
 from qablate.quantum.circuit import Circuit, Program, lower
 from qablate.quantum.reference import require_agreement
 from qablate.simd import (
@@ -48,6 +47,8 @@ from qablate.simd import (
     write_columns,
 )
 
+DEVICE = "cpu"
+
 
 def simulate(circuit: Circuit, angles: Tensor, initial: Tensor | None, measured: bool) -> Tensor:
     """See `qablate.quantum.reference.Simulate`."""
@@ -56,14 +57,9 @@ def simulate(circuit: Circuit, angles: Tensor, initial: Tensor | None, measured:
     return result if measured else torch.view_as_complex(result)
 
 
-def obstacle(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Why it cannot serve: another device than the CPU, or kernels that fail their self-check."""
-    return f"it runs on the CPU, not on {device.type}" if device.type != "cpu" else selfcheck.obstacle(check, dtype)
-
-
-def check(dtype: torch.dtype) -> None:
+def check(dtype: torch.dtype, device: torch.device) -> None:
     """Compare with gate-by-gate simulation: a full tile and a ragged one."""
-    require_agreement(simulate, n_qubits=3, n_batch=lanes_of(np.float32) + 3, dtype=dtype)
+    require_agreement(simulate, n_qubits=3, n_batch=lanes_of(np.float32) + 3, dtype=dtype, device=device)
 
 
 class Simulation(torch.autograd.Function):

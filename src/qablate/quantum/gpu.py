@@ -42,6 +42,8 @@ MAX_QUBITS = 8
 grows with the square of the code, still ends."""
 
 INTERPRETED_BLOCK = 128
+INTERPRETED = bool(triton.knobs.runtime.interpret)
+DEVICE = "cpu" if INTERPRETED else "cuda"
 
 
 def simulate(circuit: Circuit, angles: Tensor, initial: Tensor | None, measured: bool) -> Tensor:
@@ -57,21 +59,9 @@ def simulate(circuit: Circuit, angles: Tensor, initial: Tensor | None, measured:
     return result if measured else torch.view_as_complex(result)
 
 
-def obstacle(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Why it cannot serve: another device than a GPU, or kernels that fail their self-check on it."""
-    if device.type != "cuda" and not interpreted():
-        return f"it runs on NVIDIA GPUs, not on {device.type}"
-    return selfcheck.obstacle(check, dtype, device)
-
-
 def check(dtype: torch.dtype, device: torch.device) -> None:
     """Compare with gate-by-gate simulation: wires in registers and across threads, full and ragged programs."""
     require_agreement(simulate, n_qubits=6, n_batch=11, dtype=dtype, device=device)
-
-
-def interpreted() -> bool:
-    """Whether the kernels run in Triton's interpreter, on the CPU."""
-    return not isinstance(forward_kernel, triton.runtime.JITFunction)
 
 
 def registers_of(n_qubits: int) -> int:
@@ -170,7 +160,7 @@ def _launch(
 ) -> None:
     """Start a kernel on the device and current stream of its tensors; one warp a program."""
     n_batch, registers = sizes[0], registers_of(plan.n_qubits)
-    block = INTERPRETED_BLOCK if interpreted() else 32 >> (plan.n_qubits - registers)
+    block = INTERPRETED_BLOCK if INTERPRETED else 32 >> (plan.n_qubits - registers)
     if n_batch:
         with torch.cuda.device_of(tensors[0]):
             kernel[(triton.cdiv(n_batch, block),)](

@@ -36,6 +36,8 @@ from qablate.simd import (
     write_columns,
 )
 
+DEVICE = "cpu"
+
 
 def evolve(circuit: Circuit, angles: Tensor, vectors: Tensor) -> Tensor:
     """Bloch vectors after the circuit: angles (B, n_angles), vectors (B, 3 n) -> (B, 3 n).
@@ -49,12 +51,7 @@ def evolve(circuit: Circuit, angles: Tensor, vectors: Tensor) -> Tensor:
     return result
 
 
-def obstacle(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Why it cannot serve: another device than the CPU, or kernels that fail their self-check."""
-    return f"it runs on the CPU, not on {device.type}" if device.type != "cpu" else selfcheck.obstacle(check, dtype)
-
-
-def check(dtype: torch.dtype) -> None:
+def check(dtype: torch.dtype, device: torch.device) -> None:
     """Compare kernels and plain torch: gates of all kinds, a column read twice, a full tile and a ragged one."""
     circuit = Circuit(3, (*embedding(3), *ansatz(3, 2, first=3), Gate("RZ", (1,), 0)))
     n_batch = 35

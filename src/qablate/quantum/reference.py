@@ -107,7 +107,7 @@ def halves(states: Tensor, wire: int, control: int = -1) -> tuple[Tensor, ...]:
 
 
 def require_agreement(
-    fast: Simulate, n_qubits: int, n_batch: int, dtype: torch.dtype, device: torch.device | str = "cpu"
+    fast: Simulate, n_qubits: int, n_batch: int, dtype: torch.dtype, device: torch.device
 ) -> None:
     """Raise SelfCheckError unless `fast` agrees with this module, run on the CPU, in values and gradients.
 
@@ -118,7 +118,7 @@ def require_agreement(
     angles = torch.sin(torch.arange(n_batch * circuit.n_angles, dtype=torch.float64)).to(dtype) * 3
     initial = torch.cos(torch.arange(n_batch * 2**n_qubits * 2, dtype=torch.float64)).to(dtype)
     outcomes = []
-    for run, place in ((fast, device), (simulate, "cpu")):
+    for run, place in ((fast, device), (simulate, torch.device("cpu"))):
         leaves = [tensor.clone().to(place).requires_grad_()
                   for tensor in (angles.view(n_batch, -1), initial.view(n_batch, -1, 2))]
         starts = (None, torch.view_as_complex(leaves[1]))

@@ -20,9 +20,9 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from qablate import selfcheck
 from qablate.ssm.scan import reference_scan, require_agreement
 
+DEVICE = "cpu" if triton.knobs.runtime.interpret else "cuda"
 CHUNK = 32
 CHANNELS = 8
 MAX_STATES = 64
@@ -168,18 +168,6 @@ def scan(inputs: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, initial:
         return reference_scan(inputs, step, A, B, C, initial)
     result: tuple[Tensor, Tensor] = _Scan.apply(inputs, step, A, B, C, initial)
     return result
-
-
-def interpreted() -> bool:
-    """Whether the kernels run in Triton's interpreter, on the CPU."""
-    return not isinstance(forward_kernel, triton.runtime.JITFunction)
-
-
-def obstacle(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Why it cannot serve: another device than a GPU, or kernels that fail their self-check on it."""
-    if device.type != "cuda" and not interpreted():
-        return f"it runs on NVIDIA GPUs, not on {device.type}"
-    return selfcheck.obstacle(check, dtype, device)
 
 
 def check(dtype: torch.dtype, device: torch.device) -> None:
