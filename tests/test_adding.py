@@ -24,10 +24,9 @@ def with_entry(source: str, table: str, entry: str) -> str:
     """A module with one more entry at the end of a table."""
     found = next(node for node in ast.parse(source).body if isinstance(node, ast.AnnAssign)
                  and isinstance(node.target, ast.Name) and node.target.id == table)
-    (mapping,) = found.value.args    # of MappingProxyType
-    if isinstance(mapping, ast.Call):    # entries that variants find by their base
-        (mapping,) = mapping.args
-    rows = mapping.values if isinstance(mapping, ast.Dict) else mapping.generators[0].iter.elts
+    rows = found.value.args    # of the call that makes the table: entries, or one dict of them
+    if isinstance(rows[0], ast.Dict):
+        rows = rows[0].values
     lines, last = source.splitlines(keepends=True), rows[-1]
     first = lines[rows[0].lineno - 1]
     indent = first[:len(first) - len(first.lstrip())]

@@ -83,7 +83,7 @@ def make_dataset(task: str, length: int, seed: int,
         (5000, 100, 14)
     """
     from qablate.study import Study
-    from qablate.tasks.generation import generate
+    from qablate.tasks.dataset import generate
 
     files = [config] if isinstance(config, (str, Path)) else config
     return generate(Study.load(files).dataset(task, length, seed))

@@ -22,7 +22,7 @@ def in_the_repository(monkeypatch):
 @pytest.mark.parametrize(("overlays", "shipped"), [([OVERLAY], {path.name for path in PUBLISHED}), ([], set())])
 def test_the_overlay_counts_every_shipped_file_as_a_finished_cell(overlays, shipped):
     study = Study.load([ROOT / "config.yaml", *overlays], {"results": "no-results-of-its-own"})
-    counted = {study.result_path(cell).name for cell, run in merge(study).runs.items() if run.finished}
+    counted = {study.result_path(cell).name for cell, run in merge(study).runs.items() if run.finishes}
     assert PUBLISHED and counted == shipped and len(study.cells) == 396
 
 

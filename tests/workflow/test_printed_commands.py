@@ -17,7 +17,8 @@ from qablate.config import read_yaml
 TINY = {
     "models": ["1b", "2d"], "seeds": [2024], "data": {"n_samples": 100},
     "tasks": {"forrelation": {"lengths": [16], "n_bits": 6},
-              "adding_problem": {"lengths": [100, 500], "placement": "extremes"}},
+              "adding_problem": {"lengths": [100, 500], "placement": "extremes"},
+              "selective_copy": {"lengths": [100], "n_markers": 8}},
 }
 PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))]
 ELSEWHERE = {
