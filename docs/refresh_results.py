@@ -27,12 +27,12 @@ MARKED = re.compile(r"^<!-- (?P<study>\w+) (?P<id>\w+) -->\n(?:^(?!\|).*\n)+(?:^
 
 @functools.cache
 def parts_of(study: str) -> dict[str, Part]:
-    """Tables and figures of a study's report and details, by id, from the shipped results alone."""
+    """Tables of a study's report and details, and figures without a table of their name, from the shipped results."""
     files = [ROOT / "config.yaml", ROOT / f"workflow/studies/{study}.yaml"]
     with tempfile.TemporaryDirectory() as results:
         runs = collect(Study.load(files, {"results": results}))
-        return {part.id: part for section in (*report_sections(runs), *details_sections(runs)) for part in section.parts
-                if isinstance(part, (Table, Figure))}
+        parts = [part for section in (*report_sections(runs), *details_sections(runs)) for part in section.parts]
+        return {part.id: part for kind in (Figure, Table) for part in parts if isinstance(part, kind)}
 
 
 def with_tables(page: str) -> str:

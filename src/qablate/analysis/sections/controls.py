@@ -177,8 +177,9 @@ def _checks(frame: pd.DataFrame) -> list[Part]:
 
     checked = shown(CHECKS)
     if "cell means" in checked:
-        checked["score minus cell means"] = [DASH if pd.isna(low) else f"{signed(3)(low)} to {signed(3)(high)}"
-                                             for low, high in above.itertuples(index=False)]
+        checked["score minus cell means"] = [
+            DASH if pd.isna(low) else " to ".join(dict.fromkeys(map(signed(3), (low, high))))
+            for low, high in above.itertuples(index=False)]
     tables: list[Part] = [Table("checks", "Checks of trained models", (
         "No training; mean over n runs. Unentangled, mean field: the score with the circuits of the weights exchanged. "
         "Q: Meyer-Wallach, 0 product states, 1 maximal. Shuffled: change of the outputs in standard deviations. "
