@@ -87,7 +87,7 @@ def check_model(model: SequenceModel, dataset: Dataset, seed: int = 0) -> Number
         >>> check_model(model, dataset)["swap"]
         {'exact': 0.391, 'unentangled': 0.388, 'mean_field': 0.389}
     """
-    has_circuit, has_states = bool(_kinds(model)), _has_states(model)
+    has_states = _has_states(model)
     outputs = _test_outputs(model, dataset)
     if not np.isfinite(outputs).all():
         raise QablateError(f"model {model.model_id}: its outputs are not finite, nothing can be checked")
@@ -95,7 +95,7 @@ def check_model(model: SequenceModel, dataset: Dataset, seed: int = 0) -> Number
         "score": score(dataset, outputs),
         "n_test": len(split_of(dataset.spec).test),
         "seed": seed,
-        "swap": swap(model, dataset) if has_circuit else None,
+        "swap": swap(model, dataset) if has_states else None,
         "entanglement": entanglement(model, dataset) if has_states else None,
         "shuffle": shuffle(model, dataset, seed),
         "probe": probe(model, dataset, seed) if _has_encoder(model) else None,
