@@ -33,7 +33,7 @@ def test_page_has_every_cell_its_curve_and_no_network_address(explorer):
     assert len(rows) == len(cells) == 396
     with_curve = set(re.findall(r'<td><label><input type="checkbox" value="(\d+)"', page))
     files = list((ROOT / "results/systems/cpu").glob("*.json"))
-    assert len(with_curve) == page.count('data-system="cpu"') == len(files) == 141
+    assert len(with_curve) == page.count('data-system="cpu"') == len(files) > 100
     ours = re.sub(r"/\* BEGIN bokeh.*?END bokeh", "", page, flags=re.DOTALL)
     assert len(page) - len(ours) > 1e6 and "//" not in re.sub(r"^ *//.*|http://www\.w3\.org", "", ours, flags=re.M)
 
