@@ -6,7 +6,9 @@ import pytest
 from factories import published_study, record_of, write_results
 
 from qablate.analysis.collect import collect
+from qablate.analysis.sections.attention import attention
 from qablate.analysis.sections.controls import checks, contrasts, controls
+from qablate.analysis.sections.methods import models_tested
 from qablate.analysis.table import Table
 from qablate.records import write_record
 from qablate.results import checks_path
@@ -45,6 +47,21 @@ def test_variants_on_a_task_scored_by_its_error_are_compared_by_r2(tmp_path):
     assert rows.frame["margin"].tolist() == [0.005]
     assert rows.shown["verdict"].tolist() == ["can be replaced"]
     assert abs(rows.frame["estimate"].item()) < 0.002
+
+
+def test_variants_are_named_with_their_own_chunk_behind_their_base(study):
+    shown = models_tested(collect(study)).shown
+    assert list(zip(shown["id"], shown["chunk"], strict=True)) == [
+        ("1b", "32"), ("1b-tanh", "32"), ("1b-chunk8", "8"), ("1b-tanh-chunk8", "8"), ("2a", "16"), ("2a-tanh", "16")]
+
+
+def test_results_of_other_studies_in_the_folder_of_a_system_need_no_attention(tmp_path):
+    other = published_study(tmp_path / "other", models=["3b"])
+    write_results(other, other.cells[:2])
+    study = published_study(tmp_path / "study", models=["1b"], systems={"lab": {"results": str(other.result_folder)}})
+    runs = collect(study)
+    assert runs.files["reason"].tolist() == ["not_in_study"] * 2
+    assert attention(runs).parts[0].shown.empty
 
 
 def test_verdicts_in_words(study):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from qablate.catalog import MODELS, TASKS
+from qablate.catalog import MODELS, TASKS, model_info
 from qablate.errors import QablateError
 from qablate.hours import CostTable
 from qablate.logs import log_path, read_tail
@@ -74,8 +74,8 @@ class Runs:
 
     @property
     def models(self) -> list[str]:
-        """Models of the study, by id."""
-        return sorted(self.study.config["models"])
+        """Models of the study, by id; variants behind their base in the order of its config."""
+        return sorted(self.study.config["models"], key=lambda model: model_info(model).id)
 
     @property
     def tasks(self) -> list[str]:

@@ -46,8 +46,10 @@ def _kinds(runs: Runs) -> Iterator[dict[str, object]]:
             epoch = diverged.get(tuple(row[key] for key in CELL))
             reason = f"epoch {epoch:.0f}" if state == "diverged" and pd.notna(epoch) else row["reason"]
             yield {"kind": kind, **{key: row[key] for key in CELL}, "reason": reason}
+    # A system's folder may hold several studies: what is of another one needs no attention here.
+    others = (runs.files["reason"] == "not_in_study") & runs.files["source"].isin(list(runs.study.config["systems"]))
     for status, kind in OF_FILES.items():
-        for row in runs.files[runs.files["status"] == status].to_dict("records"):
+        for row in runs.files[(runs.files["status"] == status) & ~others].to_dict("records"):
             yield {"kind": kind, **{key: row[key] for key in CELL},
                    "reason": f"{row['system']}, {row['reason']}" + (f": {row['detail']}" if row["detail"] else "")}
 

@@ -42,12 +42,13 @@ def models_tested(runs: Runs) -> Table:
     rows, shown = [], []
     for model in runs.models:
         info, found = model_info(model), runs.table[runs.table["model"] == model]["n_params"]
-        row = {key: getattr(info, key) for key in OF_MODEL}
+        chunks = sorted({runs.study.chunk(model, length) for task in runs.tasks for length in runs.lengths(task)})
+        row = {key: getattr(info, key) for key in OF_MODEL} | {"id": model, "chunk": ", ".join(map(str, chunks))}
         rows.append({**row, "params_min": found.min(), "params_max": found.max()})
         shown.append({**row, "mixing": info.mixing.replace("_", " "), "params": _range(found)})
     return Table("models_tested", f"Models tested ({len(runs.models)})",
-                 "Features and mixing say where a circuit is; chunk: steps that one circuit or pooled token covers; "
-                 "params: as the results report them, which depends on task and length.",
+                 "Features and mixing say where the published model has a circuit; chunk: steps that one circuit or "
+                 "pooled token covers; params: as the results report them, which depends on task and length.",
                  pd.DataFrame(rows), pd.DataFrame(shown).astype(str))
 
 
