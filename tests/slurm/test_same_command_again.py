@@ -16,6 +16,10 @@ squeue=$(which -a squeue | grep -vxF "$0" | head -n 1)    # its own folder may b
 "$squeue" "$@" | grep -v COMPLETED
 exit 0
 """
+LOSES_THE_FIRST = """#!/bin/sh
+case "$*" in *--test-only*) ;; *) mkdir "$0.lost" 2>/dev/null && { echo 999; exit; } ;; esac
+exec "$(which -a sbatch | grep -vxF "$0" | head -n 1)" "$@"
+"""
 
 
 @pytest.fixture
@@ -78,6 +82,15 @@ def test_slurm_does_not_answer_for_20_seconds(place: Place, cluster: Cluster) ->
     place.finish(300)
     assert set(started(place).values()) == {1}
     assert "sbatch failed" not in place.printed
+
+
+def test_job_that_slurm_has_lost_is_submitted_again(place: Place, cluster: Cluster) -> None:
+    """It has ended as far as Slurm can tell, but its cell has no result."""
+    place.program("sbatch", LOSES_THE_FIRST)
+    place.start(*QUICKLY)
+    place.finish(200)
+    assert place.printed.count("has been submitted") == 7
+    assert "SLURM jobid 999" in place.printed
 
 
 @pytest.mark.full

@@ -3,8 +3,9 @@ rule train:
     input:
         RUN.dataset,
     output:
-        # Not the result itself: Snakemake deletes the outputs of a job that is to run or that failed.
-        touch(RUN.plan.flags / "{model}_{task}_L{length}_seed{seed}"),
+        # Not the result itself: Snakemake deletes the outputs of a job that is to run or that failed. Not `touch(...)`:
+        # with that, Snakemake makes the flag of a job that Slurm forgot, whether it has trained or not.
+        RUN.plan.flags / "{model}_{task}_L{length}_seed{seed}",
     threads: RUN.study.config["run"]["threads"]
     resources:
         **RUN.resources,
@@ -21,4 +22,4 @@ rule train:
         " --model {wildcards.model} --task {wildcards.task} --length {wildcards.length} --seed {wildcards.seed}"
         f" --output {RUN.study.result_folder}/"
         "synthetic_{wildcards.model}_{wildcards.task}_L{wildcards.length}_seed{wildcards.seed}_results.json"
-        " {params.max_seconds} >> $log 2>&1 || {{ code=$?; tail -n 3 $log >&2; exit $code; }}"
+        " {params.max_seconds} >> $log 2>&1 && touch {output} || {{ code=$?; tail -n 3 $log >&2; exit $code; }}"
