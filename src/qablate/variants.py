@@ -30,6 +30,11 @@ def is_variant(token: str) -> bool:
     return "-" in token
 
 
+def labelled(token: str) -> str:
+    """Return a model's id with the users' notation, `1b Q→C`; a variant's token alone, whose tags may change that."""
+    return token if is_variant(token) else f"{token} {model_info(token).notation}"
+
+
 def model_changes(config: Config, token: str, part: str, length: int | None = None) -> dict[str, Any]:
     """Return the settings that a model's tags change in a part, `model` or `training`; empty for a base.
 

@@ -16,10 +16,11 @@ from bokeh.plotting import figure
 from bokeh.resources import Resources
 
 from qablate.analysis.collect import CELL, HISTORY, Runs
-from qablate.analysis.figure import labelled, model_look
+from qablate.analysis.figure import model_look
 from qablate.analysis.formats import Format, metric_format, metric_name, significant, whole
 from qablate.catalog import task_info
 from qablate.results import State
+from qablate.variants import labelled
 
 TOOLS = "pan,box_zoom,wheel_zoom,zoom_in,zoom_out,undo,reset,save"
 MEASURES = {"val_loss": "validation loss", "train_loss": "training loss", "val_metric": "validation metric",

@@ -85,11 +85,6 @@ def model_look(model: str, line: bool = True) -> Look:
             **({"markerfacecolor": "white"} if is_variant(model) else {})}
 
 
-def labelled(model: str) -> str:
-    """Return a model's id with the users' notation: `1b Q→C`."""
-    return f"{model} {model_info(model).notation}"
-
-
 def legend_entry(label: str, look: Mapping[str, Any]) -> Line2D:
     """Return an entry for a legend."""
     return Line2D([], [], label=label, **look)

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qablate import __version__
-from qablate.catalog import model_info, task_info
+from qablate.catalog import task_info
 from qablate.config import known_systems
 from qablate.errors import QablateError
 from qablate.hours import COSTS_PATH, CostTable
@@ -25,6 +25,7 @@ from qablate.logs import duration
 from qablate.provenance import utc_time
 from qablate.status.survey import STATES, CellStatus, Survey, counts, hours, survey
 from qablate.study import Study
+from qablate.variants import labelled
 
 COLUMNS = 80
 LISTED = 8
@@ -88,7 +89,7 @@ def _table(survey: Survey) -> Table:
     for header in (*(task_info(task).header for task in tasks), "done", *SHOWN.values(), "miss", "hours"):
         table.add_column(header, justify="right", no_wrap=True)
     for model in survey.study.config["models"]:
-        table.add_row(f"{model} {model_info(model).notation}", *_figures(survey.of(model=model), tasks))
+        table.add_row(labelled(model), *_figures(survey.of(model=model), tasks))
     for system in survey.systems if len(survey.systems) > 1 else ():
         table.add_row(f"on {system}", *_figures(survey.of(system=system), tasks))
     table.add_row("all", *_figures(survey.cells, tasks), style="bold")

@@ -15,6 +15,7 @@ from qablate.analysis.table import Figure, Part, Section, Table, cell_columns, w
 from qablate.catalog import task_info
 from qablate.files import packaged_text
 from qablate.hours import MEASURED_ITEMS, CostTable
+from qablate.variants import labelled
 
 HOUR = 3600.0
 FRONTIER: look.Look = {"color": look.PALE, "linewidth": 0.8, "linestyle": (0, (4, 1.5))}
@@ -64,7 +65,7 @@ def _draw(runs: Runs, frame: pd.DataFrame) -> Canvas:
         axes[0, column].set_title(task_info(task).title + length)
     named = [model for model in runs.models if model in set(frame["model"])]
     if named:
-        look.legend_above(figure, [look.legend_entry(look.labelled(model), look.model_look(model, False))
+        look.legend_above(figure, [look.legend_entry(labelled(model), look.model_look(model, False))
                                    for model in named] + [look.legend_entry("not beaten at lower cost", FRONTIER)], 5)
     look.banner(figure, look.missing_lines(runs))
     return figure

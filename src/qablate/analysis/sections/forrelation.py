@@ -8,11 +8,12 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from qablate.analysis import figure as look
 from qablate.analysis.bounds import constant_class, solvers_of_study
 from qablate.analysis.collect import Runs
-from qablate.analysis.formats import fixed, signed, whole
+from qablate.analysis.formats import DASH, fixed, signed, whole
 from qablate.analysis.sections import scores
 from qablate.analysis.sections.agreement import printed_means
 from qablate.analysis.table import Figure, Section, Table, written
 from qablate.catalog import model_info
+from qablate.variants import is_variant, labelled
 
 TASK = "forrelation"
 SOLVERS: dict[str, tuple[str, look.Look]] = {
@@ -52,7 +53,7 @@ def ranking(runs: Runs, verdicts: pd.DataFrame) -> Table:
     lengths = scores.lengths_shown(runs, TASK, rows).set_index("model").loc[frame["model"]]
     shown = pd.DataFrame({
         "rank": written(frame["rank"], whole), "model": frame["model"],
-        "features→mixing": [model_info(model).notation for model in frame["model"]],
+        "features→mixing": [DASH if is_variant(model) else model_info(model).notation for model in frame["model"]],
         **{column: lengths[column] for column in lengths if column.startswith("L ")},
         "mean": written(frame["mean"], WRITE), "best": written(frame["best"], WRITE),
         "against majority, points": written(frame["against_majority"], signed(2)),
@@ -112,7 +113,7 @@ def _draw(runs: Runs, frame: pd.DataFrame) -> Canvas:
     named = [model for model in runs.models if model in set(frame["series"])]
     look.legend_above(figure, [*(look.legend_entry(label, style) for label, style in SOLVERS.values()),
                                look.legend_entry("one half", look.BASELINE),
-                               *(look.legend_entry(look.labelled(model), look.model_look(model, False))
+                               *(look.legend_entry(labelled(model), look.model_look(model, False))
                                  for model in named)], 6)
     look.banner(figure, look.missing_lines(runs, [TASK]))
     return figure

@@ -19,6 +19,7 @@ from qablate.analysis.formats import DASH, metric_format, metric_name
 from qablate.analysis.statistics import SMALLEST_MSE
 from qablate.analysis.table import Figure, Part, Section, Table, cell_columns, written
 from qablate.catalog import model_info, task_info
+from qablate.variants import labelled
 
 WORDS = {"done": "not recorded", "no_improvement": "not recorded", "partial": "not recorded",
          "selected_on_test": "test-selected only", "checkpoint": "in training"}
@@ -192,7 +193,7 @@ def _draw_lengths(runs: Runs, task: str, frame: pd.DataFrame) -> Canvas:
         axes[0, 0].set_ylim(points.min() / 1.6, points.max() * 1.6)
     look.score_axis(axes[0, 0], task)
     axes[0, 0].set_ylabel(metric_name(task_info(task).metric))
-    entries = [look.legend_entry(look.labelled(model), look.model_look(model)) for model in runs.models]
+    entries = [look.legend_entry(labelled(model), look.model_look(model)) for model in runs.models]
     off = not task_info(task).larger_is_better and (frame.loc[frame["kind"] == "upper bound", "score"] == 0).any()
     entries += [look.legend_entry("baseline", look.BASELINE),
                 look.legend_entry("upper bound" + (" 0, off the axis" if off else ""), look.UPPER)]
@@ -245,7 +246,7 @@ def _draw_learning(runs: Runs, task: str, curves: pd.DataFrame, key: str) -> Can
     figure, axes = look.grid(0.6 + 1.25 * rows, rows, columns, sharex=True, sharey=True)
     for axis, model in zip(axes.flat, runs.models, strict=False):
         _draw_curves(axis, curves[curves["model"] == model], key, shades)
-        axis.set_title(look.labelled(model), fontsize=look.SMALL)
+        axis.set_title(labelled(model), fontsize=look.SMALL)
     for axis in list(axes.flat)[len(runs.models):]:
         axis.set_visible(False)
     if key == "loss" and (curves[f"val_{key}"] > 0).any():

@@ -20,6 +20,7 @@ from qablate.analysis.sections.scores import best_of, means
 from qablate.analysis.statistics import scale_of
 from qablate.analysis.table import Figure, Section, Table
 from qablate.catalog import MODELS, model_info, task_info
+from qablate.variants import labelled
 
 PERFECT = {"test_mse": 0.0, "test_r2": 1.0, "test_acc": 1.0}
 """Best possible score, where no upper bound of the task is known."""
@@ -107,7 +108,7 @@ def map_panels(runs: Runs, height: float) -> tuple[Canvas, list[Axes]]:
         axis.set(xlim=(-0.5, len(lengths) - 0.5), ylim=(len(runs.models) - 0.5, -0.5), xlabel="length L")
         axis.set_xticks(range(len(lengths)), [str(length) for length in lengths])
         axis.set_yticks(range(len(runs.models)),
-                        [look.labelled(model) for model in runs.models] if axis is axes[0, 0] else [])
+                        [labelled(model) for model in runs.models] if axis is axes[0, 0] else [])
         axis.tick_params(length=0)
         axis.spines[:].set_visible(False)
         for place in range(1, len(groups)):
