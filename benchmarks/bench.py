@@ -29,7 +29,7 @@ from qablate.training.cell import prepare_torch
 
 PACKAGES = ("torch", "numpy", "numba", "llvmlite", "pennylane", "pennylane-lightning", "triton")
 COLUMNS = ("model", "length", "n_qubits", "batch", "contender", "cpu_ms", "cpu_ms_min", "spread", "ratio", "saved_mb",
-           "circuit_share", "epoch_cpu_s", "epoch_wall_s", "skipped")
+           "circuit_share", "floor_share", "epoch_cpu_s", "epoch_wall_s", "skipped")
 COST_ROUNDS = 3
 
 

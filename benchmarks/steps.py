@@ -6,6 +6,7 @@ Shapes: b batch, c channels, l length.
 """
 
 from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
@@ -13,8 +14,8 @@ import torch
 from timing import Timing, time_side_by_side
 from torch import Tensor
 
-from qablate.catalog import MODELS, TaskKind
-from qablate.models import ModelSettings, build_model, fused
+from qablate.catalog import TaskKind
+from qablate.models import ModelSettings, build_model, fused, mixers
 from qablate.quantum import execution
 from qablate.study import DatasetSpec, Study
 from qablate.training.loop import EVALUATION_BATCH, TrainingStep
@@ -23,13 +24,14 @@ LENGTHS = (100, 200, 1000)
 LONGEST_BASELINE = 200
 """The opponent is run up to this length only: beyond, the unbind loop of 3c keeps over 10 GB."""
 
-OURS, BASELINE, EVALUATION, CIRCUITS = "qablate", "pennylane+loop", "evaluation", "circuits"
+OURS, BASELINE, EVALUATION, CIRCUITS, SCANS = "qablate", "pennylane+loop", "evaluation", "circuits", "scans"
+PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
 
 
 def measure_steps(
     study: Study, task: str, models: Iterable[str], lengths: Iterable[int], rounds: int, device: torch.device
 ) -> list[dict[str, Any]]:
-    """One row for each model and length: times of step, opponent and evaluation, share of circuits, epoch."""
+    """One row for each model and length: times of step, opponent and evaluation, shares of the step, epoch."""
     return [
         measure_step(study, study.dataset(task, length, study.config["seeds"][0]), model, rounds, device,
                      compare=length <= LONGEST_BASELINE)
@@ -41,20 +43,30 @@ def measure_steps(
 def measure_step(
     study: Study, spec: DatasetSpec, model: str, rounds: int, device: torch.device, compare: bool, share: bool = True
 ) -> dict[str, Any]:
-    """Time one model on batches of one dataset's shape; `compare` runs the opponent too, `share` the circuits alone."""
+    """Time one model on batches of one dataset's shape.
+
+    `compare` runs the opponent too; `share` what no model can do without: its circuits and scans alone, and its matrix
+    products by torch's profiler. Their sum, as a share of the step, is `floor_share`.
+    """
     ours = trained_model(study, spec, model, device, study.config["quantum"]["backend"], "auto")
     batch = batch_of(study, spec, device)
     calls: dict[str, Callable[[], object]] = {
         OURS: lambda: ours(*batch),
         EVALUATION: _evaluation(ours, batch[0]),
     }
-    if share and (MODELS[model].quantum_features or MODELS[model].quantum_mixing):
-        calls[CIRCUITS] = circuits_of(lambda: ours(*batch))
+    parts = {CIRCUITS: (execution, "simulate"), SCANS: (mixers, "selective_scan")} if share else {}
+    for name, (module, function) in parts.items():
+        if alone := calls_alone(lambda: ours(*batch), module, function):
+            calls[name] = alone
     if compare:
         opponent = trained_model(study, spec, model, device, "pennylane", "reference")
         calls[BASELINE] = _in_plain_torch(lambda: opponent(*batch))
     timings = time_side_by_side(calls, rounds)
-    return {"part": "step", "task": spec.task, "model": model, "length": spec.length, **_row(timings, spec, study)}
+    row = {"part": "step", "task": spec.task, "model": model, "length": spec.length, **_row(timings, spec, study)}
+    if share:
+        known = sum(1 / timings[name].ratio_to(timings[OURS]) for name in parts if name in timings)
+        row["floor_share"] = round(known + products_ms(lambda: ours(*batch)) / timings[OURS].cpu, 4)
+    return row
 
 
 def trained_model(
@@ -117,22 +129,30 @@ def _row(timings: dict[str, Timing], spec: DatasetSpec, study: Study) -> dict[st
     return row
 
 
-def circuits_of(step: Callable[[], object]) -> Callable[[], object]:
-    """A call that runs the circuits of one training step and their gradients, and nothing else."""
+def products_ms(step: Callable[[], object]) -> float:
+    """CPU time (ms) of the matrix products of one step."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        step()
+    return sum(event.self_cpu_time_total for event in profile.key_averages() if event.key in PRODUCTS) / 1e3
+
+
+def calls_alone(step: Callable[[], object], module: ModuleType, name: str) -> Callable[[], None] | None:
+    """A call that runs one function of a module as a training step does, with gradients; None if no step calls it."""
     calls: list[tuple[Any, ...]] = []
-    simulate = execution.simulate
+    function = getattr(module, name)
 
-    def recording(*arguments: Any) -> Tensor:
+    def recording(*arguments: Any, **options: Any) -> Any:
         calls.append(tuple(a.detach().clone() if isinstance(a, Tensor) else a for a in arguments))
-        return simulate(*arguments)
+        return function(*arguments, **options)
 
-    with patch.object(execution, "simulate", recording):
+    with patch.object(module, name, recording):
         step()
     leaves = [[a.requires_grad_() for a in arguments if isinstance(a, Tensor)] for arguments in calls]
 
     def run() -> None:
         for arguments, tensors in zip(calls, leaves, strict=True):
-            result = simulate(*arguments)
+            result = function(*arguments)
+            result = result[0] if isinstance(result, tuple) else result
             torch.autograd.grad(result, tensors, grad_outputs=result.detach(), allow_unused=True)
 
-    return run
+    return run if calls else None

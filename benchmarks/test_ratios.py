@@ -41,7 +41,7 @@ def best_ratio(fast: Callable[[], object], slow: Callable[[], object], enough: f
     return best
 
 
-@pytest.mark.parametrize(("backend", "least"), [("numba", 100), ("torch", 8)])
+@pytest.mark.parametrize(("backend", "least"), [("numba", 140), ("torch", 9)])
 def test_circuits_against_default_qubit(backend, least):
     usable, skipped = circuits.usable_backends(CPU)
     if backend not in usable:
@@ -69,7 +69,7 @@ def test_what_the_scan_keeps_is_little():
 
 @pytest.mark.parametrize("model", MODELS)
 def test_whole_steps_against_pennylane_and_the_loop(model):
-    least = 1.2 if model == "3a" else 4    # 3a has neither circuits nor a scan
+    least = {"3a": 1.3, "3b": 3.5}.get(model, 5)    # 3a has neither circuits nor a scan
     study = Study.load([CONFIG])
     spec = study.dataset("adding_problem", 100, 2024)
     ratios = []
