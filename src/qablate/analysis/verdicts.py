@@ -86,8 +86,6 @@ def _rows(runs: Runs, task: str, scale: Scale, contrasts: list[Contrast]) -> Ite
     n_blocks = len(runs.lengths(task)) * len(runs.seeds)
     families = pd.Series([one.table for one in contrasts if not one.alone]).value_counts()
     for one in contrasts:
-        if one.kind == "slope" and len(runs.lengths(task)) == 1:    # of the study: no run will ever give it
-            continue
         d = contrast(y, weights(one.plus, one.minus))
         found, is_chance = _measure(runs, task, one.kind, d), one.kind == "chance"
         d = rectangle(d).unstack().reorder_levels(["length", "seed"]) if one.kind == "slope" and len(d) else d

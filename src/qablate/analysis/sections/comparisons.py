@@ -34,7 +34,9 @@ def comparisons(runs: Runs, table: pd.DataFrame) -> Section:
     if table.empty:
         return Section("Comparisons", ("No comparison is declared for the models and tasks of this study.",))
     single = (table["label"] == "") & table["kind"].isin(["slope", "chance"])
-    composed, models = table[~single & table["table"].isin(IN_FOREST)], table[single]
+    one_length = table["task"].isin([task for task in runs.tasks if len(runs.lengths(task)) == 1])    # has no slope
+    composed = table[~single & table["table"].isin(IN_FOREST)]
+    models = table[single & ~(one_length & (table["kind"] == "slope"))]
     tables = [_table(task, composed[composed["task"] == task], table[table["task"] == task])
               for task in runs.tasks if (composed["task"] == task).any()]
     return Section("Comparisons", (TEXT, *tables, *([] if models.empty else [_models(runs, models)]),
