@@ -9,7 +9,6 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from qablate.catalog import model_info
 from qablate.errors import QablateError
@@ -45,9 +44,8 @@ class Jobs:
     """The jobs of a study's cells, as `jobs` in its settings has them."""
 
     def __init__(self, study: Study) -> None:
-        self.study = study
-        self.settings: dict[str, Any] = study.config["jobs"]
-        self._limit: int | None = self.settings["max_minutes"]
+        self.study, self._settings = study, study.config["jobs"]
+        self._limit: int | None = self._settings["max_minutes"]
 
     @functools.cached_property
     def hours(self) -> Hours:
@@ -62,7 +60,7 @@ class Jobs:
         """
         if self._limit is None or (cost := self._cost(cell)) is None:
             return self._limit
-        estimate = STEP * math.ceil((self.settings["margin"] * cost.seconds / 60 + START_MINUTES) / STEP)
+        estimate = STEP * math.ceil((self._settings["margin"] * cost.seconds / 60 + START_MINUTES) / STEP)
         return min(self._limit, attempt * estimate)
 
     @property
@@ -76,8 +74,7 @@ class Jobs:
         return [model for model, cell in cells.items() if self._cost(cell) is None]
 
     def _cost(self, cell: Cell) -> Estimate | None:
-        known = self.settings["cost_device"] is not None
-        return self.hours.estimate(self.study.system, cell) if known else None
+        return None if self._settings["cost_device"] is None else self.hours.estimate(self.study.system, cell)
 
 
 def budget(minutes: int) -> float:

@@ -33,7 +33,7 @@ class Plan:
 
     def __init__(self, study: Study) -> None:
         self.study = study
-        self._states: dict[Cell, CellState] = {}
+        self.state = functools.cache(self._judged)    # a later call answers alike, whatever happened to the file since
         self._missing_dataset = functools.cache(self._dataset_if_missing)
 
     @functools.cached_property
@@ -44,17 +44,13 @@ class Plan:
             raise QablateError(merged.unreadable[0])
         return merged
 
-    def state(self, cell: Cell) -> CellState:
-        """Judge a cell; later calls return the same answer, whatever happened to the file since."""
-        if cell not in self._states:
-            known, system = self.merged.state_of(cell), self.study.assigned_to(cell)
-            state, reason = known.state.in_plan, known.reason
-            if self.merged.finished(cell):
-                state, reason = State.DONE, ""
-            elif system not in (None, self.study.system):
-                state, reason = State.ASSIGNED, "; ".join(filter(None, [f"assigned to {system}", reason]))
-            self._states[cell] = CellState(state, reason)
-        return self._states[cell]
+    def _judged(self, cell: Cell) -> CellState:
+        if self.merged.finished(cell):
+            return CellState(State.DONE)
+        known, system = self.merged.state_of(cell), self.study.assigned_to(cell)
+        if system not in (None, self.study.system):
+            return CellState(State.ASSIGNED, "; ".join(filter(None, [f"assigned to {system}", known.reason])))
+        return CellState(known.state.in_plan, known.reason)
 
     @functools.cached_property
     def to_train(self) -> tuple[Cell, ...]:

@@ -28,7 +28,7 @@ from snakemake.settings.enums import Quietness, RerunTrigger
 from snakemake.utils import available_cpu_count
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from qablate.config import difference, merge, read_yaml, with_yaml_types
+from qablate.config import difference, read_files, with_yaml_types
 from qablate.errors import QablateError
 from qablate.jobs import Jobs, budget, check_launcher, check_request, gpu_slots
 from qablate.locks import take_over_lock
@@ -59,10 +59,8 @@ class StudyRun:
         # workflow.configfiles lists the overlays before the file they lie over, so the order is built here.
         self.config_files = ["config.yaml", *(os.path.relpath(path) for path in workflow.overwrite_configfiles)]
         with self.errors_in_one_line():
-            in_files: Mapping[str, Any] = {}
-            for path in self.config_files:
-                in_files = merge(in_files, read_yaml(Path(path)))
-            self.overrides = with_yaml_types(difference(in_files, config))    # of --config or a profile
+            given = difference(read_files(self.config_files), config)    # by --config or a profile
+            self.overrides = with_yaml_types(given)
             self.study = Study.load(self.config_files, self.overrides)
         self.plan, self.jobs = Plan(self.study), Jobs(self.study)
         self.logs = self.study.results / "logs"
