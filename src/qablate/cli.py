@@ -32,8 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal's encoding fails no command
-    options = _parser().parse_args(arguments)
-    options.config = _laid_over(options.config)
+    options, base = _parser().parse_args(arguments), Path("config.yaml")
+    if base.exists() and not any(os.path.exists(file) and base.samefile(file) for file in options.config):
+        options.config = [str(base), *options.config]    # as Snakemake lays the files of --configfile over it
     try:
         code = int(options.run(options))
         if options.run is not _train:
@@ -71,14 +72,6 @@ def _give_up_unwritten() -> None:
         except (OSError, ValueError):
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _laid_over(files: list[str]) -> list[str]:
-    """The files of --config over ./config.yaml, as Snakemake lays those of --configfile, unless it is one of them."""
-    base = Path("config.yaml")
-    if not base.exists() or any(os.path.exists(file) and base.samefile(file) for file in files):
-        return files
-    return [str(base), *files]
 
 
 class _Parser(argparse.ArgumentParser):

@@ -82,21 +82,16 @@ def budget(minutes: int) -> float:
     return 60 * minutes - min(MAX_ALLOWANCE, SHARE * 60 * minutes)
 
 
-def seconds_left(environment: Mapping[str, str] = os.environ) -> float:
-    """Seconds until the Slurm job around this process ends; infinite outside of one.
+def allowed_seconds(*asked: float | None, environment: Mapping[str, str] = os.environ) -> float | None:
+    """Seconds a trainer may take: the least of what is asked for and what its Slurm job has left; None if endless.
 
     SLURM_JOB_END_TIME (seconds since 1970) is set by newer versions of Slurm and by `profiles/nersc-node/job.sh`. That
     of a job long over says nothing: a shell that was started in one may outlive it.
     """
-    end = environment.get("SLURM_JOB_END_TIME", "")
-    left = int(end) - time.time() if end.isdecimal() and len(end) < MAX_DIGITS else math.inf
-    return left if left > -LONG_OVER else math.inf
-
-
-def allowed_seconds(*asked: float | None, environment: Mapping[str, str] = os.environ) -> float | None:
-    """Seconds a trainer may take: the least of what is asked for and what its Slurm job has left; None if endless."""
-    least = min([seconds_left(environment) - LAST_SECONDS, *(seconds for seconds in asked if seconds is not None)])
-    return None if least == math.inf else least
+    limits, end = [seconds for seconds in asked if seconds is not None], environment.get("SLURM_JOB_END_TIME", "")
+    if end.isdecimal() and len(end) < MAX_DIGITS and (left := int(end) - time.time()) > -LONG_OVER:
+        limits.append(left - LAST_SECONDS)
+    return min(limits, default=None)
 
 
 def gpu_slots(model: str) -> int:

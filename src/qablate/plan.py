@@ -34,7 +34,6 @@ class Plan:
     def __init__(self, study: Study) -> None:
         self.study = study
         self.state = functools.cache(self._judged)    # a later call answers alike, whatever happened to the file since
-        self._missing_dataset = functools.cache(self._dataset_if_missing)
 
     @functools.cached_property
     def merged(self) -> Merged:
@@ -82,10 +81,7 @@ class Plan:
         """Return what training a cell waits for: its dataset if that is missing. One that is there is no job's output,
         so that no other cell can make Snakemake delete it.
         """
-        return self._missing_dataset(cell.task, cell.length, cell.seed)
-
-    def _dataset_if_missing(self, task: str, length: int, seed: int) -> list[str]:
-        dataset = self.study.dataset(task, length, seed).path(self.study.results)
+        dataset = self.study.dataset_path(cell)
         return [] if dataset.exists() else [str(dataset)]
 
     @functools.cached_property

@@ -73,8 +73,10 @@ class DatasetSpec:
 
     @property
     def generator(self) -> str:
-        """Version of the generator."""
-        return self.info.generator_of(self.parameters)
+        """Version of the generator: the task's, or that of the first changed parameter that has one of its own."""
+        changed = (version for key, version in self.info.generators.items()
+                   if self.parameters.get(key) != self.info.parameters.get(key))
+        return next(changed, self.info.generator)
 
     @property
     def n_channels(self) -> int:

@@ -131,8 +131,8 @@ def _check_model(config: Config, where: str, token: str) -> None:
                     raise ConfigError(f"{where}: tag '{tag}' has no effect, {reason}")
     model = {**config["model"], **model_changes(config, token, "model")}
     if model["d_model"] % 8 or model["d_model"] % model["n_heads"]:
-        raise ConfigError(f"{f'{where}: ' if tags else 'model.'}d_model {model['d_model']} must be a multiple of 8 and "
-                          f"of n_heads ({model['n_heads']})")
+        named = f"{where}: d_model" if tags else "model.d_model:"
+        raise ConfigError(f"{named} {model['d_model']} must be a multiple of 8 and of n_heads ({model['n_heads']})")
 
 
 def _check_task(config: Config, where: str, token: str) -> None:

@@ -94,7 +94,7 @@ class StudyRun:
                 lines.append(f"  no costs known, jobs ask for the longest run time: {', '.join(unknown)}")
         for line in filter(None, lines):
             logger.info(line)
-        logger.addFilter(Guide(self.workflow, self.plan))
+        logger.addFilter(Guide(self))
 
     def check_executor(self) -> None:
         """Refuse, before the first job, an executor that could start none; say which jobs are still in its queue."""
@@ -129,7 +129,7 @@ class StudyRun:
 
     def cell(self, wildcards: Any) -> Cell:
         """The cell of a job."""
-        return cell_of(self.study, wildcards)
+        return self.study.cell(wildcards.model, wildcards.task, int(wildcards.length), int(wildcards.seed))
 
     def dataset(self, wildcards: Any) -> list[str]:
         """What a cell waits for: its dataset, if that is missing."""
@@ -175,11 +175,6 @@ class StudyRun:
                 if self.contents and (self.study.results / folder).is_dir()]
 
 
-def cell_of(study: Study, wildcards: Any) -> Cell:
-    """The cell of a job with these wildcards."""
-    return study.cell(wildcards.model, wildcards.task, int(wildcards.length), int(wildcards.seed))
-
-
 def settle_words(resources: dict[str, Any]) -> None:
     """Evaluate plain words of a profile once; Snakemake does it anew per cell, as Python, a fifth of a dry run."""
     for key in {"slurm_account", "constraint", "qos"} & resources.keys():
@@ -195,8 +190,8 @@ def _shell_text(text: str) -> str:
 class Guide:
     """A filter of Snakemake's logger: aims the run at what is to be done, checks its plan, shortens its messages."""
 
-    def __init__(self, workflow: Any, plan: Plan) -> None:
-        self.workflow, self.plan = workflow, plan
+    def __init__(self, run: StudyRun) -> None:
+        self.workflow, self.plan, self.cell = run.workflow, run.plan, run.cell
         self.asked: set[Cell] | None = None
 
     def filter(self, record: LogRecord) -> bool:
@@ -237,8 +232,8 @@ class Guide:
         """
         asked, self.asked = self.asked or set(), None
         settings = self.workflow.dag_settings
-        planned = {cell_of(self.plan.study, job.wildcards) for job in self.workflow.dag.needrun_jobs()
-                   if job.rule.name == "train"}
+        jobs = self.workflow.dag.needrun_jobs()
+        planned = {self.cell(job.wildcards) for job in jobs if job.rule.name == "train"}
         limited = settings.until or settings.omit_from or settings.batch
         wrong = sorted(planned - asked if limited else planned ^ asked)
         if wrong:

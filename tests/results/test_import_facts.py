@@ -20,7 +20,7 @@ from qablate.records import write_record
 from qablate.results import State, merge, state_of
 from qablate.results.merging import adopted_from, adoption_note
 from qablate.results.outputs import defused, index_row, summary, write_tables
-from qablate.status import survey
+from qablate.status.survey import survey
 from qablate.study import Cell, DatasetSpec, known_dataset
 
 FORRELATION = Cell("3a", "forrelation", 50, 2024)

@@ -13,8 +13,8 @@ from working_folder import WorkingFolder
 from qablate.config import read_yaml
 from qablate.hours import CostTable, Hours
 from qablate.logs import TAIL_BYTES, read_tail
-from qablate.status import STATES, counts, hours, survey
 from qablate.status.screen import missing_lines
+from qablate.status.survey import STATES, counts, hours, survey
 
 START = event("start", cell="x")
 

@@ -231,20 +231,16 @@ def other_settings(case: Case) -> Refusals:
         yield "rejected", "hyperparameters", "; ".join(lines)
 
 
-def other_patience(case: Case) -> Refusals:
-    """A published curve must end where the study's patience ends it; schema 2 names its patience."""
-    if not case.own:
+def against_facts(case: Case) -> Refusals:
+    """Schema 2 must agree with what is known of its data, a published curve end by the study's patience."""
+    if case.own:
+        yield "rejected", "inconsistent", first(_r2_problems(case), _reference_problems(case))
+    else:
         problem = first(stop_problems(case.record, case.study.config["training"]["patience"], exact=False))
         yield "rejected", "hyperparameters", problem and f"training.patience: {problem}"
 
 
-def against_facts(case: Case) -> Refusals:
-    """A result of schema 2 must agree with what is known of its data."""
-    if case.own:
-        yield "rejected", "inconsistent", first(_r2_problems(case), _reference_problems(case))
-
-
-RULES = (unreadable, not_in_study, other_cell, unsound, quarantined, other_settings, other_patience, against_facts)
+RULES = (unreadable, not_in_study, other_cell, unsound, quarantined, other_settings, against_facts)
 
 
 # ---- what a record tells of its settings

@@ -98,9 +98,8 @@ class Found:
     def cell(self) -> Cell:
         """The cell that the name of a result stands for, of any study; NAMELESS for another name."""
         match = RESULT_NAME.fullmatch(self.path.stem if self.path.suffix in COMPRESSED else self.path.name)
-        if match is None or max(len(match["length"]), len(match["seed"])) > 12:
-            return NAMELESS
-        return Cell(match["model"], match["task"], int(match["length"]), int(match["seed"]))
+        return NAMELESS if match is None else Cell(match["model"], match["task"], int(match["length"]),
+                                                   int(match["seed"]))
 
 
 @dataclass(frozen=True)
