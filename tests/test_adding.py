@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -33,12 +32,8 @@ def with_entry(source: str, table: str, entry: str) -> str:
     return "".join([*lines[:last.end_lineno], textwrap.indent(entry, indent), *lines[last.end_lineno:]])
 
 
-@dataclass
-class Extended:
+class Extended(WorkingFolder):
     """A working folder whose commands run the copy of the package."""
-
-    folder: Path
-    environment: dict[str, str]
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([sys.executable, "-m", *words], cwd=self.folder, env=self.environment, text=True,
@@ -110,13 +105,6 @@ def test_a_dry_run_lists_what_is_missing(extended):
     assert "24 cells, 3 done, 21 to train" in told
     assert "train 5a on selective_copy, length 100, seed 2024 (missing)" in told
     assert "on parity" not in told
-
-
-def test_jobs_of_unknown_cost_ask_for_the_longest_run_time(extended):
-    limit = ("--config", "jobs={max_minutes: 700, cost_device: cpu, margin: 1.5}")
-    done = extended.run("snakemake", "-n", "--configfile", "workflow/studies/parity.yaml", *limit,
-                        "--set-resources", "train:slurm_account=a", "train:constraint=gpu")
-    assert "no costs known, jobs ask for the longest run time: 5a" in done.stdout + done.stderr
 
 
 def test_results_of_another_system_are_imported(extended):

@@ -34,7 +34,6 @@ CELL = "--model 1b --task adding_problem --length 100 --seed 2024".split()
         ({"tasks": {"selective_copy": {"lengths": [6]}}}, "6 is shorter than its 8 markers"),
         ({"training": {"patience": 3}}, "the recipe 'published' is frozen"),
         ({"seeds": "2024"}, "seeds: '2024' is not of type array"),
-        ({"model": {"dropout": math.nan}}, "model.dropout: nan is not of type finite number"),
         ({"run": {"max_seconds": math.inf}}, "run.max_seconds: inf is not of type finite number or null"),
         ({"tasks": {"copying": {"lengths": [6]}}}, "tasks.copying: unknown key"),
     ],
@@ -56,6 +55,7 @@ def test_bad_settings_name_the_key(capsys, tmp_path, changes, expected):
         ([*CELL[:-1], "7"], "seed 7: study 'published' has 2024, 2025, 2026"),
         ([*CELL, "--output", "x.json"], "is named synthetic_1b_adding_problem_L100_seed2024_results.json"),
         ([*CELL, "--config", "nowhere.yaml"], "nowhere.yaml: cannot read"),
+        ([*CELL, "--set", '{"models": ["1a"]}'], "model 1b: study 'published' has 1a"),
     ],
 )
 def test_bad_arguments_are_one_line(capsys, arguments, expected):

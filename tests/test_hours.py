@@ -10,7 +10,7 @@ from qablate.errors import QablateError
 from qablate.files import packaged_text
 from qablate.hours import COLUMNS, COSTS_PATH, HOUR, CostRow, CostTable, to_csv, with_rows
 from qablate.jobs import START_MINUTES, STEP, Jobs
-from qablate.status import survey
+from qablate.status.survey import survey
 
 ROOT = Path(__file__).parents[1]
 

@@ -38,7 +38,8 @@ def write_log(study, record, path, places, capsys):
 @pytest.mark.parametrize("task", ["adding_problem", "selective_copy", "forrelation"])
 @pytest.mark.parametrize("status", ["ok", "diverged"])
 def test_what_is_written_is_read_back(tmp_path, capsys, task, status):
-    study, draw = small_study(tmp_path), random.Random(1)
+    study = small_study(tmp_path, models=["1b-tanh"], variants={"tanh": {"model": {"circuit": "tanh"}}})
+    draw = random.Random(1)
     cell = next(cell for cell in study.cells if cell.task == task)
     record = record_of(study, cell, status=status)
     n_epochs = record["epochs_trained"]
@@ -69,3 +70,18 @@ def test_epochs_that_are_trained_again_replace_those_before_though_their_first_l
     lines[5] = lines[5][:20]
     log = logs.parse_log(lines, tmp_path)
     assert [(epoch, row[3]) for epoch, row in zip(log.epochs, log.rows, strict=True)] == [(1, 0.1), (2, 0.2), (3, 0.6)]
+
+
+@pytest.mark.parametrize(("lines", "curve"), [
+    (["header 2024", "start", "1 0.3", "header 2024"], [(1, 0.3)]),     # ended before it could read the checkpoint
+    (["header 2024", "start", "1 0.3", "2 0.2", "header 2025", "resume 3", "3 0.1"], [(3, 0.1)]),
+    (["header 2024", "1 0.3", "2 0.2", "header 2024", "1 0.5"], [(1, 0.5)]),     # published: no events
+])
+def test_where_a_training_begins(tmp_path, lines, curve):
+    text = []
+    for word, _, value in (line.partition(" ") for line in lines):
+        text += ["Model ID: 1b (QuantumMambaSSM)", f"Seed: {value}"] if word == "header" else [
+            f'@qablate {{"event": "{word}", "epoch": {value or 0}}}' if word in ("start", "resume") else
+            f"Epoch {int(word):3d}/100 (1.0s) | Train MSE: 0.1 | Val MSE: {value}"]
+    log = logs.parse_log(text, tmp_path)
+    assert [(epoch, row[3]) for epoch, row in zip(log.epochs, log.rows, strict=True)] == curve

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from factories import CONFIG, record_of, small_study, write_results
 from hypothesis import given
@@ -18,7 +17,6 @@ from qablate.cli import main
 from qablate.config import load_config, read_yaml
 from qablate.errors import QablateError
 from qablate.hours import CostRow, CostTable
-from qablate.logs import read_log
 from qablate.plan import Plan
 from qablate.records import RESULT_NAME, RecordError, check_record, write_record
 from qablate.results import checks_path, merge, state_of
@@ -88,7 +86,6 @@ def test_a_token_finds_its_base_and_keeps_its_name_apart():
         ({"models": ["1b_tanh!"]}, "models.0"),
         ({"variants": {"Tanh": {"model": {"circuit": "tanh"}}}}, "Tanh"),
         ({"variants": {"x": {"model": {"circuit": "tanhh"}}}}, "variants.x.model.circuit: 'tanhh' is not allowed"),
-        ({"variants": {"x": {"model": {"chunks": 8}}}}, "did you mean 'chunk'"),
         ({"variants": {"x": {"model": {"chunk": "L/0"}}}}, "variants.x.model.chunk"),
         ({"variants": {"x": {}}}, "variants.x"),
         ({"tasks": {"forrelation-n6": {"lengths": [50]}}}, "tag 'n6' changes nothing, n_bits of forrelation is 6"),
@@ -248,18 +245,3 @@ def test_a_study_of_base_and_variants_end_to_end(trained, monkeypatch, capsys):
     for row in ("| Selective Copy | 4d-tanh | 4d |", "| Forrelation-n3 | 4d-nohand | 4d |",
                 "| 4d-nohand | forrelation-n3 |"):
         assert row in section
-
-
-def test_kinds_start_from_the_same_kind_of_stream_but_not_the_same_draws(trained):
-    base, nohand = (torch.load(trained / f"results/synthetic_benchmarks/synthetic_{model}_selective_copy_L16_seed2024_"
-                               "model.pt") for model in ("4d", "4d-nohand"))
-    assert base.keys() == nohand.keys()
-    assert any(not torch.equal(base[key], nohand[key]) for key in base)
-
-
-def test_a_log_tells_the_cell_of_a_variant(tmp_path):
-    path = tmp_path / "train.log"
-    path.write_text("Model ID: 1b-tanh (QuantumMambaSSM-tanh)\nTask: forrelation-n3 (classification)\n"
-                    "Sequence Length: 16\nSeed: 2024\nModel parameters: 1,234\n")
-    cell = read_log(path).cell
-    assert (cell.model, cell.task) == ("1b-tanh", "forrelation-n3")

@@ -3,7 +3,10 @@
 import os
 import re
 import shutil
+import subprocess
 import sys
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +17,24 @@ from qablate.config import load_config
 from qablate.study import Study
 
 ROOT = Path(__file__).parents[1]
+TINY = {
+    "name": "tiny",
+    "models": ["1b", "3a"],
+    "seeds": [1, 2],
+    "data": {"n_samples": 100},
+    "tasks": {"adding_problem": {"lengths": [16], "placement": "extremes"}},
+    "training": {"recipe": "tiny", "max_epochs": 3, "patience": 20, "batch_size": 32, "learning_rate": 0.001,
+                 "weight_decay": 0.0001, "clip_norm": 1.0},
+}
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
+    """Ask until it is so; an error that says what did not come about."""
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            raise TimeoutError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.1)
 
 
 @dataclass
@@ -52,6 +73,24 @@ class WorkingFolder:
     def command(self, *arguments: str) -> list[str]:
         """The words that run Snakemake."""
         return [sys.executable, "-m", "snakemake", *arguments]
+
+    def run(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        """Run Snakemake to its end; the errors stand behind the output too."""
+        done = subprocess.run(self.command(*arguments), cwd=self.folder, env={**self.environment, **environment},
+                              text=True, capture_output=True, timeout=240, check=False)
+        done.stdout += done.stderr
+        return done
+
+    def start(self, *arguments: str, words: Sequence[str] = (), **environment: str) -> "subprocess.Popen[bytes]":
+        """Start Snakemake (or these words) in a session of its own; what it prints goes to the file `printed`."""
+        with (self.folder / "printed").open("ab") as printed:
+            return subprocess.Popen(words or self.command(*arguments), cwd=self.folder, stdout=printed, stderr=printed,
+                                    env={**self.environment, **environment}, start_new_session=True)
+
+    @property
+    def printed(self) -> str:
+        """What started runs have printed so far."""
+        return (self.folder / "printed").read_text()
 
     def program(self, name: str, text: str) -> None:
         """Put a program before all others of its name."""

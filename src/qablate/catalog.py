@@ -165,20 +165,9 @@ class TaskInfo:
         for key in self.settings:
             _require(key in self.parameters, f"task {self.id}: setting '{key}' is none of its parameters")
 
-    @property
-    def header(self) -> str:
-        """A word of at most eight characters for the head of a narrow column."""
-        return self.short or self.title.split()[0][:8]
-
     def n_channels(self, parameters: Mapping[str, Parameter]) -> int:
         """Input channels."""
         return size_of(self.channels, parameters)
-
-    def generator_of(self, parameters: Mapping[str, Parameter]) -> str:
-        """Version of the generator for these parameters."""
-        changed = (version for key, version in self.generators.items()
-                   if parameters.get(key) != self.parameters.get(key))
-        return next(changed, self.generator)
 
     def n_outputs(self, parameters: Mapping[str, Parameter]) -> int:
         """Width of the model's head: two logits, or the values of a regression."""

@@ -11,17 +11,18 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import shtab
 
 from qablate import __version__
+from qablate.config import merge, profile_settings
 from qablate.errors import MachineError, QablateError, one_line
 from qablate.hours import COSTS_PATH
 from qablate.jobs import STOPPED_FOR_TIME, allowed_seconds
-from qablate.study import Cell, Study
+from qablate.study import Study
 
 INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + the signal, as shells count
 
@@ -31,8 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal's encoding fails no command
-    options = _parser().parse_args(arguments)
-    options.config = _laid_over(options.config)
+    options, base = _parser().parse_args(arguments), Path("config.yaml")
+    if base.exists() and not any(os.path.exists(file) and base.samefile(file) for file in options.config):
+        options.config = [str(base), *options.config]    # as Snakemake lays the files of --configfile over it
     try:
         code = int(options.run(options))
         if options.run is not _train:
@@ -72,14 +74,6 @@ def _give_up_unwritten() -> None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _laid_over(files: list[str]) -> list[str]:
-    """The files of --config over ./config.yaml, as Snakemake lays those of --configfile, unless it is one of them."""
-    base = Path("config.yaml")
-    if not base.exists() or any(os.path.exists(file) and base.samefile(file) for file in files):
-        return files
-    return [str(base), *files]
-
-
 class _Parser(argparse.ArgumentParser):
     """Errors of arguments keep the rules of all error lines."""
 
@@ -93,13 +87,45 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"qablate {__version__}")
     shtab.add_argument_to(parser, help="print what completes words in this shell (docs/running.md)")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_dataset(commands)
-    _add_train(commands)
+    dataset = _command(commands, "dataset", _dataset, "Make one dataset; one that is there and sound is left alone.")
+    train = _command(commands, "train", _train, "Train one cell and write its result; resumes from its checkpoint.")
+    train.add_argument("--model", required=True)
+    for command in (dataset, train):
+        command.add_argument("--task", required=True)
+        command.add_argument("--length", type=int, required=True, help="steps of a sequence")
+        command.add_argument("--seed", type=int, required=True)
+    dataset.add_argument("--check", action="store_true", help="also run its leak checks, for the report")
+    train.add_argument("--output", type=Path, help="result file (default: its place in the study)")
+    train.add_argument("--system", help="name of this system in the result, over the config's")
+    train.add_argument("--device", choices=["auto", "cpu", "cuda"], help="over the config's run.device")
+    train.add_argument("--max-seconds", type=float, help="wall-clock budget; exits with 85 after a checkpoint")
     _add_status(commands)
-    _add_report(commands)
-    _add_import(commands)
-    _add_check(commands)
+    report = _command(commands, "report", _report, "Write tables, figures and the combined report.")
+    report.add_argument("--partial", action="store_true", help="from what exists: progress_report.md")
+    report.add_argument("--pdf", action="store_true", help="figures as PDF, too")
+    imports = _command(commands, "import", _import,
+                       "Judge and merge the results of other systems (systems: in config).")
+    imports.add_argument("--adopt", action="store_true",
+                         help="also copy the sound ones, unchanged, to where the study looks for its own")
+    check = _command(commands, "check", _check, "Ask trained models without training: is the circuit used, is it "
+                     "entangled, what was there before training (docs/controls.md).")
+    check.add_argument("results", nargs="+", type=Path, metavar="RESULT",
+                       help="result, or the weights next to it; write these before --config")
+    check.add_argument("--seed", type=int, default=0, help="of shuffles, probe, shots and errors (default 0)")
     return parser
+
+
+def _add_status(commands: Any) -> None:
+    parser = _command(commands, "status", _status, "Show what is done, under way and missing, and the hours left.")
+    view = parser.add_mutually_exclusive_group()
+    view.add_argument("--watch", nargs="?", type=float, const=30.0, metavar="SECONDS", help="refresh (default: 30)")
+    view.add_argument("--missing", action="store_true", help="one cell per line, as a dry run lists them, for scripts")
+    view.add_argument("--json", action="store_true", help="everything, for programs")
+    parser.add_argument("--profile", default=os.environ.get("SNAKEMAKE_PROFILE", "none"), metavar="PROFILE",
+                        help="take the settings of a Snakemake profile too, such as the name of the system")
+    parser.add_argument("--devices", nargs="+", default=[], metavar="SYSTEM=NAME", help="device of the cost table")
+    parser.add_argument("--cost-table", type=Path, default=COSTS_PATH, metavar="FILE", help="default %(default)s")
+    parser.add_argument("--no-queue", action="store_true", help="do not ask squeue")
 
 
 def _command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
@@ -125,16 +151,9 @@ def _json_object(text: str) -> dict[str, Any]:
     return value
 
 
-def _study(options: argparse.Namespace) -> Study:
-    return Study.load(options.config, options.set)
-
-
-def _add_dataset(commands: Any) -> None:
-    parser = _command(commands, "dataset", _dataset, "Make one dataset; one that is there and sound is left alone.")
-    parser.add_argument("--task", required=True)
-    parser.add_argument("--length", type=int, required=True, help="steps of a sequence")
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--check", action="store_true", help="also run its leak checks, for the report")
+def _study(options: argparse.Namespace, settings: Mapping[str, Any] | None = None) -> Study:
+    """The study that the options name; --set lies over `settings`."""
+    return Study.load(options.config, merge(settings or {}, options.set))
 
 
 def _dataset(options: argparse.Namespace) -> int:
@@ -155,21 +174,10 @@ def _dataset(options: argparse.Namespace) -> int:
     return 0 if all(check.passed for check in checks) else QablateError.exit_code
 
 
-def _add_train(commands: Any) -> None:
-    parser = _command(commands, "train", _train, "Train one cell and write its result; resumes from its checkpoint.")
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--task", required=True)
-    parser.add_argument("--length", type=int, required=True, help="steps of a sequence")
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--output", type=Path, help="result file (default: its place in the study)")
-    parser.add_argument("--system", help="name of this system in the result, over the config's")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="over the config's run.device")
-    parser.add_argument("--max-seconds", type=float, help="wall-clock budget; exits with 85 after a checkpoint")
-
-
 def _train(options: argparse.Namespace) -> int:
-    system = {"system": options.system} if options.system else {}
-    study = Study.load(options.config, {**_with_device(options), **system})
+    options.set = merge(options.set, {**({"system": options.system} if options.system else {}),
+                                      **({"run": {"device": options.device}} if options.device else {})})
+    study = _study(options)
     cell = study.cell(options.model, options.task, options.length, options.seed)
     output = options.output or study.result_path(cell)
     if output.name != cell.result_name:
@@ -183,60 +191,28 @@ def _train(options: argparse.Namespace) -> int:
     return train_cell(study, cell, output, seconds)
 
 
-def _add_status(commands: Any) -> None:
-    parser = _command(commands, "status", _status, "Show what is done, under way and missing, and the hours left.")
-    view = parser.add_mutually_exclusive_group()
-    view.add_argument("--watch", nargs="?", type=float, const=30.0, metavar="SECONDS", help="refresh (default: 30)")
-    view.add_argument("--missing", action="store_true", help="one cell per line, as a dry run lists them, for scripts")
-    view.add_argument("--json", action="store_true", help="everything, for programs")
-    parser.add_argument("--profile", default=os.environ.get("SNAKEMAKE_PROFILE", "none"), metavar="PROFILE",
-                        help="take the settings of a Snakemake profile too, such as the name of the system")
-    parser.add_argument("--devices", nargs="+", default=[], metavar="SYSTEM=NAME", help="device of the cost table")
-    parser.add_argument("--cost-table", type=Path, default=COSTS_PATH, metavar="FILE", help="default %(default)s")
-    parser.add_argument("--no-queue", action="store_true", help="do not ask squeue")
-
-
 def _status(options: argparse.Namespace) -> int:
-    from qablate.config import merge, profile_settings
     from qablate.status.screen import run_status
 
-    settings = merge(profile_settings(options.profile), options.set)
-    return run_status(Study.load(options.config, settings), options)
-
-
-def _add_report(commands: Any) -> None:
-    parser = _command(commands, "report", _report, "Write tables, figures and the combined report.")
-    parser.add_argument("--partial", action="store_true", help="from what exists: progress_report.md")
-    parser.add_argument("--pdf", action="store_true", help="figures as PDF, too")
+    return run_status(_study(options, profile_settings(options.profile)), options)
 
 
 def _report(options: argparse.Namespace) -> int:
     from qablate.analysis import make_report
     from qablate.plan import fingerprint, note_report
-    from qablate.results import merge
-
-    study = _study(options)
-    made_from = "" if options.partial else fingerprint(merge(study))
-    print(make_report(study, options.partial, _jobs(study) if options.partial else None, options.pdf))
-    if made_from:
-        note_report(study, made_from)
-    return 0
-
-
-def _jobs(study: Study) -> dict[Cell, str] | None:
-    """Cells in the Slurm queue, None where there is none that answers."""
+    from qablate.results import merge as merge_results
     from qablate.status.slurm_queue import ask_queue
 
-    queue = ask_queue(study.cells)
-    return {cell: job.state for cell, job in queue.jobs.items()} if queue.reachable else None
-
-
-def _add_check(commands: Any) -> None:
-    parser = _command(commands, "check", _check, "Ask trained models without training: is the circuit used, is it "
-                      "entangled, what was there before training (docs/controls.md).")
-    parser.add_argument("results", nargs="+", type=Path, metavar="RESULT",
-                        help="result, or the weights next to it; write these before --config")
-    parser.add_argument("--seed", type=int, default=0, help="of shuffles, probe, shots and errors (default 0)")
+    study = _study(options)
+    if options.partial:
+        queue = ask_queue(study.cells)
+        jobs = {cell: job.state for cell, job in queue.jobs.items()} if queue.reachable else None
+        print(make_report(study, True, jobs, options.pdf))
+    else:
+        made_from = fingerprint(merge_results(study))
+        print(make_report(study, False, None, options.pdf))
+        note_report(study, made_from)
+    return 0
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -248,33 +224,20 @@ def _check(options: argparse.Namespace) -> int:
     return 0
 
 
-def _add_import(commands: Any) -> None:
-    parser = _command(commands, "import", _import, "Judge and merge the results of other systems (systems: in config).")
-    parser.add_argument("--adopt", action="store_true",
-                        help="also copy the sound ones, unchanged, to where the study looks for its own")
-
-
 def _import(options: argparse.Namespace) -> int:
-    from qablate.results.merging import merge
+    from qablate.results import merge as merge_results
     from qablate.results.outputs import adopt, summary, write_tables
 
-    merged = merge(_study(options))
+    merged = merge_results(_study(options))
     if options.adopt:
         adopted = adopt(merged)
-        merged = merge(merged.study)
+        merged = merge_results(merged.study)
         print(f"{len(adopted)} results copied to {merged.study.result_folder}")
     index, runs = write_tables(merged)
     print("\n".join([*summary(merged), f"each file: {index}", f"each run: {runs}"]))
     for line in merged.unreadable:
         print(f"qablate: {line}", file=sys.stderr)
     return QablateError.exit_code if merged.unreadable else 0
-
-
-def _with_device(options: argparse.Namespace) -> dict[str, Any]:
-    """The settings of the command line, with its --device among them."""
-    from qablate.config import merge
-
-    return merge(options.set, {"run": {"device": options.device}} if options.device else {})
 
 
 if __name__ == "__main__":

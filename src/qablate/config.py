@@ -18,7 +18,7 @@ import platformdirs
 import yaml
 
 from qablate.catalog import MODELS, TAG, TASKS, TaskInfo
-from qablate.errors import QablateError, suggestion
+from qablate.errors import ConfigError, suggestion
 from qablate.files import packaged_text
 from qablate.variants import check_variants, task_parameters
 
@@ -26,19 +26,9 @@ Config = dict[str, Any]
 MAX_CONFIG_BYTES = 1_000_000
 PROFILE_FILE = re.compile(r"(profile|config)(\.v(?P<version>[0-9]+)\+)?\.yaml")
 
-PUBLISHED_TRAINING = {
-    "max_epochs": 100,
-    "patience": 20,
-    "batch_size": 32,
-    "learning_rate": 1e-3,
-    "weight_decay": 1e-4,
-    "clip_norm": 1.0,
-}
+PUBLISHED_TRAINING = {"max_epochs": 100, "patience": 20, "batch_size": 32, "learning_rate": 1e-3, "weight_decay": 1e-4,
+                      "clip_norm": 1.0}
 """The published recipe to the number; a study that changes one of them needs a recipe name of its own."""
-
-
-class ConfigError(QablateError):
-    """A setting that the study cannot be run with."""
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -52,10 +42,12 @@ class _PlainLoader(yaml.SafeLoader):
 
 def load_config(paths: Iterable[Path | str], overrides: Mapping[str, Any] | None = None) -> Config:
     """Read YAML files, each laid over those before it, then `overrides`; return the checked settings."""
-    merged: Config = {}
-    for path in paths:
-        merged = merge(merged, read_yaml(Path(path)))
-    return check_config(merge(merged, overrides or {}))
+    return check_config(merge(read_files(paths), overrides or {}))
+
+
+def read_files(paths: Iterable[Path | str]) -> Config:
+    """Read YAML files, each laid over those before it."""
+    return functools.reduce(merge, (read_yaml(Path(path)) for path in paths), {})
 
 
 def read_yaml(path: Path) -> Config:
@@ -144,15 +136,12 @@ def check_config(config: Mapping[str, Any]) -> Config:
         raise ConfigError(_explained(error)) from error
     except (RecursionError, TypeError, ValueError) as error:
         raise ConfigError(f"settings cannot be checked: {error}") from error
-    model, training = config["model"], config["training"]
-    if model["d_model"] % 8 or model["d_model"] % model["n_heads"]:
-        raise ConfigError(f"model.d_model: {model['d_model']} must be a multiple of 8 and of n_heads "
-                          f"({model['n_heads']})")
     check_variants(config)
     for name, settings in config["tasks"].items():
         for length in settings["lengths"]:
             if least := TASKS[name].too_short(length, task_parameters(config, name)):
                 raise ConfigError(f"tasks.{name}.lengths: {length} is shorter than {least}")
+    training = config["training"]
     for key, published in PUBLISHED_TRAINING.items() if training["recipe"] == "published" else ():
         if training[key] != published:
             raise ConfigError(f"training.{key}: {training[key]} differs from the published {published}; "

@@ -30,6 +30,10 @@ class QablateError(Exception):
         return one_line(super().__str__())
 
 
+class ConfigError(QablateError):
+    """A setting that the study cannot be run with."""
+
+
 class MachineError(QablateError):
     """The machine failed, not the input: no space, no memory, no permission. The same command may work later."""
 

@@ -18,9 +18,8 @@ import re
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from qablate.catalog import model_info, task_info
 from qablate.errors import QablateError
@@ -28,7 +27,6 @@ from qablate.records import Record
 from qablate.study import Cell, Study
 from qablate.variants import is_variant
 
-COLUMNS = ("device", "model", "task", "length", "seconds_per_epoch", "epochs", "source")
 COSTS_PATH = Path("workflow/costs.csv")
 MEASURED_ITEMS = 5000
 """Items of the dataset that the table's epochs run over; other sizes are scaled."""
@@ -44,8 +42,7 @@ PUBLISHED_EPOCHS = {
 """Mean epochs to the early stop in the logs of the published code, where there are logs."""
 
 
-@dataclass(frozen=True)
-class CostRow:
+class CostRow(NamedTuple):
     """One line of the table; `epochs` is None where no result says how many were used."""
 
     device: str
@@ -55,6 +52,9 @@ class CostRow:
     seconds_per_epoch: float
     epochs: float | None
     source: str
+
+
+COLUMNS = CostRow._fields
 
 
 class Estimate(NamedTuple):
@@ -112,7 +112,7 @@ class CostTable:
 
 def with_rows(table: CostTable, fresh: Iterable[CostRow]) -> CostTable:
     """The table with `fresh` in place of the rows of the same cells, sorted."""
-    rows = {(row.device, row.model, row.task, row.length): row for row in (*table.rows, *fresh)}
+    rows = {row[:4]: row for row in (*table.rows, *fresh)}
     return CostTable(rows[key] for key in sorted(rows))
 
 
@@ -121,10 +121,8 @@ def to_csv(table: CostTable) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for row in table.rows:
-        epochs = "" if row.epochs is None else f"{row.epochs:g}"
-        writer.writerow([row.device, row.model, row.task, row.length, f"{row.seconds_per_epoch:.4g}", epochs,
-                         row.source])
+    for *cell, seconds, epochs, source in table.rows:
+        writer.writerow([*cell, f"{seconds:.4g}", "" if epochs is None else f"{epochs:g}", source])
     return text.getvalue().encode("utf-8")
 
 
@@ -158,39 +156,36 @@ class Hours:
                  devices: Mapping[str, str] | None = None) -> None:
         """`runs` are the finished ones with the system that made them; `devices` (by system) overrule theirs."""
         self.study = study
-        runs, used = list(runs), defaultdict(list)
-        names, seconds = defaultdict[str, Counter[str]](Counter), defaultdict[str, Any](lambda: defaultdict(list))
+        used, names = defaultdict(list), defaultdict[str, Counter[str]](Counter)
+        seconds = defaultdict[tuple[str, str, str, int], list[float]](list)
         for system, record in runs:
             if name := record.get("provenance", {}).get("device_name"):
                 names[system][name] += 1
-            if record.get("epochs_trained"):
-                used[record["model_id"], record["task"]].append(record["epochs_trained"])
-            if per_epoch := seconds_per_epoch(record):
-                seconds[system][record["model_id"], record["task"], record["seq_len"]].append(per_epoch)
+            if epochs := record.get("epochs_trained"):
+                kind = record["model_id"], record["task"]
+                used[kind].append(epochs)
+                median = record.get("training", {}).get("seconds_per_epoch_median")
+                if per_epoch := median or (record.get("training_time") or 0.0) / epochs:
+                    seconds[system, *kind, record["seq_len"]].append(per_epoch)
         self.epochs_used = {key: statistics.median(epochs) for key, epochs in used.items()}
         declared = study.config.get("jobs", {}).get("cost_device")    # what the profile's run times are estimated for
         self.devices = {study.system: local_device(study),
                         **{system: found.most_common(1)[0][0] for system, found in names.items()},
                         **({study.system: declared} if declared else {}), **(devices or {})}
-        self.tables = {system: self._table(system, table, seconds[system])
-                       for system in {*self.devices, *(system for system, _ in runs)}}
-        self._known: dict[tuple[str, str, str, int], Estimate | None] = {}
-
-    def _table(self, system: str, table: CostTable, found: Mapping[tuple[str, str, int], list[float]]) -> CostTable:
-        """Costs under the name of a system: those of its device, and over them what its own results took."""
-        listed = [replace(row, device=system) for row in table.rows if row.device == self.devices.get(system)]
+        listed = [row._replace(device=system) for system, device in self.devices.items() for row in table.rows
+                  if row.device == device]
         # The table is of datasets of this size, and its estimates scale back.
-        measured = [CostRow(system, model, task, length,
-                            statistics.median(seconds) * MEASURED_ITEMS / self.study.n_items(task), None,
-                            f"results of {system}") for (model, task, length), seconds in found.items()]
-        return with_rows(CostTable(listed), measured)
+        measured = [CostRow(*key, statistics.median(found) * MEASURED_ITEMS / study.n_items(key[2]), None,
+                            f"results of {key[0]}") for key, found in seconds.items()]
+        self.table = with_rows(CostTable(listed), measured)    # its devices are the systems
+        self._known: dict[tuple[str, str, str, int], Estimate | None] = {}
 
     def estimate(self, system: str, cell: Cell) -> Estimate | None:
         """Cost of a whole cell on a system; None if nothing of this model was measured there."""
         key = (system, cell.model, cell.task, cell.length)
         if key not in self._known:
-            self._known[key] = None if system not in self.tables else self.tables[system].estimate(
-                *key, self._limit(cell), self.study.n_items(cell.task), self._used(cell))
+            self._known[key] = self.table.estimate(*key, self._limit(cell), self.study.n_items(cell.task),
+                                                   self._used(cell))
         return self._known[key]
 
     def time_left(self, system: str, cell: Cell, epochs_done: int = 0,
@@ -222,11 +217,3 @@ def local_device(study: Study) -> str:
             if found := re.search(r"^Model:(.*)$", text, re.MULTILINE):
                 return found[1].strip()
     return "cpu"
-
-
-def seconds_per_epoch(record: Mapping[str, Any]) -> float | None:
-    """Seconds an epoch took by a result, its median where it says that; None if it does not tell."""
-    median = record.get("training", {}).get("seconds_per_epoch_median")
-    total, epochs = record.get("training_time"), record.get("epochs_trained")
-    seconds = median or (total / epochs if total and epochs else None)
-    return seconds if seconds and seconds > 0 else None

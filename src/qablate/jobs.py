@@ -9,7 +9,6 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from qablate.catalog import model_info
 from qablate.errors import QablateError
@@ -45,9 +44,8 @@ class Jobs:
     """The jobs of a study's cells, as `jobs` in its settings has them."""
 
     def __init__(self, study: Study) -> None:
-        self.study = study
-        self.settings: dict[str, Any] = study.config["jobs"]
-        self._limit: int | None = self.settings["max_minutes"]
+        self.study, self._settings = study, study.config["jobs"]
+        self._limit: int | None = self._settings["max_minutes"]
 
     @functools.cached_property
     def hours(self) -> Hours:
@@ -62,7 +60,7 @@ class Jobs:
         """
         if self._limit is None or (cost := self._cost(cell)) is None:
             return self._limit
-        estimate = STEP * math.ceil((self.settings["margin"] * cost.seconds / 60 + START_MINUTES) / STEP)
+        estimate = STEP * math.ceil((self._settings["margin"] * cost.seconds / 60 + START_MINUTES) / STEP)
         return min(self._limit, attempt * estimate)
 
     @property
@@ -76,8 +74,7 @@ class Jobs:
         return [model for model, cell in cells.items() if self._cost(cell) is None]
 
     def _cost(self, cell: Cell) -> Estimate | None:
-        known = self.settings["cost_device"] is not None
-        return self.hours.estimate(self.study.system, cell) if known else None
+        return None if self._settings["cost_device"] is None else self.hours.estimate(self.study.system, cell)
 
 
 def budget(minutes: int) -> float:
@@ -85,21 +82,16 @@ def budget(minutes: int) -> float:
     return 60 * minutes - min(MAX_ALLOWANCE, SHARE * 60 * minutes)
 
 
-def seconds_left(environment: Mapping[str, str] = os.environ) -> float:
-    """Seconds until the Slurm job around this process ends; infinite outside of one.
+def allowed_seconds(*asked: float | None, environment: Mapping[str, str] = os.environ) -> float | None:
+    """Seconds a trainer may take: the least of what is asked for and what its Slurm job has left; None if endless.
 
     SLURM_JOB_END_TIME (seconds since 1970) is set by newer versions of Slurm and by `profiles/nersc-node/job.sh`. That
     of a job long over says nothing: a shell that was started in one may outlive it.
     """
-    end = environment.get("SLURM_JOB_END_TIME", "")
-    left = int(end) - time.time() if end.isdecimal() and len(end) < MAX_DIGITS else math.inf
-    return left if left > -LONG_OVER else math.inf
-
-
-def allowed_seconds(*asked: float | None, environment: Mapping[str, str] = os.environ) -> float | None:
-    """Seconds a trainer may take: the least of what is asked for and what its Slurm job has left; None if endless."""
-    least = min([seconds_left(environment) - LAST_SECONDS, *(seconds for seconds in asked if seconds is not None)])
-    return None if least == math.inf else least
+    limits, end = [seconds for seconds in asked if seconds is not None], environment.get("SLURM_JOB_END_TIME", "")
+    if end.isdecimal() and len(end) < MAX_DIGITS and (left := int(end) - time.time()) > -LONG_OVER:
+        limits.append(left - LAST_SECONDS)
+    return min(limits, default=None)
 
 
 def gpu_slots(model: str) -> int:

@@ -36,7 +36,11 @@ def take_over_lock(folder: Path = LOCKS) -> str:
             lock.unlink(missing_ok=True)
         owner = next(iter(notes.values()))
         line = f"removed the lock of a Snakemake that was killed (process {owner['pid']} on {owner['host']})"
-    _note_owner(folder)
+    note = folder.absolute() / f"owner-{platform.node()}-{os.getpid()}.json"
+    own = {**_here(), "pid": os.getpid(), "command": command_of(os.getpid()), "job": os.environ.get("SLURM_JOB_ID")}
+    with contextlib.suppress(OSError, MachineError):    # without a note, a lock is left to the user
+        write_atomic(note, json.dumps(own).encode())
+        atexit.register(note.unlink, missing_ok=True)
     return line
 
 
@@ -45,17 +49,9 @@ def _claim(notes: Iterable[Path]) -> bool:
     try:
         for path in sorted(notes):
             path.rename(path.with_suffix(f".{os.getpid()}")).unlink(missing_ok=True)
+        return True
     except OSError:
         return False
-    return True
-
-
-def _note_owner(folder: Path) -> None:
-    note = folder.absolute() / f"owner-{platform.node()}-{os.getpid()}.json"
-    owner = {**_here(), "pid": os.getpid(), "command": command_of(os.getpid()), "job": os.environ.get("SLURM_JOB_ID")}
-    with contextlib.suppress(OSError, MachineError):    # without a note, a lock is left to the user
-        write_atomic(note, json.dumps(owner).encode())
-        atexit.register(note.unlink, missing_ok=True)
 
 
 def _here() -> dict[str, str]:
@@ -73,8 +69,6 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _is_dead(note: Mapping[str, Any]) -> bool:
-    if not note:
-        return False
-    if all(note[key] == value for key, value in _here().items()):
+    if note and all(note[key] == value for key, value in _here().items()):
         return command_of(note["pid"]) not in (note["command"], [])    # the number may be another process's now
-    return bool(note["job"]) and job_state(str(note["job"])) == ""
+    return bool(note.get("job")) and job_state(str(note["job"])) == ""

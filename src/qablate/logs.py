@@ -11,6 +11,7 @@ import contextlib
 import functools
 import json
 import math
+import os
 import platform
 import re
 from collections.abc import Sequence
@@ -99,11 +100,9 @@ def say_epoch(kind: TaskKind, epoch: int, max_epochs: int, seconds: float, impro
 
     `seconds_left` is what all epochs of the recipe would still take; early stopping may end it before.
     """
-    if kind == "regression":
-        text = f"Train MSE: {_fixed(row['train_loss'], 6)} | Val MSE: {_fixed(row['val_loss'], 6)}"
-    else:
-        train_loss, train_metric, val_loss, val_metric = (_fixed(row[key], 4) for key in CURVES)
-        text = f"Train: {train_loss}/{train_metric} | Val: {val_loss}/{val_metric}"
+    form, digits = ("Train MSE: {train_loss} | Val MSE: {val_loss}", 6) if kind == "regression" else (
+        "Train: {train_loss}/{train_metric} | Val: {val_loss}/{val_metric}", 4)
+    text = form.format(**{key: _fixed(row.get(key), digits) for key in CURVES})
     left = "" if seconds_left is None else f" | at most {duration(seconds_left)} left"
     say(f"Epoch {epoch:3d}/{max_epochs} ({seconds:.1f}s){' *' if improved else ''} | {text}{left}")
 
@@ -206,10 +205,8 @@ class Log:
     @property
     def process_gone(self) -> bool:
         """Whether the process that wrote this log was one of this machine and is no more."""
-        process = self.began.get("pid")
-        if self.began.get("host") != platform.node() or type(process) is not int or not 0 < process < 2**31:
-            return False
-        return command_of(process) is None
+        process, here = self.began.get("pid"), self.began.get("host") == platform.node()
+        return here and type(process) is int and 0 < process < 2**31 and command_of(process) is None
 
     def agrees_with(self, record: Record) -> bool:
         """Whether every number that log and record both hold is the same to the digits the log prints."""
@@ -221,12 +218,10 @@ class Log:
 
     def record(self) -> Record:
         """The result as far as the log tells it: curves only at the epochs that were printed, learning rates None."""
-        cell = self.cell
-        assert cell is not None
-        task = task_info(cell.task)
-        n_params = self.header.get("n_params", "").replace(",", "")
+        assert self.cell is not None
+        task, n_params = task_info(self.cell.task), self.header.get("n_params", "").replace(",", "")
         return {
-            **cell.identity,
+            **self.cell.identity,
             "n_params": int(n_params) if n_params else None,
             "hyperparameters": {"n_epochs": self.max_epochs} if self.max_epochs else {},
             "history": {**{key: [row[at] for row in self.rows] for at, key in enumerate(CURVES)},
@@ -295,14 +290,12 @@ def log_path(results: Path, name: str) -> Path:
 
 def read_tail(path: Path) -> Log:
     """Read the end of a log: how far it came, what happened last; an empty Log if there is none that can be read."""
-    try:
-        status = path.stat()
+    with contextlib.suppress(OSError):
         if path.is_file():
             with path.open("rb") as file:
+                status = os.fstat(file.fileno())
                 file.seek(max(0, status.st_size - TAIL_BYTES))
                 return parse_log(_lines(file.read(TAIL_BYTES)), path, status.st_mtime)
-    except OSError:
-        pass
     return Log(path)
 
 
@@ -316,7 +309,7 @@ def read_log(path: Path) -> Log | None:
 
 
 @functools.lru_cache(maxsize=2048)
-def _read(path: Path, modified: float, size: int, changed_ns: int) -> Log | None:
+def _read(path: Path, modified: float, *state: int) -> Log | None:
     content = read_regular(path, MAX_LOG_BYTES)
     return parse_log(_lines(content), path, modified) if b"Model ID: " in content[:HEAD_BYTES] else None
 

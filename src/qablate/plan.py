@@ -33,8 +33,7 @@ class Plan:
 
     def __init__(self, study: Study) -> None:
         self.study = study
-        self._states: dict[Cell, CellState] = {}
-        self._missing_dataset = functools.cache(self._dataset_if_missing)
+        self.state = functools.cache(self._judged)    # a later call answers alike, whatever happened to the file since
 
     @functools.cached_property
     def merged(self) -> Merged:
@@ -44,17 +43,13 @@ class Plan:
             raise QablateError(merged.unreadable[0])
         return merged
 
-    def state(self, cell: Cell) -> CellState:
-        """Judge a cell; later calls return the same answer, whatever happened to the file since."""
-        if cell not in self._states:
-            known, system = self.merged.state_of(cell), self.study.assigned_to(cell)
-            state, reason = known.state.in_plan, known.reason
-            if self.merged.finished(cell):
-                state, reason = State.DONE, ""
-            elif system not in (None, self.study.system):
-                state, reason = State.ASSIGNED, "; ".join(filter(None, [f"assigned to {system}", reason]))
-            self._states[cell] = CellState(state, reason)
-        return self._states[cell]
+    def _judged(self, cell: Cell) -> CellState:
+        if self.merged.finished(cell):
+            return CellState(State.DONE)
+        known, system = self.merged.state_of(cell), self.study.assigned_to(cell)
+        if system not in (None, self.study.system):
+            return CellState(State.ASSIGNED, "; ".join(filter(None, [f"assigned to {system}", known.reason])))
+        return CellState(known.state.in_plan, known.reason)
 
     @functools.cached_property
     def to_train(self) -> tuple[Cell, ...]:
@@ -86,10 +81,7 @@ class Plan:
         """Return what training a cell waits for: its dataset if that is missing. One that is there is no job's output,
         so that no other cell can make Snakemake delete it.
         """
-        return self._missing_dataset(cell.task, cell.length, cell.seed)
-
-    def _dataset_if_missing(self, task: str, length: int, seed: int) -> list[str]:
-        dataset = self.study.dataset(task, length, seed).path(self.study.results)
+        dataset = self.study.dataset_path(cell)
         return [] if dataset.exists() else [str(dataset)]
 
     @functools.cached_property

@@ -1,9 +1,11 @@
 """Where, when and by what a result was made: recorded, never a reason to refuse a result."""
 
+import contextlib
 import functools
 import logging
 import os
 import platform
+import re
 import resource
 import shlex
 import subprocess
@@ -63,25 +65,23 @@ def peak_memory_mb() -> float:
 @functools.cache
 def _git_state() -> tuple[str | None, bool | None]:
     """Commit and dirty flag of the checkout this package runs from; None for an installed copy, or with a line why."""
-    root, commit, dirty = Path(__file__).resolve().parents[2], None, None
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None, None
     # also in a checkout of another user: what is asked runs no more of it than this package does
-    git = ["git", "-c", f"safe.directory={root}", "-C", str(root)]
-    ask = functools.partial(subprocess.run, capture_output=True, text=True, errors="replace", timeout=10, check=True)
+    ask = ["git", "-c", f"safe.directory={root}", "-C", str(root), "status", "--porcelain=v2", "--branch", "-uno"]
     try:
-        commit = ask([*git, "rev-parse", "HEAD"]).stdout.strip()
-        dirty = bool(ask([*git, "status", "--porcelain", "--untracked-files=no"]).stdout.strip())
+        done = subprocess.run(ask, capture_output=True, text=True, errors="replace", timeout=10, check=True)
     except (OSError, subprocess.SubprocessError) as error:
-        reason = (getattr(error, "stderr", "") or str(error)).strip()
-        log.warning("%s is not recorded: %s", "git state" if commit is None else "git_dirty", one_line(reason))
-    return commit, dirty
+        log.warning("git state is not recorded: %s", one_line((getattr(error, "stderr", "") or str(error)).strip()))
+        return None, None
+    commit = re.search("^# branch.oid ([0-9a-f]+)$", done.stdout, re.MULTILINE)
+    return commit and commit[1], any(not line.startswith("#") for line in done.stdout.splitlines())
 
 
 def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith(("model name", "Model")))
-    return next(names, platform.processor() or platform.machine())
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith(("model name", "Model")):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

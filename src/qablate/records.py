@@ -27,7 +27,8 @@ Problems = Iterator[str]
 """Lines that say what is wrong with a record, in the order of how much hangs on it; none if nothing is."""
 MAX_RECORD_BYTES = 8_000_000
 RESULT_NAME = re.compile(
-    rf"synthetic_(?P<model>{MODEL_TOKEN})_(?P<task>{TASK_TOKEN})_L(?P<length>[0-9]+)_seed(?P<seed>[0-9]+)_results\.json"
+    rf"synthetic_(?P<model>{MODEL_TOKEN})_(?P<task>{TASK_TOKEN})_L(?P<length>[0-9]{{1,12}})_seed(?P<seed>[0-9]{{1,12}})"
+    r"_results\.json"
 )
 CURVES = ("train_loss", "train_metric", "val_loss", "val_metric")
 HISTORY = (*CURVES, "epochs", "lr")
@@ -63,8 +64,8 @@ def content_sha256(record: Mapping[str, Any]) -> str:
 
     Whole floats count as integers, so that a file written again by a program that has no integers keeps its hash.
     """
-    content = {key: value for key, value in record.items() if key != CHECKSUM and not key.startswith("_")}
-    return sha256_of_json(_whole_as_integers(content))
+    return sha256_of_json(_whole_as_integers(
+        {key: value for key, value in record.items() if key != CHECKSUM and not key.startswith("_")}))
 
 
 def sha256_of_json(value: object) -> str:
@@ -82,16 +83,12 @@ def _whole_as_integers(value: Any) -> Any:
         return {key: _whole_as_integers(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_whole_as_integers(item) for item in value]
-    return _as_integer(value)
-
-
-def _as_integer(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < LARGEST_COUNT else value
 
 
 def integers_as_such(values: Record) -> Record:
     """Return a record in which `3.0` is 3 where its schema asks for an integer: R, MATLAB and jq write them so."""
-    version = _as_integer(values.get("schema_version", 1))
+    version = _whole_as_integers(values.get("schema_version", 1))
     if type(version) is not int or version not in (1, 2):
         return values
     with_version = {**values, "schema_version": version} if "schema_version" in values else values
@@ -102,10 +99,10 @@ def _by_schema(value: Any, schema: Mapping[str, Any]) -> Any:
     for choice in (schema, *schema.get("anyOf", ())):
         if isinstance(value, dict) and "properties" in choice:
             rules = choice["properties"]
-            return {key: _by_schema(item, rules[key]) if key in rules else item for key, item in value.items()}
+            return {key: _by_schema(item, rules.get(key, {})) for key, item in value.items()}
         if isinstance(value, list) and "items" in choice:
             return [_by_schema(item, choice["items"]) for item in value]
-    return _as_integer(value) if "integer" in schema.get("type", ()) else value
+    return _whole_as_integers(value) if "integer" in schema.get("type", ()) else value
 
 
 def check_record(record: Mapping[str, Any], path: Path) -> None:
@@ -147,8 +144,8 @@ def _schema(version: int) -> dict[str, Any]:
 
 def contradictions(record: Mapping[str, Any]) -> Problems:
     """What a record of schema 2, sound by its schema, says that cannot be: nothing else is read if its parts differ."""
-    for rule in (identity_problems, _history_problems, number_problems, grid_problems, _status_problems, _size_problems,
-                 _key_problems, _variant_problems):
+    for rule in (identity_problems, length_problems, _curve_problems, number_problems, grid_problems, _status_problems,
+                 _size_problems, _key_problems, _variant_problems):
         yield from rule(record)
     yield from stop_problems(record, record["training"]["patience"], exact=True)
 
@@ -165,12 +162,18 @@ def identity_problems(record: Mapping[str, Any]) -> Problems:
         yield f"data_info.n_timesteps {steps} but seq_len {record['seq_len']}"
 
 
-def _history_problems(record: Mapping[str, Any]) -> Problems:
-    """All curves must have one value per epoch; the best validation value of a finished run must be on its curve."""
-    history, n, best = record["history"], record["epochs_trained"], record["best_val_metric"]
+def length_problems(record: Mapping[str, Any]) -> Problems:
+    """All curves must have one value per epoch; those of a file cut before `epochs_trained` as many as `epochs`."""
+    history = record["history"]
+    n = record.get("epochs_trained", len(history["epochs"]))
     for key in HISTORY:
         if len(history[key]) != n:
             yield f"history.{key} has {len(history[key])} entries for {n} epochs"
+
+
+def _curve_problems(record: Mapping[str, Any]) -> Problems:
+    """Epochs must count from 1 to the limit, and the best validation value of a finished run must be on its curve."""
+    history, n, best = record["history"], record["epochs_trained"], record["best_val_metric"]
     if history["epochs"] != list(range(1, n + 1)):
         yield "history.epochs does not count from 1"
     if n > record["hyperparameters"]["n_epochs"]:
@@ -243,8 +246,12 @@ def stop_problems(record: Mapping[str, Any], patience: int, exact: bool) -> Prob
     """A training must end where this patience or its limit ends it; `exact`: not later, and for the reason it gives."""
     if record["status"] not in ("ok", "partial"):
         return
-    n, limit, waited = len(record["history"]["val_metric"]), record["hyperparameters"]["n_epochs"], 0
-    for epoch, waited in enumerate(_epochs_without_improvement(record), 1):
+    curve, smaller = record["history"]["val_metric"], record["task_type"] == "regression"
+    n, limit = len(curve), record["hyperparameters"]["n_epochs"]
+    best, waited = math.inf if smaller else 0.0, 0
+    for epoch, value in enumerate(curve, 1):
+        better = value is not None and (value < best if smaller else value > best)    # ties are no better
+        best, waited = (value, 0) if better else (best, waited + 1)
         if exact and waited >= patience and epoch < n:
             yield f"the curve goes on to epoch {n}, where a patience of {patience} ends it at {epoch}"
     if waited < patience and n < limit:
@@ -252,16 +259,6 @@ def stop_problems(record: Mapping[str, Any], patience: int, exact: bool) -> Prob
     reason = "patience" if waited >= patience else "max_epochs"
     if exact and record["training"]["stop_reason"] != reason:
         yield f"training.stop_reason {record['training']['stop_reason']!r}, the curve says {reason!r}"
-
-
-def _epochs_without_improvement(record: Mapping[str, Any]) -> Iterator[int]:
-    """Yield after each epoch how many have passed since the best one; ties do not count as better."""
-    smaller = record["task_type"] == "regression"
-    best, waited = math.inf if smaller else 0.0, 0
-    for value in record["history"]["val_metric"]:
-        better = value is not None and (value < best if smaller else value > best)
-        best, waited = (value, 0) if better else (best, waited + 1)
-        yield waited
 
 
 def _status_problems(record: Mapping[str, Any]) -> Problems:
@@ -360,8 +357,8 @@ def plain_types(value: Any) -> Any:
         return [plain_types(item) for item in value]
     if hasattr(value, "tolist"):
         return plain_types(value.tolist())
-    if isinstance(value, bool | int | str) or value is None:
-        return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, int | str | None):
+        return value
     raise RecordError(f"a result cannot hold a value of type {type(value).__name__}")

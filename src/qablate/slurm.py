@@ -72,25 +72,19 @@ def stand_before(running: Mapping[str, str], folder: Path = FOLDER) -> None:
 
 def refusal(account: str, options: Sequence[str]) -> str:
     """Why Slurm would take no job with these options of sbatch, in one line; "" if it would, or does not answer."""
-    if problem := _account_problem(account):
-        return problem
-    done = run(["sbatch", "--test-only", "--account", account, *options, "--wrap", "true"], timeout=TIMEOUT_S)
-    found = [line for line in done.stderr.splitlines() if done.returncode and REFUSAL.search(line)]
-    return "; ".join(re.sub("^(sbatch: )?(error: )?", "", line) for line in found)
-
-
-def _account_problem(account: str) -> str:
-    """What the executor would say of each cell, with a traceback: it compares with sacctmgr's list."""
     from snakemake_executor_plugin_slurm.accounts import validate_account
     from snakemake_interface_common.exceptions import WorkflowError
 
     silent = logging.Logger("accounts")
     silent.addHandler(logging.NullHandler())
     try:
-        validate_account(account, silent)
-    except (OSError, WorkflowError) as error:    # OSError: no such program here
-        return _in_one_line(str(error)) if "appears to be invalid" in str(error) else ""
-    return ""
+        validate_account(account, silent)    # the executor would say it of each cell, with a traceback
+    except (OSError, WorkflowError) as error:    # OSError: no sacctmgr here
+        if "appears to be invalid" in str(error):
+            return _in_one_line(str(error))
+    done = run(["sbatch", "--test-only", "--account", account, *options, "--wrap", "true"], timeout=TIMEOUT_S)
+    found = [line for line in done.stderr.splitlines() if done.returncode and REFUSAL.search(line)]
+    return "; ".join(re.sub("^(sbatch: )?(error: )?", "", line) for line in found)
 
 
 def command_of(pid: int) -> list[str] | None:
@@ -162,17 +156,13 @@ def _ask(command: Sequence[str], folder: Path) -> "subprocess.CompletedProcess[s
             if (folder / "stop").exists() or command_of(int(os.environ[SNAKEMAKE])) is None:
                 return done
             time.sleep(0.5)
-        if command[0] == "sbatch" and (job := _accepted(command)):
-            return subprocess.CompletedProcess(command, 0, job, "")
+        if command[0] == "sbatch":    # it may have submitted the job all the same
+            wanted = [_option(command, "--job-name"), _option(command, "--comment")]
+            queued = run(["squeue", "--me", "--noheader", "--format=%i|%j|%k"]).stdout.splitlines()
+            for number, *rest in (line.split("|") for line in queued):
+                if rest == wanted:
+                    return subprocess.CompletedProcess(command, 0, number, "")
     raise AssertionError("itertools.count ended")
-
-
-def _accepted(command: Sequence[str]) -> str:
-    """Number of the job that a sbatch without an answer has submitted all the same."""
-    done = run(["squeue", "--me", "--noheader", "--format=%i|%j|%k"])
-    wanted = [_option(command, "--job-name"), _option(command, "--comment")]
-    return next((number for number, *rest in (line.split("|") for line in done.stdout.splitlines()) if rest == wanted),
-                "")
 
 
 def _print_states(folder: Path, name: str) -> int:

@@ -73,8 +73,10 @@ class DatasetSpec:
 
     @property
     def generator(self) -> str:
-        """Version of the generator."""
-        return self.info.generator_of(self.parameters)
+        """Version of the generator: the task's, or that of the first changed parameter that has one of its own."""
+        changed = (version for key, version in self.info.generators.items()
+                   if self.parameters.get(key) != self.info.parameters.get(key))
+        return next(changed, self.info.generator)
 
     @property
     def n_channels(self) -> int:
@@ -165,12 +167,9 @@ class Study:
         return tuple(dict.fromkeys(self.dataset(cell.task, cell.length, cell.seed) for cell in self.cells))
 
     @functools.cached_property
-    def _cell_set(self) -> frozenset[Cell]:
+    def cell_set(self) -> frozenset[Cell]:
+        """The same, to look a cell up."""
         return frozenset(self.cells)
-
-    def holds(self, cell: Cell) -> bool:
-        """Whether a cell is one of this study."""
-        return cell in self._cell_set
 
     def cell(self, model: str, task: str, length: int, seed: int) -> Cell:
         """Return one cell of this study; a QablateError names what the study does not hold, and what it does."""
@@ -310,7 +309,7 @@ def _facts_of(sidecar: Path) -> DatasetFacts | None:
         content = json.loads(read_regular(sidecar, MAX_SIDECAR_BYTES))
         variance = content.get("statistics", {}).get("test_target_var")
         facts = DatasetFacts(content["dataset_sha256"], content.get("split_sha256"), variance)
+        sound = isinstance(facts.sha256, str) and isinstance(facts.split_sha256, str | None)
+        return facts if sound and isinstance(variance, float | None) and (variance is None or variance > 0) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    sound = isinstance(facts.sha256, str) and isinstance(facts.split_sha256, str | None)
-    return facts if sound and (variance is None or (isinstance(variance, float) and variance > 0)) else None

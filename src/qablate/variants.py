@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qablate.catalog import AS_PUBLISHED, MODELS, TASKS, model_info, task_info
-from qablate.errors import QablateError, suggestion
+from qablate.errors import ConfigError, suggestion
 
 Config = Mapping[str, Any]
 PARTS = ("model", "training")
@@ -40,9 +40,7 @@ def model_changes(config: Config, token: str, part: str, length: int | None = No
 
     A chunk given as a share of the length (`L/4`) is whole steps where `length` is given.
     """
-    changed: dict[str, Any] = {}
-    for tag in _declared(config, "variants", token):
-        changed |= config["variants"][tag].get(part, {})
+    changed = _changes(config, "variants", token, part)
     if length is not None and isinstance(chunk := changed.get("chunk"), str):
         changed["chunk"] = length // int(chunk.removeprefix("L/"))
     return changed
@@ -50,18 +48,22 @@ def model_changes(config: Config, token: str, part: str, length: int | None = No
 
 def task_changes(config: Config, token: str) -> dict[str, Any]:
     """Return the parameters that a task's tags change; empty for a base."""
+    return _changes(config, "task_variants", token, split_token(token)[0])
+
+
+def _changes(config: Config, kind: str, token: str, part: str) -> dict[str, Any]:
     changed: dict[str, Any] = {}
-    for tag in _declared(config, "task_variants", token):
-        changed |= config["task_variants"][tag].get(split_token(token)[0], {})
+    for tag in _declared(config, kind, token):
+        changed |= config[kind][tag].get(part, {})
     return changed
 
 
 def _declared(config: Config, kind: str, token: str, where: str = "") -> tuple[str, ...]:
-    """The tags of a token; a QablateError for one that the study does not declare."""
+    """The tags of a token; a ConfigError for one that the study does not declare."""
     tags, declared = split_token(token)[1], config.get(kind) or {}
     for tag in tags:
         if tag not in declared:
-            raise QablateError(f"{where}{token}: unknown tag '{tag}', {suggestion(tag, declared)}")
+            raise ConfigError(f"{where}{token}: unknown tag '{tag}', {suggestion(tag, declared)}")
     return tags
 
 
@@ -91,33 +93,30 @@ def described(config: Config, token: str, kind: str, length: int) -> dict[str, A
 
 
 def check_variants(config: Config) -> None:
-    """Refuse models and tasks of a study that its tags do not make; the QablateError says what to write instead."""
-    named: list[tuple[str, str, Mapping[str, Any]]] = [
-        *((f"models.{at}", token, MODELS) for at, token in enumerate(config["models"])),
-        *(("tasks", token, TASKS) for token in config["tasks"])]
+    """Refuse models and tasks of a study that its tags do not make; the ConfigError says what to write instead."""
+    named = [*((f"models.{at}", "models", token) for at, token in enumerate(config["models"])),
+             *(("tasks", "tasks", token) for token in config["tasks"])]
     for at, rule in enumerate(config["import"]["quarantine"]):
-        named += [(f"import.quarantine.{at}.{key}", rule[key], bases)
-                  for key, bases in (("model", MODELS), ("task", TASKS)) if key in rule]
+        named += [(f"import.quarantine.{at}.{key}", f"{key}s", rule[key]) for key in ("model", "task") if key in rule]
     for at, rule in enumerate(config["assign"].get("overrides", [])):
-        named += [(f"assign.overrides.{at}.{key}", token, bases)
-                  for key, bases in (("models", MODELS), ("tasks", TASKS)) for token in rule.get(key, [])]
-    for where, token, bases in named:
-        _check_token(config, where, token, bases)
+        named += [(f"assign.overrides.{at}.{key}", key, token) for key in ("models", "tasks")
+                  for token in rule.get(key, [])]
+    for where, key, token in named:
+        _check_token(config, where, token, *((MODELS, "variants") if key == "models" else (TASKS, "task_variants")))
     for at, token in enumerate(config["models"]):
         _check_model(config, f"models.{at}: {token}", token)
     for token in config["tasks"]:
         _check_task(config, f"tasks.{token}", token)
 
 
-def _check_token(config: Config, where: str, token: str, bases: Mapping[str, Any]) -> None:
-    kind = "variants" if bases is MODELS else "task_variants"
+def _check_token(config: Config, where: str, token: str, bases: Mapping[str, Any], kind: str) -> None:
     base, tags = split_token(token)
     if base not in bases:
-        raise QablateError(f"{where}: {token!r} is not allowed, one of {', '.join(bases)}")
+        raise ConfigError(f"{where}: {token!r} is not allowed, one of {', '.join(bases)}")
     _declared(config, kind, token, f"{where}: ")
     order = [tag for tag in config.get(kind) or {} if tag in tags]
     if list(tags) != order:
-        raise QablateError(f"{where}: {token}: write {join_token(base, order)}, each tag once and in declared order")
+        raise ConfigError(f"{where}: {token}: write {join_token(base, order)}, each tag once and in declared order")
 
 
 def _check_model(config: Config, where: str, token: str) -> None:
@@ -129,11 +128,11 @@ def _check_model(config: Config, where: str, token: str) -> None:
             for key, value in settings.items():
                 _require_change(where, base, tag, key, value, published[part][key], setter)
                 if reason := info.ignores(key):
-                    raise QablateError(f"{where}: tag '{tag}' has no effect, {reason}")
+                    raise ConfigError(f"{where}: tag '{tag}' has no effect, {reason}")
     model = {**config["model"], **model_changes(config, token, "model")}
     if model["d_model"] % 8 or model["d_model"] % model["n_heads"]:
-        raise QablateError(f"{where}: d_model {model['d_model']} must be a multiple of 8 and of n_heads "
-                           f"({model['n_heads']})")
+        named = f"{where}: d_model" if tags else "model.d_model:"
+        raise ConfigError(f"{named} {model['d_model']} must be a multiple of 8 and of n_heads ({model['n_heads']})")
 
 
 def _check_task(config: Config, where: str, token: str) -> None:
@@ -142,18 +141,18 @@ def _check_task(config: Config, where: str, token: str) -> None:
     published = {**TASKS[base].parameters, "n_train": config["data"]["n_samples"] * 8 // 10}
     for tag in tags:
         if base not in config["task_variants"][tag]:
-            raise QablateError(f"{where}: tag '{tag}' has no effect, it says nothing of {base}")
+            raise ConfigError(f"{where}: tag '{tag}' has no effect, it says nothing of {base}")
         for key, value in config["task_variants"][tag][base].items():
             _require_change(where, base, tag, key, value, published[key], own)
     if (n_train := task_changes(config, token).get("n_train", math.inf)) < published["n_train"]:
-        raise QablateError(f"{where}: n_train {n_train} is below the {published['n_train']} of the base")
+        raise ConfigError(f"{where}: n_train {n_train} is below the {published['n_train']} of the base")
 
 
 def _require_change(where: str, base: str, tag: str, key: str, value: Any, published: Any,
                     setter: dict[str, str]) -> None:
     """Refuse a tag whose value is the base's, or of a key that another tag sets; notes who sets it."""
     if key in setter:
-        raise QablateError(f"{where}: '{setter[key]}' and '{tag}' both set {key}")
+        raise ConfigError(f"{where}: '{setter[key]}' and '{tag}' both set {key}")
     if value == published:
-        raise QablateError(f"{where}: tag '{tag}' changes nothing, {key} of {base} is {value} already")
+        raise ConfigError(f"{where}: tag '{tag}' changes nothing, {key} of {base} is {value} already")
     setter[key] = tag

@@ -28,7 +28,7 @@ from snakemake.settings.enums import Quietness, RerunTrigger
 from snakemake.utils import available_cpu_count
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from qablate.config import difference, merge, read_yaml, with_yaml_types
+from qablate.config import difference, read_files, with_yaml_types
 from qablate.errors import QablateError
 from qablate.jobs import Jobs, budget, check_launcher, check_request, gpu_slots
 from qablate.locks import take_over_lock
@@ -59,10 +59,8 @@ class StudyRun:
         # workflow.configfiles lists the overlays before the file they lie over, so the order is built here.
         self.config_files = ["config.yaml", *(os.path.relpath(path) for path in workflow.overwrite_configfiles)]
         with self.errors_in_one_line():
-            in_files: Mapping[str, Any] = {}
-            for path in self.config_files:
-                in_files = merge(in_files, read_yaml(Path(path)))
-            self.overrides = with_yaml_types(difference(in_files, config))    # of --config or a profile
+            given = difference(read_files(self.config_files), config)    # by --config or a profile
+            self.overrides = with_yaml_types(given)
             self.study = Study.load(self.config_files, self.overrides)
         self.plan, self.jobs = Plan(self.study), Jobs(self.study)
         self.logs = self.study.results / "logs"
@@ -96,7 +94,7 @@ class StudyRun:
                 lines.append(f"  no costs known, jobs ask for the longest run time: {', '.join(unknown)}")
         for line in filter(None, lines):
             logger.info(line)
-        logger.addFilter(Guide(self.workflow, self.plan))
+        logger.addFilter(Guide(self))
 
     def check_executor(self) -> None:
         """Refuse, before the first job, an executor that could start none; say which jobs are still in its queue."""
@@ -131,7 +129,7 @@ class StudyRun:
 
     def cell(self, wildcards: Any) -> Cell:
         """The cell of a job."""
-        return cell_of(self.study, wildcards)
+        return self.study.cell(wildcards.model, wildcards.task, int(wildcards.length), int(wildcards.seed))
 
     def dataset(self, wildcards: Any) -> list[str]:
         """What a cell waits for: its dataset, if that is missing."""
@@ -177,11 +175,6 @@ class StudyRun:
                 if self.contents and (self.study.results / folder).is_dir()]
 
 
-def cell_of(study: Study, wildcards: Any) -> Cell:
-    """The cell of a job with these wildcards."""
-    return study.cell(wildcards.model, wildcards.task, int(wildcards.length), int(wildcards.seed))
-
-
 def settle_words(resources: dict[str, Any]) -> None:
     """Evaluate plain words of a profile once; Snakemake does it anew per cell, as Python, a fifth of a dry run."""
     for key in {"slurm_account", "constraint", "qos"} & resources.keys():
@@ -197,8 +190,8 @@ def _shell_text(text: str) -> str:
 class Guide:
     """A filter of Snakemake's logger: aims the run at what is to be done, checks its plan, shortens its messages."""
 
-    def __init__(self, workflow: Any, plan: Plan) -> None:
-        self.workflow, self.plan = workflow, plan
+    def __init__(self, run: StudyRun) -> None:
+        self.workflow, self.plan, self.cell = run.workflow, run.plan, run.cell
         self.asked: set[Cell] | None = None
 
     def filter(self, record: LogRecord) -> bool:
@@ -239,8 +232,8 @@ class Guide:
         """
         asked, self.asked = self.asked or set(), None
         settings = self.workflow.dag_settings
-        planned = {cell_of(self.plan.study, job.wildcards) for job in self.workflow.dag.needrun_jobs()
-                   if job.rule.name == "train"}
+        jobs = self.workflow.dag.needrun_jobs()
+        planned = {self.cell(job.wildcards) for job in jobs if job.rule.name == "train"}
         limited = settings.until or settings.omit_from or settings.batch
         wrong = sorted(planned - asked if limited else planned ^ asked)
         if wrong:

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import math
 import os
 import resource
@@ -311,15 +310,3 @@ def test_no_path_inside_a_record_is_followed(place, tmp_path, command):
     assert place.run(OpensNothing(), command) == 0
     (place.folder / "secret.yaml").write_text("{}")    # the hook bites
     assert place.run(OpensNothing(), [*place.command(), "--config", "config.yaml", "secret.yaml"]) == 99
-
-
-def test_a_result_made_with_a_key_twice_is_no_result(whole, tmp_path):
-    place = copy_of(whole, tmp_path / "cell")
-    record = json.loads(place.output.read_text())
-    text = json.dumps(record)[:-1] + f', "test_mse": {record["test_mse"] / 2}}}'
-    place.output.write_text(text)
-    assert state_of(place.study, place.cell).state == "unreadable"
-    assert place.run() == 0
-    assert "a key is there twice" in place.log.read_text()
-    (kept,) = place.study.superseded.iterdir()
-    assert kept.read_text() == text

@@ -9,7 +9,6 @@ import pytest
 from factories import write_results
 from harness import FullDisk, KillAtStep, Workplace, copy_of
 
-from qablate.results import read_record
 from qablate.training.checkpoint import read_checkpoint
 
 
@@ -133,12 +132,3 @@ def test_a_folder_that_cannot_be_made(place):
     place.output.parent.write_text("a file where the folder of the results should be")
     assert place.run() == 1
     said(place, "cannot write: File exists")
-
-
-def test_what_stood_there_is_still_there(whole, tmp_path):
-    """A full disk never costs a result that is already written."""
-    place = copy_of(whole, tmp_path / "cell")
-    before = snapshot(place.folder)
-    assert place.run(FullDisk("")) == 0
-    assert snapshot(place.folder) == before
-    assert read_record(place.output)["status"] == "ok"

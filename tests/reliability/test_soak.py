@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from factories import record_of
-from working_folder import ROOT, WorkingFolder
+from working_folder import ROOT, TINY, WorkingFolder
 
 from qablate.config import read_yaml
 from qablate.plan import Plan
@@ -22,12 +22,7 @@ from qablate.records import write_record
 from qablate.results import state_of
 from qablate.study import Cell, Study
 
-TINY = {
-    "name": "tiny", "models": ["3a"], "seeds": [1, 2], "data": {"n_samples": 100},
-    "tasks": {"adding_problem": {"lengths": [16], "placement": "extremes"}},
-    "training": {"recipe": "tiny", "max_epochs": 3, "patience": 20, "batch_size": 32, "learning_rate": 0.001,
-                 "weight_decay": 0.0001, "clip_norm": 1.0},
-}
+SETTINGS = {**read_yaml(ROOT / "config.yaml"), **TINY, "models": ["3a"]}
 DAY = 86_400
 
 
@@ -36,7 +31,7 @@ class Soak:
 
     def __init__(self, folder: Path, rng: random.Random) -> None:
         self.rng = rng
-        self.places = [WorkingFolder.make(folder / name, {**read_yaml(ROOT / "config.yaml"), **TINY}) for name in "ab"]
+        self.places = [WorkingFolder.make(folder / name, SETTINGS) for name in "ab"]
         for place in self.places:
             place.stand_in()
         (folder / "a/results").mkdir()
@@ -47,14 +42,11 @@ class Soak:
     def study(self) -> Study:
         return self.places[0].study
 
-    def start(self, *arguments: str, place: int = 0, **environment: str) -> subprocess.Popen[bytes]:
-        space = self.places[place]
-        with (space.folder / "out").open("ab") as log:
-            return subprocess.Popen(space.command(*arguments), cwd=space.folder, stdout=log, stderr=log,
-                                    start_new_session=True, env={**space.environment, **environment})
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        return self.places[0].start(*arguments, **environment)
 
-    def run(self, *arguments: str, place: int = 0, **environment: str) -> int:
-        return self.start(*arguments, place=place, **environment).wait(200)
+    def run(self, *arguments: str, **environment: str) -> int:
+        return self.start(*arguments, **environment).wait(200)
 
     def any_cell(self) -> Cell:
         return self.rng.choice(self.study.cells)
@@ -125,7 +117,7 @@ def set_times(soak: Soak) -> None:
 
 
 def two_snakemakes(soak: Soak) -> None:
-    processes = [soak.start(place=place, QABLATE_FAKE_SECONDS="0.2") for place in (0, 1)]
+    processes = [place.start(QABLATE_FAKE_SECONDS="0.2") for place in soak.places]
     for process in processes:
         process.wait(200)
 
@@ -177,7 +169,7 @@ def test_no_mishap_loses_a_valid_result(tmp_path: Path, monkeypatch: pytest.Monk
             mishap(soak)
             soak.note_valid()
             assert not soak.lost(), told
-        assert soak.run() == 0, f"{told}\n{(soak.places[0].folder / 'out').read_text()[-2000:]}"
+        assert soak.run() == 0, f"{told}\n{soak.places[0].printed[-2000:]}"
         soak.note_valid()
         assert not soak.lost(), told
         study = Study.load(["config.yaml"])

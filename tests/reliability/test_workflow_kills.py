@@ -1,22 +1,23 @@
 """Snakemake killed in the middle of a study: the next run goes on, and no cell is trained twice without need."""
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import psutil
 import pytest
+import working_folder
 from harness import Workplace
 from tiny import tiny_study
-from working_folder import WorkingFolder
 
 PATIENCE_S = 200
+wait_for = functools.partial(working_folder.wait_for, what="nothing happened", seconds=PATIENCE_S)
 
 
-class StudyFolder(WorkingFolder):
+class StudyFolder(working_folder.WorkingFolder):
     """A working folder whose cells are trained for real."""
 
     @property
@@ -24,15 +25,13 @@ class StudyFolder(WorkingFolder):
         study = self.study
         return [Workplace(self.folder, study, cell) for cell in study.cells]
 
-    def start(self, *arguments: str) -> subprocess.Popen:
+    def begin(self, *arguments: str) -> subprocess.Popen:
+        """Start Snakemake for the results alone, without a report."""
         targets = [str(place.output.relative_to(self.folder)) for place in self.cells]
-        with (self.folder / "log").open("ab") as log:
-            return subprocess.Popen(self.command("--cores", "2", *arguments, "--", *targets), cwd=self.folder,
-                                    stdout=log, stderr=log, start_new_session=True,
-                                    env={**self.environment, "OMP_NUM_THREADS": "1"})
+        return self.start("--cores", "2", *arguments, "--", *targets, OMP_NUM_THREADS="1")
 
-    def run(self, *arguments: str) -> int:
-        return self.start(*arguments).wait(PATIENCE_S)
+    def end(self, *arguments: str) -> None:
+        assert self.begin(*arguments).wait(PATIENCE_S) == 0, self.printed
 
     def events(self, place: Workplace, name: str) -> int:
         log = self.folder / f"results/logs/train/{place.cell.name}.log"
@@ -47,13 +46,6 @@ def study_folder(folder: Path, epochs: int, **changes) -> StudyFolder:
     return StudyFolder.make(folder, config)
 
 
-def wait_for(condition) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.05)
-
-
 def identity(path: Path) -> tuple[int, int, bytes]:
     return path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes()
 
@@ -62,12 +54,12 @@ def test_killed_with_all_its_jobs(tmp_path):
     """The machine goes down: cells resume from their checkpoints."""
     place = study_folder(tmp_path / "study", epochs=120)
     (cell,) = place.cells
-    process = place.start()
+    process = place.begin()
     wait_for(cell.checkpoint.exists)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not cell.output.exists()
-    assert place.run() == 0, cell.log.read_text()
+    place.end()
     assert (place.events(cell, "start"), place.events(cell, "resume"), place.events(cell, "result")) == (1, 1, 1)
     assert cell.leftovers() == []
 
@@ -77,7 +69,7 @@ def test_killed_with_all_its_jobs(tmp_path):
 def test_killed_alone_while_its_jobs_go_on(tmp_path):
     """The jobs finish without Snakemake; the next run takes their results as they are."""
     place = study_folder(tmp_path / "study", epochs=120, models=["1b", "2a"])
-    process = place.start()
+    process = place.begin()
     wait_for(lambda: all(cell.checkpoint.exists() for cell in place.cells))
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -85,7 +77,7 @@ def test_killed_alone_while_its_jobs_go_on(tmp_path):
     wait_for(lambda: all(cell.output.exists() and not cell.checkpoints() for cell in place.cells))
     before = [identity(cell.output) for cell in place.cells]
     for arguments in (("-n",), ()):
-        assert place.run(*arguments) == 0, (place.folder / "log").read_text()
+        place.end(*arguments)
     assert [identity(cell.output) for cell in place.cells] == before
     assert [place.events(cell, "start") + place.events(cell, "resume") for cell in place.cells] == [1, 1]
 
@@ -95,15 +87,15 @@ def test_killed_alone_while_its_jobs_go_on(tmp_path):
 def test_killed_again_and_again(tmp_path):
     """Four times, each after some progress; the results equal those of an undisturbed study."""
     whole = study_folder(tmp_path / "whole", epochs=60, models=["1b", "2a"])
-    assert whole.run() == 0
+    whole.end()
     place = study_folder(tmp_path / "study", epochs=60, models=["1b", "2a"])
     for _ in range(4):
-        process, saved = place.start(), checkpoints_of(place)
+        process, saved = place.begin(), checkpoints_of(place)
         wait_for(lambda saved=saved, process=process: checkpoints_of(place) > saved or process.poll() is not None)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    assert place.run() == 0, (place.folder / "log").read_text()
+    place.end()
     assert sum(place.events(cell, "resume") for cell in place.cells) > 1
     assert [cell.files() for cell in place.cells] == [cell.files() for cell in whole.cells]
     assert [place.events(cell, "result") for cell in place.cells] == [1, 1]
@@ -119,13 +111,13 @@ def test_a_job_killed_for_memory_is_tried_again_and_goes_on(tmp_path):
     """The kernel kills the trainer: Snakemake says so, and its next try resumes from the checkpoint."""
     place = study_folder(tmp_path / "study", epochs=120)
     (cell,) = place.cells
-    process = place.start("--retries", "1")
+    process = place.begin("--retries", "1")
     wait_for(cell.checkpoint.exists)
     trainers = [found.pid for found in psutil.process_iter(["cmdline", "cwd"])
                 if "train" in (found.info["cmdline"] or []) and found.info["cwd"] == str(place.folder)]
     os.kill(min(trainers), signal.SIGKILL)
     assert process.wait(PATIENCE_S) == 0
-    said = (place.folder / "log").read_text()
+    said = place.printed
     assert "Killed" in said
     assert "exited with non-zero exit code" in said or "137" in said
     assert (place.events(cell, "start"), place.events(cell, "resume"), place.events(cell, "result")) == (1, 1, 1)

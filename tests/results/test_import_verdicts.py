@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from import_builders import (
     COPY,
     FIXTURES,
     FORRELATION,
-    lay,
     only,
     put,
     put_log,
@@ -23,14 +21,11 @@ from import_builders import (
     verdict_of,
 )
 
-from qablate.logs import parse_log
 from qablate.results import merge
 from qablate.results.judging import judge, judge_content
 from qablate.results.reading import parse
 from qablate.results.states import Found
 from qablate.study import Cell
-
-LONG_FORRELATION = Cell("3a", "forrelation", 200, 2026)
 
 
 def snapshot(folder: Path) -> dict[Path, tuple[bytes, int]]:
@@ -128,21 +123,6 @@ def test_what_is_no_result_is_rejected_with_its_reason(tmp_path, content, reason
     assert merge(study).state_of(ADDING).reason.startswith(f"nersc: rejected, {reason}")
 
 
-@pytest.mark.parametrize("kind", ["folder", "pipe", "broken link", "loop", "device", "forbidden"])
-def test_what_is_no_file_is_rejected(tmp_path, kind):
-    study = study_with(tmp_path)
-    path = tmp_path / "dgx" / ADDING.result_name
-    if kind != "forbidden":
-        lay(path, kind)
-    else:
-        put(path.parent, ADDING, text_of(study, ADDING)).chmod(0)
-        if os.access(path, os.R_OK):
-            pytest.skip("this user reads everything")
-    verdict = only(study)
-    assert (verdict.status, verdict.reason in ("not_a_file", "unreadable")) == ("rejected", True)
-    assert verdict.sha256_of_file() == ""
-
-
 def test_a_link_to_a_sound_file_with_a_byte_order_mark_is_that_file(tmp_path):
     study = study_with(tmp_path)
     (tmp_path / "elsewhere").mkdir()
@@ -186,14 +166,6 @@ def test_rules_for_published_files(tmp_path, changes, status, reason):
     assert (verdict.status, verdict.reason) == (status, reason), verdict.detail
 
 
-@pytest.mark.parametrize(("key", "value"), [("learning_rate", 0.01), ("n_epochs", 50), ("d_model", 64)])
-def test_other_hyperparameters_are_named(tmp_path, key, value):
-    hyper = {**record_of(study_with(tmp_path), ADDING)["hyperparameters"], key: value}
-    verdict = verdict_of(tmp_path, ADDING, {"hyperparameters": hyper})
-    assert (verdict.status, verdict.reason) == ("rejected", "hyperparameters")
-    assert str(value) in verdict.detail and verdict.detail.count(";") == 0
-
-
 def test_odd_curves_are_warnings(tmp_path):
     history = record_of(study_with(tmp_path), ADDING)["history"]
     history = {**history, "epochs": [9, *history["epochs"][1:]], "lr": [1.0, *history["lr"][1:]]}
@@ -225,16 +197,6 @@ def test_published_forrelation(tmp_path, source, changes, status, reason):
     if status == "ok":
         assert merged.legacy[FORRELATION].record["test_auc"] is None or "test_auc" not in changes
         assert merged.state_of(FORRELATION).reason == f"{source}: known only with a score selected on its test items"
-
-
-def test_a_true_score_of_one_with_a_known_dataset_is_believed(tmp_path):
-    study = study_with(tmp_path)
-    for folder in ("nersc", "dgx"):
-        text = text_of(study, LONG_FORRELATION, {"test_acc": 1.0, "test_auc": 1.0}, version=2)
-        put(tmp_path / folder, LONG_FORRELATION, text)
-    merged = merge(study)
-    assert [v.status for v in merged.verdicts] == ["ok", "duplicate"]
-    assert merged.runs[LONG_FORRELATION].enters_claims
 
 
 def test_accepting_selected_scores_saves_the_hours_and_no_more(tmp_path):
@@ -312,44 +274,6 @@ def test_a_log_completes_a_cut_file_only_if_they_agree(tmp_path):
     verdict = only(study)
     assert verdict.finishes and "from_log" in verdict.flags
     assert (verdict.record["test_mse"], verdict.record["best_val_metric"]) == (0.0012, record["best_val_metric"])
-
-
-OUR_HEADER = ("Model ID: 1b (QuantumMambaSSM)", "Task: adding_problem (regression)", "Sequence Length: 100",
-              "Seed: 2024", "Model parameters: 1,234")
-
-
-def our_log(*lines):
-    """Epochs of a log of ours: `start`, `resume N`, `header SEED`, or `EPOCH VALUE` for an epoch line."""
-    text = []
-    for line in lines:
-        word, _, value = line.partition(" ")
-        if word == "header":
-            text += [*OUR_HEADER[:3], f"Seed: {value}", OUR_HEADER[4]]
-        elif word in ("start", "resume", "stop"):
-            text.append(f'@qablate {{"event": "{word}", "epoch": {value or 0}}}')
-        else:
-            text.append(f"Epoch {int(word):3d}/100 (1.0s) | Train MSE: 0.1 | Val MSE: {value} | at most 2 min left")
-    log = parse_log(text, Path("x.log"))
-    return [(epoch, row[3]) for epoch, row in zip(log.epochs, log.rows, strict=True)]
-
-
-@pytest.mark.parametrize(
-    ("lines", "curve"),
-    [
-        (["header 2024", "start", "1 0.3", "2 0.2", "stop", "header 2024", "resume 3", "3 0.1"],
-         [(1, 0.3), (2, 0.2), (3, 0.1)]),
-        (["header 2024", "start", "1 0.3", "2 0.2", "header 2024", "resume 2", "2 0.4", "3 0.1"],     # killed in 3
-         [(1, 0.3), (2, 0.4), (3, 0.1)]),
-        (["header 2024", "start", "1 0.3", "2 0.2", "stop", "header 2024", "resume 2"],     # stopped in the test pass
-         [(1, 0.3), (2, 0.2)]),
-        (["header 2024", "start", "1 0.3", "2 0.2", "header 2024", "start", "1 0.5"], [(1, 0.5)]),
-        (["header 2024", "start", "1 0.3", "header 2024"], [(1, 0.3)]),     # ended before it could read the checkpoint
-        (["header 2024", "start", "1 0.3", "2 0.2", "header 2025", "resume 3", "3 0.1"], [(3, 0.1)]),
-        (["header 2024", "1 0.3", "2 0.2", "header 2024", "1 0.5"], [(1, 0.5)]),     # published: no events
-    ],
-)
-def test_a_resumed_log_keeps_the_epochs_before(lines, curve):
-    assert our_log(*lines) == curve
 
 
 def test_the_log_of_a_refused_run_does_not_let_it_in_again(tmp_path):

@@ -3,15 +3,15 @@
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from slurm_cluster import Cluster, missing_here, wait_for
-from working_folder import ROOT, WorkingFolder
+from slurm_cluster import Cluster, missing_here
+from working_folder import ROOT, WorkingFolder, wait_for
 
 from qablate.config import merge, read_yaml
 from qablate.results import state_of
@@ -40,17 +40,9 @@ class Place(WorkingFolder):
 
     started: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
-    def run(self, *arguments: str, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run Snakemake to its end; standard output and errors taken together."""
-        return subprocess.run(self.command(*arguments), cwd=self.folder, env={**self.environment, **environment},
-                              text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, check=False)
-
-    def start(self, *arguments: str, words: Sequence[str] = (), **environment: str) -> "subprocess.Popen[bytes]":
-        """Start Snakemake (or these words) in a session of its own; what it prints goes to the file `printed`."""
-        with (self.folder / "printed").open("ab") as printed:
-            self.started.append(subprocess.Popen(
-                words or self.command(*arguments), cwd=self.folder, stdout=printed, stderr=printed,
-                env={**self.environment, **environment}, start_new_session=True))
+    def start(self, *arguments: str, **options: Any) -> "subprocess.Popen[bytes]":
+        """Start Snakemake, and note that it was started."""
+        self.started.append(super().start(*arguments, **options))
         return self.started[-1]
 
     def finish(self, seconds: float) -> None:
@@ -63,11 +55,6 @@ class Place(WorkingFolder):
         """Let what runs here find this Slurm, and the account and constraint that its jobs ask for."""
         path = f"{self.folder}/bin{os.pathsep}{cluster.environment['PATH']}"
         self.environment |= {**cluster.environment, **ACCOUNT, "PATH": path, "PWD": str(self.folder)}
-
-    @property
-    def printed(self) -> str:
-        """What started runs have printed so far."""
-        return (self.folder / "printed").read_text()
 
     def log(self, cell: Cell) -> str:
         """The log of a cell, empty before it starts."""

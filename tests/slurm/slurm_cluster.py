@@ -14,9 +14,11 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+
+from working_folder import wait_for
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
 SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
@@ -61,15 +63,6 @@ def missing_here() -> list[str]:
     """Why no Slurm can be started here: programs that are not installed, rights that are not given."""
     rights = [] if os.geteuid() == 0 else ["root, who may make the device files of fake GPUs"]
     return [name for name in PROGRAMS if shutil.which(name, path=SEARCH) is None] + rights
-
-
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
-    """Ask until it is so; an error that says what did not come about."""
-    until = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > until:
-            raise TimeoutError(f"not within {seconds:g} s: {what}")
-        time.sleep(0.1)
 
 
 class Cluster:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import pytest
 from conftest import ACCOUNT, Place
-from slurm_cluster import Cluster, wait_for
+from slurm_cluster import Cluster
+from working_folder import wait_for
 
 pytestmark = pytest.mark.full
 LENGTHS = {"adding_problem": {"lengths": list(range(16, 416)), "placement": "extremes"}}

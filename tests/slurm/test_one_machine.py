@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from conftest import Place
-from slurm_cluster import GPUS, Cluster, wait_for
+from slurm_cluster import GPUS, Cluster
+from working_folder import wait_for
 
 NODE = ("--latency-wait", "5")
 JOB = "profiles/nersc-node/job.sh"

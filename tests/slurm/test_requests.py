@@ -11,11 +11,10 @@ import pytest
 from conftest import ACCOUNT, Place
 from working_folder import ROOT
 
-from qablate.catalog import MODELS
 from qablate.config import merge, read_yaml
 from qablate.errors import QablateError
 from qablate.hours import COLUMNS
-from qablate.jobs import Jobs, allowed_seconds, budget, check_request, gpu_slots
+from qablate.jobs import Jobs, allowed_seconds, budget, check_request
 from qablate.study import Study
 
 DEVICE = "published code on A100-SXM4-80GB"
@@ -179,10 +178,6 @@ def test_a_cell_stops_before_its_job_does(monkeypatch: pytest.MonkeyPatch) -> No
     assert allowed_seconds(None, environment={"SLURM_JOB_END_TIME": "1500"}) == 440
     assert allowed_seconds(300, environment={"SLURM_JOB_END_TIME": "1500"}) == 300
     assert allowed_seconds(300, environment={"SLURM_JOB_END_TIME": "900"}) == -160
-
-
-def test_superposition_takes_two_slots() -> None:
-    assert [model for model in MODELS if gpu_slots(model) == 2] == ["2d", "2e", "4d", "4e"]
 
 
 def test_machines_without_slurm_need_no_account(place: Place) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import pytest
 from conftest import QUICKLY, Place
-from slurm_cluster import Cluster, wait_for
+from slurm_cluster import Cluster
+from working_folder import wait_for
 
 HIDES_THE_ENDED = """#!/bin/sh
 squeue=$(which -a squeue | grep -vxF "$0" | head -n 1)    # its own folder may be in PATH twice

@@ -9,7 +9,7 @@ import pytest
 from factories import write_results
 
 from qablate.hours import CostRow, CostTable
-from qablate.status import Survey, survey
+from qablate.status.survey import Survey, survey
 from qablate.study import Cell, Study
 
 COSTS = CostTable(

@@ -4,18 +4,17 @@ import os
 import platform
 import re
 import subprocess
-import sys
 
 import pytest
-from factories import CONFIG, published_study, small_study, write_results
+from factories import CONFIG, small_study, write_results
 from status_traces import COSTS, at, comment, epoch, event, look
 from working_folder import WorkingFolder
 
 from qablate.config import read_yaml
 from qablate.hours import CostTable, Hours
 from qablate.logs import TAIL_BYTES, read_tail
-from qablate.status import STATES, counts, hours, survey
 from qablate.status.screen import missing_lines
+from qablate.status.survey import STATES, counts, hours, survey
 
 START = event("start", cell="x")
 
@@ -135,11 +134,6 @@ def test_a_checkpoint_of_the_assigned_system(tmp_path):
         mine = cell.task != "adding_problem"    # a checkpoint elsewhere is of no use to a cell that is trained here
         assert at(found, cell).state == ("missing" if mine else "checkpoint")
         assert at(found, cell).to_train == mine
-
-
-def test_a_result_that_was_taken_away(study, traces):
-    traces.log(study.cells[0], START, epoch(6), event("result", status="ok"))
-    assert at(look(study), study.cells[0]).reason == "finished earlier; result file is gone"
 
 
 @pytest.mark.parametrize("content", [
@@ -266,21 +260,3 @@ def test_an_unknown_cost_is_said_so(study):
     total, unknown = hours(survey(study, CostTable([])).cells)
     assert (total.expected, total.at_most, unknown) == (0, 0, len(study.cells))
     assert hours(look(study, devices={"local": "NVIDIA GB10"}).cells)[1] == len(study.cells)
-
-
-# ---- speed
-
-
-def test_396_cells_without_torch(tmp_path):
-    study = published_study(tmp_path / "results")
-    write_results(study, study.cells[::2])
-    code = (
-        "import sys\nfrom qablate.cli import main\n"
-        f"code = main(['status', '--config', '{CONFIG}', "
-        f"'--set', '{{\"results\": \"{study.results}\"}}'])\n"
-        "print('heavy', sorted({'torch', 'pandas', 'numba', 'pennylane', 'matplotlib'} & set(sys.modules)))\n"
-        "sys.exit(code)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert "198 of 396 cells done; 198 missing" in done.stdout
-    assert "heavy []" in done.stdout

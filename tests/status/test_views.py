@@ -14,7 +14,6 @@ from qablate import logs
 from qablate.catalog import MODELS
 from qablate.cli import main
 from qablate.hours import to_csv
-from qablate.logs import parse_log
 from qablate.status.screen import screen
 from qablate.status.survey import STATES
 from qablate.study import Study
@@ -187,10 +186,6 @@ def test_watching_prints_again_until_interrupted(study, tmp_path, capsys, monkey
 @pytest.mark.parametrize(("seconds", "left"), [
     (None, ""), (50.4, " | at most 50 s left"), (720, " | at most 12 min left"), (12345, " | at most 3.4 h left"),
 ])
-def test_the_line_of_an_epoch_is_the_published_one_with_the_time_left(capsys, tmp_path, kind, row, text, seconds, left):
+def test_the_line_of_an_epoch_is_the_published_one_with_the_time_left(capsys, kind, row, text, seconds, left):
     logs.say_epoch(kind, 10, 100, 38.2, True, row, seconds)
-    line = capsys.readouterr().out
-    assert line == f"Epoch  10/100 (38.2s) * | {text}{left}\n"
-    parsed = parse_log([line.rstrip("\n")], tmp_path)
-    published = parse_log([f"Epoch  10/100 (38.2s) * | {text}"], tmp_path)
-    assert parsed.rows == published.rows != [] and parsed.epochs == [10]
+    assert capsys.readouterr().out == f"Epoch  10/100 (38.2s) * | {text}{left}\n"

@@ -1,26 +1,16 @@
 """A copy of the workflow in a folder of its own, run as a user runs it, with a stand-in for the trainer."""
 
 import re
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
-from working_folder import ROOT, WorkingFolder
+from working_folder import ROOT, TINY, WorkingFolder
 
 from qablate.config import read_yaml
 from qablate.study import Cell
 
 MESSAGE = re.compile(r"^(?:Job \d+: )?train (\S+) on ([\w-]+), length (\d+), seed (\d+) \((\w+)\)$", re.M)
-TINY = {
-    "name": "tiny",
-    "models": ["1b", "3a"],
-    "seeds": [1, 2],
-    "data": {"n_samples": 100},
-    "tasks": {"adding_problem": {"lengths": [16], "placement": "extremes"}},
-    "training": {"recipe": "tiny", "max_epochs": 3, "patience": 20, "batch_size": 32, "learning_rate": 0.001,
-                 "weight_decay": 0.0001, "clip_norm": 1.0},
-}
 
 
 @dataclass
@@ -29,7 +19,6 @@ class Run:
 
     code: int
     text: str
-    errors: str
     cells: dict[Cell, str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -47,12 +36,9 @@ class Workspace(WorkingFolder):
     """A working folder whose cells are stand-ins."""
 
     def snakemake(self, *arguments: str, **environment: str) -> Run:
-        """Run Snakemake here, standard output and errors taken together."""
-        done = subprocess.run(
-            self.command(*arguments), cwd=self.folder, text=True, capture_output=True,
-            env={**self.environment, **environment}, timeout=200, check=False,
-        )
-        return Run(done.returncode, done.stdout + done.stderr, done.stderr)
+        """Run Snakemake here."""
+        done = self.run(*arguments, **environment)
+        return Run(done.returncode, done.stdout)
 
     def cell(self, model: str, seed: int) -> Cell:
         """A cell of the tiny study."""
@@ -60,14 +46,14 @@ class Workspace(WorkingFolder):
 
 
 @pytest.fixture(scope="session")
-def new_workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Workspace]]:
+def new_workspace(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Workspace]:
     def make(config: dict | None = None) -> Workspace:
         settings = {**read_yaml(ROOT / "config.yaml"), **config} if config else None
         space = Workspace.make(tmp_path_factory.mktemp("study"), settings)
         space.stand_in()
         return space
 
-    yield make
+    return make
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from qablate.config import difference, merge
 from qablate.hours import CostTable
 from qablate.plan import Plan, fingerprint, note_report
 from qablate.results import CellState
-from qablate.status import survey
+from qablate.status.survey import survey
 from qablate.study import Cell, Study
 
 CELL = Cell("1b", "adding_problem", 16, 2024)

@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable
 
 import pytest
-import yaml
-from conftest import TINY, Run, Workspace
+from conftest import Run, Workspace
 from factories import write_results
+from working_folder import TINY
 
 PROFILE = ("--profile", "profiles/local")
 
@@ -29,7 +29,7 @@ def test_fresh_study_trains_every_cell_once(full: Workspace, dry: Run) -> None:
 
 
 def test_dry_run_imports_nothing_heavy(dry: Run) -> None:
-    imported = {line.rsplit("|", 1)[1].strip() for line in dry.errors.splitlines() if line.startswith("import time:")}
+    imported = {line.rsplit("|", 1)[1].strip() for line in dry.text.splitlines() if line.startswith("import time:")}
     assert "qablate.study" in imported
     assert not {name for name in imported if name.split(".")[0] in ("torch", "pennylane", "numba", "scipy")}
 
@@ -56,31 +56,23 @@ def test_one_result_copied_in_leaves_395(new_workspace: Callable[..., Workspace]
 
 
 def test_demo_has_every_model_on_every_task(full: Workspace) -> None:
-    run = full.snakemake("-n", "-p", "--configfile", "workflow/studies/demo.yaml", "--config", "system=elsewhere")
+    launcher = "srun -A ${SBATCH_ACCOUNT}"    # no concern of a job's, and its braces are none of Snakemake's
+    run = full.snakemake("-n", "-p", "--configfile", "workflow/studies/demo.yaml", "--config", "system=elsewhere",
+                         f"jobs={{launcher: '{launcher}'}}")
     assert run.train_jobs == len(run.cells) == 36
     assert len({(cell.model, cell.task) for cell in run.cells}) == 36
     settings = "--config config.yaml workflow/studies/demo.yaml --set '{\"system\":\"elsewhere\"}'"
-    assert run.text.count(f"qablate train {settings} ") == run.train_jobs
+    assert run.text.count(f"{launcher} qablate train {settings} ") == run.train_jobs
     assert set(re.findall(r"--output (\S+)/synthetic_", run.text)) == {"results/demo/synthetic_benchmarks"}
 
 
-@pytest.mark.parametrize(
-    ("change", "line"),
-    [
-        ({"training": {"patiense": 3}}, "training.patiense: unknown key, did you mean 'patience'?"),
-        ({"models": ["1b", "9z"]}, "models.1: '9z' is not allowed, one of 1a, "),
-        ({"tasks": {"selective_copy": {"lengths": [6]}}},
-         "tasks.selective_copy.lengths: 6 is shorter than its 8 markers"),
-    ],
-)
-def test_bad_settings_are_one_line(tiny: Workspace, change: dict, line: str) -> None:
-    (tiny.folder / "more.yaml").write_text(yaml.safe_dump(change))
+def test_bad_settings_are_one_line(tiny: Workspace) -> None:
+    (tiny.folder / "more.yaml").write_text("training: {patiense: 3}")
     run = tiny.snakemake("-n", "--configfile", "more.yaml")
-    assert run.code != 0
+    assert run.code != 0 and not run.cells
+    line = "training.patiense: unknown key, did you mean 'patience'?"
     assert f"Settings (config.yaml, more.yaml): {line}" in run.text
     assert "Traceback" not in run.text
-    assert "line " not in run.text.replace("command line", "")
-    assert not run.cells
 
 
 def test_unknown_cell_is_one_clear_error(tiny: Workspace) -> None:

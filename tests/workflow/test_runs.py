@@ -1,14 +1,16 @@
 """Real runs of a tiny study with a stand-in for the trainer: what is trained, kept, moved and reported."""
 
+import json
 import os
-import signal
 import subprocess
 import time
 
 from conftest import Workspace
-from factories import write_results
+from factories import record_of, write_results
+from working_folder import TINY
 
 from qablate.results import state_of
+from qablate.study import Study
 
 PROFILE = ("--profile", "profiles/local", "--cores", "2")
 DONE = "Nothing to be done"
@@ -100,18 +102,6 @@ def test_results_that_no_longer_stand_are_moved_and_trained(tiny: Workspace) -> 
     assert DONE in tiny.snakemake("-n").text
 
 
-def test_result_that_outlived_snakemake_is_kept(tiny: Workspace) -> None:
-    *others, last = tiny.study.cells
-    write_results(tiny.study, others)
-    assert tiny.snakemake("--cores", "1", QABLATE_FAKE_KILL=last.name).code == -signal.SIGKILL
-    assert state_of(tiny.study, last).state == "done"
-    assert tiny.snakemake("--unlock").code == 0
-    run = tiny.snakemake("-n")
-    assert run.code == 0, run.text
-    assert not run.cells
-    assert "report on all cells" in run.text
-
-
 def test_progress_trains_nothing(tiny: Workspace) -> None:
     study = tiny.study
     write_results(study, [tiny.cell("1b", 1)])
@@ -178,3 +168,44 @@ def test_jobs_run_this_environment(tiny: Workspace) -> None:
     other.chmod(0o755)
     run = tiny.snakemake(PATH=f"{other.parent}:/usr/bin:/bin")
     assert run.code == 0, run.text
+
+
+def test_an_imported_cell_and_one_of_another_system_are_not_trained(new_workspace) -> None:
+    space = new_workspace({**TINY, "systems": {"dgx": {"results": "elsewhere"}},
+                           "assign": {"overrides": [{"system": "nersc", "models": ["1b"], "seeds": [1]}]}})
+    study = Study({**space.study.config, "results": space.folder / "results"})
+    imported, theirs = space.cell("3a", 1), space.cell("1b", 1)
+    source = space.folder / "elsewhere" / imported.result_name
+    source.parent.mkdir()
+    source.write_text(json.dumps(record_of(study, imported)))
+    first = space.snakemake("--cores", "2")
+    assert first.code == 0, first.text
+    assert set(first.cells) == set(study.cells) - {imported, theirs}
+    assert "  1 cells are assigned to nersc\n" in first.text
+    assert not space.report.exists()      # a combined report would lack what nersc is to train
+    run = space.snakemake("--cores", "2", "--config", "system=nersc")
+    assert run.code == 0, run.text
+    assert set(run.cells) == {theirs}
+    assert space.report.exists()
+    source.write_text(json.dumps(record_of(study, imported, test_mse=0.123)))
+    changed = space.snakemake("-n")
+    assert not changed.cells
+    assert "report on all cells" in changed.text
+    source.unlink()
+    assert set(space.snakemake("-n").cells) == {imported}
+
+
+def test_variants_have_their_datasets_jobs_and_targets(new_workspace) -> None:
+    space = new_workspace({
+        **TINY, "models": ["1b", "1b-tanh"], "seeds": [1], "variants": {"tanh": {"model": {"circuit": "tanh"}}},
+        "task_variants": {"n3": {"forrelation": {"n_bits": 3}}, "more": {"forrelation": {"n_train": 160}}},
+        "tasks": {task: {"lengths": [16]} for task in ("adding_problem", "forrelation-n3", "forrelation-n3-more")}})
+    run = space.snakemake("-c1", "--until", "train")
+    assert run.code == 0, run.text
+    study = space.study
+    assert all(study.result_path(cell).exists() and study.dataset_path(cell).exists() for cell in study.cells)
+    assert len(run.cells) == len(study.cells) == 6
+    assert "6 done, 0 to train" in space.snakemake("-n").text
+    target = study.result_path(study.cells[-1])
+    target.unlink()
+    assert space.snakemake("-n", str(target.relative_to(space.folder))).train_jobs == 1

@@ -4,14 +4,13 @@ A rule looks at one case and yields why the file is not used: status, reason cod
 expected and what was found. The first of `RULES` that yields decides; what passes them all is used.
 """
 
-import dataclasses
 import functools
 import hashlib
 import itertools
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from qablate.records import (
     CHECKSUM,
     CURVE_TOLERANCE,
     CURVES,
-    HISTORY,
     METRICS,
     Record,
     best_of_curve,
@@ -33,6 +31,7 @@ from qablate.records import (
     first,
     grid_problems,
     identity_problems,
+    length_problems,
     number_problems,
     schema_problems,
     settings_of_record,
@@ -53,7 +52,7 @@ DATA_SETTINGS = ("data.", "split", "dataset ")
 MAX_PREDICTIONS_BYTES = 500_000_000
 
 Refusals = Iterator[tuple[Status, str, str]]
-"""Status, reason code, and a line for people."""
+"""Status, reason code, and a line for people; an empty line refuses nothing."""
 
 
 def state_of(study: Study, cell: Cell, path: Path | None = None) -> CellState:
@@ -86,7 +85,7 @@ class Case:
     reading: Reading
     logs: Sequence[Log] = ()
     origin: str = ""
-    record: Record = dataclasses.field(default_factory=dict)
+    record: Record = field(default_factory=dict)
     flags: tuple[str, ...] = ()
 
     @property
@@ -95,9 +94,10 @@ class Case:
         return bool(self.record["schema_version"] == 2)
 
     @functools.cached_property
-    def facts(self) -> DatasetFacts | None:
+    def facts(self) -> DatasetFacts:
         """What is known of the cell's dataset."""
-        return known_dataset(self.study.dataset(self.cell.task, self.cell.length, self.cell.seed), self.study.results)
+        spec = self.study.dataset(self.cell.task, self.cell.length, self.cell.seed)
+        return known_dataset(spec, self.study.results) or DatasetFacts("")
 
     @functools.cached_property
     def predictions_problem(self) -> str:
@@ -122,20 +122,18 @@ def judge(study: Study, file: Found, logs: Sequence[Log] = (), origins: Mapping[
     if file.path.suffix in COMPRESSED:
         return Verdict(file, "rejected", "compressed", f"is not read: unpack it to {file.path.stem}", file.cell,
                        system=file.source)
-    return judge_content(study, file, read_result(file.path), logs, origins)
+    reading = read_result(file.path)
+    return judge_content(study, file, reading, logs, (origins or {}).get(reading.sha256, ""))
 
 
-def judge_content(study: Study, file: Found, reading: Reading, logs: Sequence[Log] = (),
-                  origins: Mapping[str, str] | None = None) -> Verdict:
-    """Judge what was read of a result file."""
-    origin = (origins or {}).get(reading.sha256, "")
+def judge_content(study: Study, file: Found, reading: Reading, logs: Sequence[Log] = (), origin: str = "") -> Verdict:
+    """Judge what was read of a result file; `origin` is the system that an adopted one came from."""
     case = Case(study, file, file.cell, reading, logs, origin)
     if refused := _refused(case, RULES):
         return Verdict(file, *refused, file.cell, sha256=reading.sha256, system=origin or file.source)
-    record, status = case.record, case.record["status"]
-    biased = "selected_on_test" if selected_on_test(record) else ""
+    status, biased = case.record["status"], "selected_on_test" if selected_on_test(case.record) else ""
     reason = {"diverged": "non_finite", "partial": "truncated"}.get(status, biased)
-    return Verdict(file, status, reason, "" if reading.whole else _what_was_lost(case), case.cell, record,
+    return Verdict(file, status, reason, "" if reading.whole else _what_was_lost(case), case.cell, case.record,
                    _flags(case), tuple(_warnings(case)), reading.sha256, case.system)
 
 
@@ -153,12 +151,7 @@ def judge_log(study: Study, file: Found, log: Log) -> Verdict:
 
 def _refused(case: Case, rules: Iterable[Callable[[Case], Refusals]]) -> tuple[Status, str, str] | None:
     refusals = itertools.chain.from_iterable(rule(case) for rule in rules)
-    return next(((status, reason, one_line(detail)) for status, reason, detail in refusals), None)
-
-
-def _rejected(reason: str, problem: str) -> Refusals:
-    if problem:
-        yield "rejected", reason, problem
+    return next(((status, reason, one_line(detail)) for status, reason, detail in refusals if detail), None)
 
 
 # ---- rules of any file
@@ -167,7 +160,7 @@ def _rejected(reason: str, problem: str) -> Refusals:
 def unreadable(case: Case) -> Refusals:
     """What is no file of JSON."""
     if case.reading.problem:
-        yield "rejected", case.reading.problem, case.reading.detail
+        yield "rejected", case.reading.problem, case.reading.detail or "nothing more is known"
 
 
 def not_in_study(case: Case) -> Refusals:
@@ -175,7 +168,7 @@ def not_in_study(case: Case) -> Refusals:
     if case.cell == NAMELESS:
         yield ("rejected", "file_name",
                "expected synthetic_MODEL_TASK_L100_seed2024_results.json, found another name")
-    elif not case.study.holds(case.cell):
+    elif case.cell not in case.study.cell_set:
         yield "rejected", "not_in_study", f"{case.cell.name} is no cell of study '{case.study.name}'"
 
 
@@ -183,13 +176,11 @@ def other_cell(case: Case) -> Refusals:
     """Its name and its content must mean the same cell."""
     values, whole = case.reading.values, case.reading.whole
     named = dict(zip(("model_id", "task", "seq_len", "seed"), vars(case.cell).values(), strict=True))
-    for key in named:
-        if key not in values:
-            yield ("rejected", "schema", f"key {key} is missing") if whole else (
-                "rejected", "truncated", f"ends before {key}")
     for key, value in named.items():
-        if values[key] != value or isinstance(values[key], bool):
-            yield from _rejected("name_mismatch", f"{key}: the name says {value}, the content {str(values[key])[:40]}")
+        if key not in values:
+            yield "rejected", *(("schema", f"key {key} is missing") if whole else ("truncated", f"ends before {key}"))
+        elif values[key] != value or isinstance(values[key], bool):
+            yield "rejected", "name_mismatch", f"{key}: the name says {value}, the content {str(values[key])[:40]}"
 
 
 def unsound(case: Case) -> Refusals:
@@ -198,15 +189,15 @@ def unsound(case: Case) -> Refusals:
     if version == 2 and not isinstance(version, bool):
         case.record = case.reading.values
         if not case.reading.whole:
-            yield from _rejected("truncated", "a result of this code is written whole: copy it again")
-        yield from _unequal_lengths(case.record)
-        yield from _rejected("schema", first(schema_problems(case.record, 2)))
-        yield from _rejected("inconsistent", first(contradictions(case.record)))
-        yield from _rejected("changed", CHANGED if case.reading.changed else "")
+            yield "rejected", "truncated", "a result of this code is written whole: copy it again"
+        yield "rejected", "schema", first(schema_problems(case.record, 2))
+        yield "rejected", "history_lengths", first(length_problems(case.record))
+        yield "rejected", "inconsistent", first(contradictions(case.record))
+        yield "rejected", "changed", CHANGED if case.reading.changed else ""
     elif version == 1 and not isinstance(version, bool) and not ADDED_KEYS & case.reading.values.keys():
         yield from _unsound_published(case)
     else:
-        yield from _rejected("schema_version", f"expected 2 (published: none), found {str(version)[:40]}")
+        yield "rejected", "schema_version", f"expected 2 (published: none), found {str(version)[:40]}"
 
 
 def quarantined(case: Case) -> Refusals:
@@ -221,9 +212,9 @@ def quarantined(case: Case) -> Refusals:
     for rule in case.study.config["import"]["quarantine"]:
         wanted = {key: value for key, value in rule.items() if key != "reason"}
         if all(value in held[key] for key, value in wanted.items()):
-            yield ("quarantined", rule["reason"],
-                   f"declared rule: {', '.join(f'{key} {value}' for key, value in wanted.items())}")
-    limit = (case.facts and case.facts.reference_accuracy or 1.0) - LEAK_MARGIN
+            told = ", ".join(f"{key} {value}" for key, value in wanted.items())
+            yield "quarantined", rule["reason"], f"declared rule: {told}"
+    limit = (case.facts.reference_accuracy or 1.0) - LEAK_MARGIN
     if selected_on_test(record) and (record["test_acc"] or 0) > limit:
         yield ("quarantined", "forrelation_v1", f"accuracy {record['test_acc']}, no model comes above {limit:.3f} here "
                "but with the dataset that gives its labels away")
@@ -232,28 +223,24 @@ def quarantined(case: Case) -> Refusals:
 def other_settings(case: Case) -> Refusals:
     """It must be made with the study's settings, code and data, as far as it tells them."""
     lines = differences(case.study, case.cell, case.record)
-    if lines and all(line.startswith("model_code_version") for line in lines):
-        yield "rejected", "code_version", lines[0]
-    elif lines and all(line.startswith(DATA_SETTINGS) for line in lines):
+    if all(line.startswith("model_code_version") for line in lines):
+        yield "rejected", "code_version", "; ".join(lines)
+    elif all(line.startswith(DATA_SETTINGS) for line in lines):
         yield "quarantined", "dataset_mismatch", "; ".join(lines)
-    elif lines:
+    else:
         yield "rejected", "hyperparameters", "; ".join(lines)
 
 
-def other_patience(case: Case) -> Refusals:
-    """A published curve must end where the study's patience ends it; schema 2 names its patience."""
-    if not case.own:
-        problem = first(stop_problems(case.record, case.study.config["training"]["patience"], exact=False))
-        yield from _rejected("hyperparameters", problem and f"training.patience: {problem}")
-
-
 def against_facts(case: Case) -> Refusals:
-    """A result of schema 2 must agree with what is known of its data."""
+    """Schema 2 must agree with what is known of its data, a published curve end by the study's patience."""
     if case.own:
-        yield from _rejected("inconsistent", first(_r2_problems(case), _reference_problems(case)))
+        yield "rejected", "inconsistent", first(_r2_problems(case), _reference_problems(case))
+    else:
+        problem = first(stop_problems(case.record, case.study.config["training"]["patience"], exact=False))
+        yield "rejected", "hyperparameters", problem and f"training.patience: {problem}"
 
 
-RULES = (unreadable, not_in_study, other_cell, unsound, quarantined, other_settings, other_patience, against_facts)
+RULES = (unreadable, not_in_study, other_cell, unsound, quarantined, other_settings, against_facts)
 
 
 # ---- what a record tells of its settings
@@ -261,8 +248,7 @@ RULES = (unreadable, not_in_study, other_cell, unsound, quarantined, other_setti
 
 def differences(study: Study, cell: Cell, record: Mapping[str, Any]) -> list[str]:
     """Say in which settings and data a record differs from the study, as far as it tells them; one line each."""
-    spec = study.dataset(cell.task, cell.length, cell.seed)
-    settings = study.model_settings(cell.model, cell.length)
+    spec, settings = study.dataset(cell.task, cell.length, cell.seed), study.model_settings(cell.model, cell.length)
     shape, training, config = (record.get(key, {}) for key in ("data_info", "training", "model_config"))
     found = {
         **settings_of_record(record), **{f"model.{key}": config.get(key, value) for key, value in AS_PUBLISHED.items()},
@@ -280,45 +266,28 @@ def differences(study: Study, cell: Cell, record: Mapping[str, Any]) -> list[str
     sized = "chunk" not in settings and PUBLISHED_MODEL.items() <= settings.items() and spec.variant == "published"
     if record["schema_version"] == 2 and sized and counted:
         found["model.n_params"], wanted["model.n_params"] = record["n_params"], counted
-    facts = known_dataset(spec, study.results)
     lines = [f"{key} is {found[key]!r}, the study has {value!r}" for key, value in wanted.items()
              if found.get(key) is not None and found[key] != value]
-    if "dataset" in record and facts is not None:
-        for name, held, known in (("dataset", record["dataset"]["dataset_sha256"], facts.sha256),
-                                  ("split", record["split"]["split_sha256"], facts.split_sha256)):
-            if known is not None and held != known:
-                lines.append(f"{name} {held[:12]} is not the study's {known[:12]}")
+    facts = known_dataset(spec, study.results) or DatasetFacts("")
+    for name, known in (("dataset", facts.sha256), ("split", facts.split_sha256)):
+        held = record.get(name, {}).get(f"{name}_sha256")
+        if known and held and held != known:
+            lines.append(f"{name} {held[:12]} is not the study's {known[:12]}")
     return lines
-
-
-def _unequal_lengths(values: Mapping[str, Any]) -> Refusals:
-    history = values.get("history")
-    if not isinstance(history, dict) or not all(isinstance(history.get(key), list) for key in HISTORY):
-        yield "rejected", "schema", f"history must hold the lists {', '.join(HISTORY)}"
-        return
-    lengths = {key: len(history[key]) for key in HISTORY}
-    epochs = values.get("epochs_trained", lengths["epochs"])
-    wrong = {key: n for key, n in lengths.items() if n != epochs}
-    if wrong:
-        same = len(set(lengths.values())) == 1
-        found = f"{lengths['epochs']} in every list" if same else ", ".join(f"{key} {n}" for key, n in wrong.items())
-        yield "rejected", "history_lengths", f"expected {epochs} entries (epochs_trained), found {found}"
 
 
 def _r2_problems(case: Case) -> Iterator[str]:
     """R2 must follow from MSE and the variance of the test targets."""
-    mse, r2, variance = (case.record.get("test_mse"), case.record.get("test_r2"),
-                         case.facts and case.facts.test_target_var)
+    mse, r2, variance = case.record.get("test_mse"), case.record.get("test_r2"), case.facts.test_target_var
     if variance and mse is not None and r2 is not None:
         follows = 1 - mse / variance
         if abs(follows - r2) > R2_TOLERANCE * max(1.0, abs(follows)):
-            yield (f"test_r2 {r2}, but test_mse {mse} and the variance of the test targets {variance} give "
-                   f"{follows:.6g}")
+            yield f"test_r2 {r2}, but test_mse {mse} and the variance of the test targets {variance} give {follows:.6g}"
 
 
 def _reference_problems(case: Case) -> Iterator[str]:
     """No Forrelation accuracy is above the solver that knows the rule by more than its items can explain."""
-    accuracy, known = case.record.get("test_acc"), case.facts and case.facts.reference_accuracy
+    accuracy, known = case.record.get("test_acc"), case.facts.reference_accuracy
     if accuracy is not None and known:
         limit = known + STANDARD_ERRORS * math.sqrt(known * (1 - known) / case.record["split"]["n_test"])
         if accuracy > limit:
@@ -332,8 +301,7 @@ def _unsound_published(case: Case) -> Refusals:
     """By schema 1, with zeros for numbers that are not finite and for keys that were cut off; then completed."""
     values, whole = case.reading.values, case.reading.whole
     if "history" not in values:
-        yield from _rejected("schema" if whole else "truncated",
-                             f"no history, ends after {next(reversed(values), 'the first brace')}")
+        yield "rejected", "schema" if whole else "truncated", f"no history, ends after {next(reversed(values))}"
     metrics = ("best_val_metric", *METRICS[task_info(case.cell.task).kind])
     ending = {**dict.fromkeys((*metrics, "baseline", "training_time"), 0.0), "epochs_trained": 1,
               "timestamp": "00000000_000000"}
@@ -342,10 +310,10 @@ def _unsound_published(case: Case) -> Refusals:
     if isinstance(shape["history"], dict):
         shape["history"] = {key: [0.0 if value is None else value for value in curve] if isinstance(curve, list) else
                             curve for key, curve in shape["history"].items()}
-    yield from _rejected("schema", first(schema_problems(shape, 1), identity_problems(shape)))
-    yield from _unequal_lengths(values)
+    yield "rejected", "schema", first(schema_problems(shape, 1), identity_problems(shape))
+    yield "rejected", "history_lengths", first(length_problems(values))
     _take_published(case)
-    yield from _impossible_numbers(case)
+    yield "rejected", "metric_range", _impossible_number(case)
 
 
 def _take_published(case: Case) -> None:
@@ -372,7 +340,7 @@ def _take_published(case: Case) -> None:
                   if record[key] is None and log.results.get(key) is not None} if log else {}
         record |= filled
         case.flags = ("salvaged", "from_log") if filled else ("salvaged",)
-        variance = case.facts and case.facts.test_target_var
+        variance = case.facts.test_target_var
         if variance and record["test_r2"] is None and record["test_mse"] is not None:
             record["test_r2"] = 1 - record["test_mse"] / variance
             case.flags += ("derived",)
@@ -386,12 +354,11 @@ def _take_log(case: Case, log: Log) -> Refusals:
     record = log.record()
     values = [*record["history"]["val_metric"], record[METRICS[record["task_type"]][0]]]
     case.record = record | {"schema_version": 1, "status": "diverged" if None in values else "partial"}
-    yield from _impossible_numbers(case)
+    yield "rejected", "metric_range", _impossible_number(case)
 
 
-def _impossible_numbers(case: Case) -> Refusals:
-    rounding = LOG_ROUNDING if "from_log" in case.flags else 0.0
-    yield from _rejected("metric_range", first(number_problems(case.record, rounding)))
+def _impossible_number(case: Case) -> str:
+    return first(number_problems(case.record, LOG_ROUNDING if "from_log" in case.flags else 0.0))
 
 
 # ---- what is said of a file that is used
@@ -401,11 +368,11 @@ def _flags(case: Case) -> tuple[str, ...]:
     """How it was completed, and what follows from the record; an R2 that was derived says nothing about the data."""
     record, facts = case.record, case.facts
     if case.own:
-        verified = facts is not None and record["dataset"]["dataset_sha256"] == facts.sha256
+        verified = record["dataset"]["dataset_sha256"] == facts.sha256
     else:
-        told = facts is not None and None not in (facts.test_target_var, record.get("test_mse"), record.get("test_r2"))
+        told = None not in (facts.test_target_var, record.get("test_mse"), record.get("test_r2"))
         verified = told and "derived" not in case.flags and not first(_r2_problems(case))
-    marks = {"unchecked": case.own and CHECKSUM not in record, "other_predictions": bool(case.predictions_problem),
+    marks = {"unchecked": case.own and CHECKSUM not in record, "other_predictions": case.predictions_problem,
              "selected_on_test": selected_on_test(record)}
     return (*case.flags, *(flag for flag, marked in marks.items() if marked),
             "dataset_verified" if verified else "dataset_unverified")
@@ -436,9 +403,8 @@ def _warnings(case: Case) -> Iterator[str]:
 
 
 def _what_was_lost(case: Case) -> str:
-    metric = task_info(case.cell.task).metric
-    recovered = case.record[metric] is not None
-    origin = {"from_log": "completed from its log", "derived": "R2 from MSE and test variance"}
-    origins = [origin[flag] for flag in case.flags if flag in origin]
+    metric, origin = task_info(case.cell.task).metric, {"from_log": "completed from its log",
+                                                        "derived": "R2 from MSE and test variance"}
+    recovered, origins = case.record[metric] is not None, [origin[flag] for flag in case.flags if flag in origin]
     return ", ".join(["cut off while it was written", f"{metric} recovered" if recovered else f"no {metric}", *origins,
                       "counts" if recovered else "does not count"])

@@ -69,19 +69,16 @@ class Merged:
         source = self.source_of(cell)
         if source is not None:
             return CellState(source.state)
-        verdicts = self.verdicts_of(cell)
+        verdicts = self.by_cell[cell]
         for own in (v for v in verdicts if v.file.path.name == cell.result_name and self.is_own(v)):
             if own.own_state in (State.STALE, State.UNREADABLE):
                 return CellState(own.own_state, own.line)
         state = min((verdict.state for verdict in verdicts), key=list(State).index, default=State.MISSING)
         return CellState(state, "; ".join(map(_why_not, verdicts)))
 
-    def verdicts_of(self, cell: Cell) -> list[Verdict]:
-        """Everything found under the name of one cell."""
-        return self._by_cell[cell]
-
     @functools.cached_property
-    def _by_cell(self) -> defaultdict[Cell, list[Verdict]]:
+    def by_cell(self) -> defaultdict[Cell, list[Verdict]]:
+        """Everything found under the name of each cell."""
         found = defaultdict(list)
         for verdict in self.verdicts:
             found[verdict.cell].append(verdict)
@@ -134,13 +131,11 @@ def adopted_from(study: Study) -> dict[str, str]:
 
 def choose(study: Study, verdicts: Iterable[Verdict]) -> tuple[dict[Cell, Verdict], dict[Cell, Verdict], list[Verdict]]:
     """Return the run of each cell, the run of each cell for the legacy table, and all verdicts with losers marked."""
-    groups: dict[tuple[Cell, bool], list[Verdict]] = {}
+    groups = defaultdict[tuple[Cell, bool], list[Verdict]](list)
     final: list[Verdict] = []
     for verdict in verdicts:
-        if verdict.status in COMPETING:
-            groups.setdefault((verdict.cell, verdict.selected_on_test), []).append(verdict)
-        else:
-            final.append(verdict)
+        place = groups[verdict.cell, verdict.selected_on_test] if verdict.status in COMPETING else final
+        place.append(verdict)
     chosen: dict[bool, dict[Cell, Verdict]] = {False: {}, True: {}}
     for (cell, selected), group in sorted(groups.items()):
         used, *others = sorted(group, key=lambda verdict: _preference(study, verdict))
@@ -169,19 +164,16 @@ def same_run(one: Verdict, two: Verdict) -> bool:
     names = METRICS[a["task_type"]]
     if "salvaged" not in (*one.flags, *two.flags):
         return all(a[key] == b[key] for key in ("best_val_metric", *names))
-    known = a[names[0]] is not None and b[names[0]] is not None
-    return not known or abs(a[names[0]] - b[names[0]]) <= LOG_DIGITS[a["task_type"]]
+    return None in (a[names[0]], b[names[0]]) or abs(a[names[0]] - b[names[0]]) <= LOG_DIGITS[a["task_type"]]
 
 
 def _preference(study: Study, verdict: Verdict) -> tuple[Any, ...]:
     """The declared rule, best first. Whether a run diverged plays no part: that would choose by outcome."""
-    record = verdict.record
-    timestamp = str(record.get("timestamp") or "")
-    verified = record.get("schema_version") == 2 and "dataset_verified" in verdict.flags
+    timestamp = str(verdict.record.get("timestamp") or "")
     return (
         not verdict.finishes,
         verdict.status not in FINISHED,
-        not verified,
+        verdict.record.get("schema_version") != 2 or "dataset_verified" not in verdict.flags,
         study.system_rank(verdict.system),
         not timestamp,
         [-ord(sign) for sign in timestamp],    # later before earlier
@@ -220,7 +212,7 @@ def _without_result(study: Study, listing: Listing, verdicts: list[Verdict]) -> 
     for (source, cell), (file, reason) in sorted(unfinished.items()):
         epoch = listing.logs[source, cell][0].last_epoch if (source, cell) in listing.logs else 0
         detail = f"log ends at epoch {epoch}" if epoch else "no epoch in a log"
-        yield Verdict(file, "unfinished", reason, detail, cell, system=source) if study.holds(cell) else Verdict(
+        yield Verdict(file, "unfinished", reason, detail, cell, system=source) if cell in study.cell_set else Verdict(
             file, "rejected", "not_in_study", f"{cell.name} is no cell of this study", cell, system=source)
 
 

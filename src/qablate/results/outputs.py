@@ -31,12 +31,10 @@ def write_tables(merged: Merged) -> tuple[Path, Path]:
 
     Runs of the legacy table come below the others, with `selected_on_test` among their flags.
     """
-    folder = merged.study.results / "imported"
-    runs = (*merged.runs.values(), *merged.legacy.values())
-    index_path, runs_path = folder / "index.csv", folder / "runs.csv"
-    write_csv(index_path, INDEX, map(index_row, merged.verdicts))
-    write_csv(runs_path, RUNS, map(run_row, runs))
-    return index_path, runs_path
+    index, runs = (merged.study.results / "imported" / name for name in ("index.csv", "runs.csv"))
+    write_csv(index, INDEX, map(index_row, merged.verdicts))
+    write_csv(runs, RUNS, map(run_row, (*merged.runs.values(), *merged.legacy.values())))
+    return index, runs
 
 
 def index_row(verdict: Verdict) -> dict[str, Any]:
@@ -52,14 +50,13 @@ def index_row(verdict: Verdict) -> dict[str, Any]:
 
 def run_row(run: Verdict) -> dict[str, Any]:
     """One row of the merged runs; a value that is not known stays empty."""
-    picked = ("schema_version", "n_params", "epochs_trained", "best_val_metric", *SCORES, "training_time", "timestamp")
-    return {
+    row = {
         **run.of_cell, "status": run.status, "finished": run.finishes, "enters_means": run.enters_means,
         "enters_claims": run.enters_claims, "system": run.system, "source": run.file.source,
         "path": str(run.file.path), "sha256": run.sha256, "flags": " ".join(run.flags),
-        "n_duplicates": len(run.duplicates), **{key: run.record.get(key) for key in picked},
-        "dataset_sha256": run.record.get("dataset", {}).get("dataset_sha256"),
+        "n_duplicates": len(run.duplicates), "dataset_sha256": run.record.get("dataset", {}).get("dataset_sha256"),
     }
+    return {key: row.get(key, run.record.get(key)) for key in RUNS}
 
 
 def write_csv(path: Path, columns: tuple[str, ...], rows: Iterable[Mapping[str, Any]]) -> None:

@@ -90,7 +90,7 @@ def read_result(path: Path) -> Reading:
 
 
 @functools.lru_cache(maxsize=2048)
-def _read(path: Path, size: int, modified_ns: int, changed_ns: int) -> Reading:
+def _read(path: Path, *state: int) -> Reading:
     try:
         return parse(read_regular(path, MAX_RECORD_BYTES))
     except OSError as error:
@@ -113,26 +113,24 @@ def parse(content: bytes) -> Reading:
             raise ValueError("holds no JSON object")
         values = integers_as_such({key: value for key, value in values.items() if not key.startswith("_")})
         changed = whole and CHECKSUM in values and values[CHECKSUM] != content_sha256(values)
+        return Reading(values, whole, sha256=digest, changed=changed)
     except UnicodeDecodeError as error:
         return Reading(problem="encoding", detail=f"not UTF-8 at byte {error.start}", sha256=digest)
     except (ValueError, RecursionError) as error:
         return Reading(problem="not_json", detail=str(error)[:120], sha256=digest)
-    return Reading(values, whole, sha256=digest, changed=changed)
 
 
 def _complete_keys(text: str) -> dict[str, Any]:
     """Return the top-level keys before the point where the text is cut off.
 
     A value counts as complete if a comma follows: `0.00` may be what is left of `0.0033`. Raises ValueError if the text
-    does not end where it breaks, which is no cut but damage.
+    holds no object, or does not end where it breaks, which is no cut but damage.
     """
-    if not text.startswith("{"):
-        raise ValueError("does not begin with a JSON object")
     pairs: list[tuple[str, Any]] = []
-    at = 1
+    at = _behind(text, 0, "{")
     try:
         while True:
-            key, at = _DECODER.raw_decode(text, _behind(text, at, ""))
+            key, at = _DECODER.raw_decode(text, at)
             value, at = _DECODER.raw_decode(text, _behind(text, at, ":"))
             at = _behind(text, at, ",")
             if not isinstance(key, str):
@@ -146,8 +144,8 @@ def _complete_keys(text: str) -> dict[str, Any]:
 
 def _behind(text: str, at: int, sign: str) -> int:
     """Return the place behind a sign and the space around it."""
-    found = re.compile(rf"[ \t\n\r]*({sign})?[ \t\n\r]*").match(text, at)
-    if found is None or found[1] != sign:
+    found = re.compile(rf"[ \t\n\r]*({re.escape(sign)})?[ \t\n\r]*").match(text, at)
+    if found is None or found[1] is None:
         raise json.JSONDecodeError(f"Expecting '{sign}'", text, found.end() if found else at)
     return found.end()
 
@@ -193,40 +191,40 @@ class Listing:
     unreadable: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
-    def files(self, folder: Path, key: str) -> list[Path]:
-        """The entries of one folder by name; a folder that cannot be listed is noted."""
+    def files(self, folder: Path, key: str) -> list[Path] | None:
+        """The entries of one folder by name; a folder that cannot be listed is noted, and None."""
         try:
             return [folder / name for name in sorted(os.listdir(folder))]
         except OSError as error:
             self.unreadable.append(f"{key}: {folder}: {error.strerror or error}")
-            return []
+            return None
 
     def add_results(self, source: str, folder: Path, key: str, declared: set[str]) -> None:
         """Sort the files of one folder and of `checkpoints/` in it; `declared` are folders that are read themselves."""
-        n_unreadable, below = len(self.unreadable), folder / "checkpoints"
-        files = self.files(folder, key)
-        found = [Found.at(source, path) for path in files
+        files, below = self.files(folder, key), folder / "checkpoints"
+        found = [Found.at(source, path) for path in files or ()
                  if path.suffix == ".json" or (path.suffix in COMPRESSED and path.stem.endswith(".json"))]
-        for path in [*files, *(self.files(below, f"{key}: checkpoints") if below.is_dir() else [])]:
+        checkpoints = self.files(below, f"{key}: checkpoints") if below.is_dir() else ()
+        for path in [*(files or ()), *(checkpoints or ())]:
             if match := CHECKPOINT_NAME.fullmatch(path.name):
                 cell = Cell(match[1], match[2], int(match[3]), int(match[4]))
                 self.checkpoints.setdefault((source, cell), Found.at(source, path))
         misplaced = [Found.at(source, path) for path in _in_subfolders(folder, declared)]
         self.results += found
         self.misplaced += misplaced
-        if not found and source != LOCAL and n_unreadable == len(self.unreadable):
+        if files is not None and not found and source != LOCAL:
             elsewhere = f"; results lie in {misplaced[0].path.parent}?" if misplaced else ""
             self.remarks.append(f"{key}: {folder}: holds no result{elsewhere}")
 
     def add_logs(self, source: str, folder: Path, key: str) -> None:
         """Sort the logs of one folder by cell: those with results first, younger ones before older."""
-        n_unreadable = len(self.unreadable)
-        logs = [log for path in self.files(folder, key) if (log := read_log(path)) and log.cell]
+        files = self.files(folder, key)
+        logs = [log for path in files or () if (log := read_log(path)) and log.cell]
         for log in logs:
             of_cell = self.logs.setdefault((source, cast(Cell, log.cell)), [])
             of_cell.append(log)
             of_cell.sort(key=lambda log: (not log.complete, -log.modified, str(log.path)))
-        if not logs and n_unreadable == len(self.unreadable):
+        if files is not None and not logs:
             self.remarks.append(f"{key}: {folder}: holds no training log")
 
 

@@ -14,7 +14,6 @@ from qablate.files import sha256_of
 from qablate.records import RESULT_NAME, Record
 from qablate.study import Cell
 
-CountsAs = Literal["finished", "to train", "elsewhere"]
 Status = Literal["ok", "diverged", "no_improvement", "partial", "quarantined", "rejected", "duplicate", "unfinished"]
 FINISHED = ("ok", "diverged", "no_improvement")
 """Statuses of a whole result."""
@@ -28,43 +27,38 @@ OTHER_SETTINGS = ("hyperparameters", "code_version", "dataset_mismatch")
 
 
 class State(StrEnum):
-    """What is known of a cell, the most telling first.
+    """What is known of a cell, the most telling first; `label` says it to people, `colour` shows it in figures."""
 
-    `label` says it to people, `colour` shows it in figures. `counts_as`: a finished cell is never trained again, one
-    of `elsewhere` not here.
-    """
-
-    DONE = "done", "finished", "#4477AA", "finished"
-    NO_IMPROVEMENT = "no_improvement", "finished, never improved", "#99BBDD", "finished"
-    PARTIAL = "partial", "finished, file cut off", "#77AACC", "finished"
-    DIVERGED = "diverged", "diverged", "#CC6677", "finished"
-    STALE = "stale", "made with other settings or data", "#999933", "to train"
-    UNREADABLE = "unreadable", "no valid result", "#AA4499", "to train"
-    RUNNING = "running", "running", "#DDCC77", "to train"
-    QUEUED = "queued", "queued", "#EEE8AA", "to train"
-    FAILED = "failed", "failed", "#882255", "to train"
-    NO_SCORE = "no_score", "cut off, no score", "#DDAACC", "to train"
-    SELECTED_ON_TEST = "selected_on_test", "test-selected score only", "#EEBB99", "to train"
-    CHECKPOINT = "checkpoint", "in training", "#DDCC77", "to train"
-    QUARANTINED = "quarantined", "quarantined", "#BB7755", "to train"
-    REJECTED = "rejected", "rejected", "#BBBBBB", "to train"
-    ASSIGNED = "assigned", "assigned to another system", "#DDDDDD", "elsewhere"
-    MISSING = "missing", "missing", "#FFFFFF", "to train"
+    DONE = "done", "finished", "#4477AA"
+    NO_IMPROVEMENT = "no_improvement", "finished, never improved", "#99BBDD"
+    PARTIAL = "partial", "finished, file cut off", "#77AACC"
+    DIVERGED = "diverged", "diverged", "#CC6677"
+    STALE = "stale", "made with other settings or data", "#999933"
+    UNREADABLE = "unreadable", "no valid result", "#AA4499"
+    RUNNING = "running", "running", "#DDCC77"
+    QUEUED = "queued", "queued", "#EEE8AA"
+    FAILED = "failed", "failed", "#882255"
+    NO_SCORE = "no_score", "cut off, no score", "#DDAACC"
+    SELECTED_ON_TEST = "selected_on_test", "test-selected score only", "#EEBB99"
+    CHECKPOINT = "checkpoint", "in training", "#DDCC77"
+    QUARANTINED = "quarantined", "quarantined", "#BB7755"
+    REJECTED = "rejected", "rejected", "#BBBBBB"
+    ASSIGNED = "assigned", "assigned to another system", "#DDDDDD"
+    MISSING = "missing", "missing", "#FFFFFF"
 
     label: str
     colour: str
-    counts_as: CountsAs
 
-    def __new__(cls, value: str, label: str = "", colour: str = "", counts_as: CountsAs = "to train") -> "State":
+    def __new__(cls, value: str, label: str = "", colour: str = "") -> "State":
         """Make a member that is its value, with what else is said of it."""
         state = str.__new__(cls, value)
-        state._value_, state.label, state.colour, state.counts_as = value, label, colour, counts_as
+        state._value_, state.label, state.colour = value, label, colour
         return state
 
     @property
     def finished(self) -> bool:
         """Whether a cell in this state need not be trained."""
-        return self.counts_as == "finished"
+        return self in (State.DONE, State.NO_IMPROVEMENT, State.PARTIAL, State.DIVERGED)
 
     @property
     def in_plan(self) -> "State":
@@ -96,17 +90,16 @@ class Found:
         """Look at a file; one that cannot be looked at has neither size nor time."""
         try:
             status = path.stat()
+            return cls(source, path, status.st_size, status.st_mtime)
         except OSError:
             return cls(source, path)
-        return cls(source, path, status.st_size, status.st_mtime)
 
     @functools.cached_property
     def cell(self) -> Cell:
         """The cell that the name of a result stands for, of any study; NAMELESS for another name."""
         match = RESULT_NAME.fullmatch(self.path.stem if self.path.suffix in COMPRESSED else self.path.name)
-        if match is None or max(len(match["length"]), len(match["seed"])) > 12:
-            return NAMELESS
-        return Cell(match["model"], match["task"], int(match["length"]), int(match["seed"]))
+        return NAMELESS if match is None else Cell(match["model"], match["task"], int(match["length"]),
+                                                   int(match["seed"]))
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,8 @@ def _table(survey: Survey) -> Table:
     tasks = list(dict.fromkeys(task_info(task).id for task in survey.study.config["tasks"]))
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("model", no_wrap=True)
-    for header in (*(task_info(task).header for task in tasks), "done", *SHOWN.values(), "miss", "hours"):
+    named = (task_info(task).short or task_info(task).title.split()[0][:8] for task in tasks)
+    for header in (*named, "done", *SHOWN.values(), "miss", "hours"):
         table.add_column(header, justify="right", no_wrap=True)
     for model in survey.study.config["models"]:
         table.add_row(labelled(model), *_figures(survey.of(model=model), tasks))

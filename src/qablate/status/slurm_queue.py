@@ -58,11 +58,10 @@ def start_on_slurm(study: Study, resources: Mapping[str, object]) -> str:
     Waits while Slurm does not answer. Jobs that Slurm would refuse are a QablateError. `resources` are those that a
     profile sets for rule train, unevaluated.
     """
-    queue, said = ask_queue(study.cells), False
+    queue = ask_queue(study.cells)
+    if NO_ANSWER.search(queue.note):
+        print(f"{queue.note}; asking again until Slurm answers", file=sys.stderr)
     while NO_ANSWER.search(queue.note):
-        if not said:
-            print(f"{queue.note}; asking again until Slurm answers", file=sys.stderr)
-        said = True
         time.sleep(PAUSE_S)
         queue = ask_queue(study.cells)
     account = os.path.expandvars(str(resources.get("slurm_account", "")))
@@ -85,15 +84,13 @@ def ask_queue(cells: Iterable[Cell]) -> Queue:
         return Queue(note=f"queue unknown: {last.rpartition('error: ')[2].removeprefix('squeue: ')[:65]}")
     names = {COMMENT.format(**vars(cell)): cell for cell in cells}
     jobs: dict[Cell, Job] = {}
-    others, here = 0, Path.cwd()
+    others, here = 0, Path.cwd().resolve()
     for line in done.stdout.splitlines():
-        parts = line.split("|", FIELDS - 1)
-        if len(parts) != FIELDS or not parts[2].startswith(JOB_PREFIX):
+        parts = [part.strip() for part in line.split("|", FIELDS - 1)]
+        if len(parts) != FIELDS or not parts[2].startswith(JOB_PREFIX) or parts[1] not in (*RUNNING, *WAITING):
             continue
-        number, state, _, reason, place, comment = (part.strip() for part in parts)
-        if state not in (*RUNNING, *WAITING):
-            continue
-        cell = names.get(comment) if Path(place) == here or Path(place).resolve() == here.resolve() else None
+        number, state, _, reason, place, comment = parts
+        cell = names.get(comment) if Path(place).resolve() == here else None
         if cell is None:
             others += 1
         elif state in RUNNING:    # of two jobs of one cell the running one counts

@@ -12,7 +12,7 @@ from typing import Any
 from qablate.hours import CostTable, Hours, TimeLeft
 from qablate.logs import Log, duration, log_path, read_tail
 from qablate.plan import Plan
-from qablate.results import State, Verdict
+from qablate.results import State
 from qablate.status.slurm_queue import Queue, ask_queue
 from qablate.study import Cell, Study
 
@@ -78,64 +78,48 @@ def hours(cells: Iterable[CellStatus]) -> tuple[TimeLeft, int]:
 def survey(study: Study, table: CostTable, devices: Mapping[str, str] | None = None, ask_slurm: bool = True) -> Survey:
     """Look at everything once; nothing is changed. `devices` name the cost table's device of systems."""
     plan, now = Plan(study), time.time()
-    sources = {cell: plan.merged.source_of(cell) for cell in study.cells}
-    runs = [(source.system, source.record) for source in sources.values() if source and source.record]
+    runs = [(source.system, source.record) for source in map(plan.merged.source_of, study.cells) if source]
     costs = Hours(study, table, runs, devices)
     queue = ask_queue(study.cells) if ask_slurm else Queue()
     if ask_slurm and not (queue.reachable or queue.note) and study.config["jobs"]["max_minutes"]:
         queue = Queue(note="queue unknown: there is no squeue here")    # though the settings are for Slurm
-    look = _Look(study, plan, queue, costs, now)
-    return Survey(study, tuple(look.at(cell, sources[cell]) for cell in study.cells), queue, costs, now)
+    cells = tuple(_status_of(cell, plan, queue, costs, now) for cell in study.cells)
+    return Survey(study, cells, queue, costs, now)
 
 
-@dataclass(frozen=True)
-class _Look:
-    study: Study
-    plan: Plan
-    queue: Queue
-    costs: Hours
-    now: float
-
-    def at(self, cell: Cell, source: Verdict | None) -> CellStatus:
-        if source is not None:
-            return CellStatus(cell, State.DONE, source.system, outcome=source.status)
-        judged = self.plan.state(cell)
-        system = self.study.assigned_to(cell) or self.study.system
-        tail, job = read_tail(log_path(self.study.results, cell.name)), self.queue.jobs.get(cell)
-        state, facts = self._under_way(cell, tail, system)
-        if job is not None:
-            state = State(job.state)
-            facts = {"job": job.id, "epoch": tail.last_epoch or tail.saved_epoch, "reason": job.reason}
-        if state is None:
-            state = State.MISSING if judged.state is State.ASSIGNED else judged.state
-            never = "started, no checkpoint" if tail.event else "never started"
-            gone = "finished earlier; result file is gone" if tail.name == "result" else never
-            facts = {"reason": judged.reason or gone}
-        # epochs that need not be run again: all printed ones of a live cell, else those before the checkpoint's
-        saved = 0 if state in (State.MISSING, State.STALE, State.UNREADABLE) else max((tail.saved_epoch or 1) - 1, 0)
-        done = max(tail.last_epoch, saved) if state is State.RUNNING else saved
-        left = self.costs.time_left(system, cell, done, tuple(tail.seconds))
-        return CellStatus(cell, state, system, judged.state != "assigned", left=left, **facts)
-
-    def _under_way(self, cell: Cell, tail: Log, system: str) -> tuple[State | None, dict[str, Any]]:
-        """What log and checkpoint say; None if training has left no trace that counts."""
-        if tail.is_running(self.study.config["run"]["checkpoint_interval_s"], self.now):
-            return State.RUNNING, {"epoch": tail.last_epoch or tail.saved_epoch}
-        if tail.name == "fail":
-            return State.FAILED, {"epoch": tail.saved_epoch, "reason": tail.reason or "no reason logged"}
-        checkpoint = self.study.result_folder / f"checkpoints/checkpoint_{cell.name}.pt"
-        if checkpoint.exists() or checkpoint.with_name(checkpoint.name + ".previous").exists():
-            return State.CHECKPOINT, {"epoch": tail.saved_epoch, "reason": _why_stopped(tail, self.now)}
-        for verdict in self.plan.merged.verdicts_of(cell):    # one on a system that is not to train it is of no use
-            if verdict.status == "unfinished" and verdict.system == system != self.study.system:
-                return State.CHECKPOINT, {"reason": verdict.detail}
-        return None, {}
+def _status_of(cell: Cell, plan: Plan, queue: Queue, costs: Hours, now: float) -> CellStatus:
+    source, study = plan.merged.source_of(cell), plan.study
+    if source is not None:
+        return CellStatus(cell, State.DONE, source.system, outcome=source.status)
+    judged, system = plan.state(cell), study.assigned_to(cell) or study.system
+    tail = read_tail(log_path(study.results, cell.name))
+    state, facts = _without_job(cell, tail, plan, system, now)
+    if job := queue.jobs.get(cell):
+        state = State(job.state)
+        facts = {"job": job.id, "epoch": tail.last_epoch or tail.saved_epoch, "reason": job.reason}
+    # epochs that need not be run again: all printed ones of a live cell, else those before the checkpoint's
+    saved = 0 if state in (State.MISSING, State.STALE, State.UNREADABLE) else max((tail.saved_epoch or 1) - 1, 0)
+    done = max(tail.last_epoch, saved) if state is State.RUNNING else saved
+    left = costs.time_left(system, cell, done, tuple(tail.seconds))
+    return CellStatus(cell, state, system, judged.state != "assigned", left=left, **facts)
 
 
-def _why_stopped(tail: Log, now: float) -> str:
-    if tail.name == "stop":
-        return f"stopped: {tail.reason}"
-    if tail.process_gone:
-        return "its process is gone"
-    silence = tail.silent_for(now)
-    return "no log" if silence is None else f"silent for {duration(silence)}"
+def _without_job(cell: Cell, tail: Log, plan: Plan, system: str, now: float) -> tuple[State, dict[str, Any]]:
+    """What log and checkpoint say, else what a dry run would."""
+    study, judged = plan.study, plan.state(cell)
+    if tail.is_running(study.config["run"]["checkpoint_interval_s"], now):
+        return State.RUNNING, {"epoch": tail.last_epoch or tail.saved_epoch}
+    if tail.name == "fail":
+        return State.FAILED, {"epoch": tail.saved_epoch, "reason": tail.reason or "no reason logged"}
+    checkpoint = study.result_folder / f"checkpoints/checkpoint_{cell.name}.pt"
+    if checkpoint.exists() or checkpoint.with_name(checkpoint.name + ".previous").exists():
+        silence = tail.silent_for(now)
+        why = "no log" if silence is None else f"silent for {duration(silence)}"
+        why = f"stopped: {tail.reason}" if tail.name == "stop" else "its process is gone" if tail.process_gone else why
+        return State.CHECKPOINT, {"epoch": tail.saved_epoch, "reason": why}
+    for verdict in plan.merged.by_cell[cell]:    # one on a system that is not to train it is of no use
+        if verdict.status == "unfinished" and verdict.system == system != study.system:
+            return State.CHECKPOINT, {"reason": verdict.detail}
+    never = "started, no checkpoint" if tail.event else "never started"
+    gone = "finished earlier; result file is gone" if tail.name == "result" else never
+    return State.MISSING if judged.state is State.ASSIGNED else judged.state, {"reason": judged.reason or gone}
