@@ -189,7 +189,9 @@ def probe(model: SequenceModel, dataset: Dataset, seed: int = 0) -> Numbers:
     with torch.no_grad():
         tokens = [torch.cat([fresh.encoder(fresh.tokens(batch)) for batch in _inputs(fresh, dataset, part).split(100)])
                   .numpy() for part in parts]  # (n, k, d) each, (n, d) where the encoder mixes the chunks itself
-    targets = [dataset.targets[part] if regression else (2.0 * dataset.targets[part] - 1)[:, None] for part in parts]
+    targets = [dataset.targets[part].astype(np.float64) for part in parts]
+    if not regression:
+        targets = [(2 * labels - 1)[:, None] for labels in targets]
     flat = [part.reshape(len(part), -1) for part in tokens]
     fitted = ridge((flat[0], targets[0]), (flat[1], targets[1]), flat[2])
     cells = None

@@ -242,13 +242,7 @@ class DepolarisingCircuits(ExactCircuits):
 
     def lowered(self, circuit: Circuit) -> Circuit:
         """The circuit with R_X, R_Y, R_Z after every gate on each of its wires, their angles behind all others."""
-        gates, column = list[Gate](), circuit.n_angles
-        for gate in self.kind.lowered(circuit).gates:
-            gates.append(gate)
-            for wire in gate.wires:
-                gates += [Gate(kind, (wire,), column + i) for i, kind in enumerate(("RX", "RY", "RZ"))]
-                column += 3
-        return Circuit(circuit.n_qubits, tuple(gates))
+        return _with_error_slots(self.kind.lowered(circuit))
 
     def expectations(self, circuit: Circuit, angles: Tensor) -> Tensor:
         """Features after the circuit on |0...0>."""
@@ -274,6 +268,17 @@ class DepolarisingCircuits(ExactCircuits):
         phases = torch.tensor([1, 1j, -1, -1j])[errors.sum((-2, -1)) % 4][..., None]
         added = math.pi * errors.flatten(-2).to(angles)
         return torch.cat([angles, added], dim=-1), phases.to(angles.device, angles.dtype.to_complex())
+
+
+@lru_cache(maxsize=64)
+def _with_error_slots(circuit: Circuit) -> Circuit:
+    gates, column = list[Gate](), circuit.n_angles
+    for gate in circuit.gates:
+        gates.append(gate)
+        for wire in gate.wires:
+            gates += [Gate(kind, (wire,), column + i) for i, kind in enumerate(("RX", "RY", "RZ"))]
+            column += 3
+    return Circuit(circuit.n_qubits, tuple(gates))
 
 
 KINDS: Mapping[str, Callable[[str], ExactCircuits]] = MappingProxyType(
