@@ -98,17 +98,6 @@ def test_nan_stays_visible(backend, argument):
         assert torch.equal(y[1], clean[1])
 
 
-@pytest.mark.parametrize("backend", ["reference", "torch", "numba"])
-def test_infinities_behave_as_in_the_definition(backend):
-    tensors = [tensor.detach().clone() for tensor in arguments(2, 40, 5, 3, dtype=torch.float32)]
-    tensors[0][0, 3, 1] = torch.inf  # an infinite input gives infinite states of both signs, so NaN
-    tensors[1][1, 5, 2] = torch.inf  # an infinite step forgets everything
-    expected, _ = selective_scan(*tensors, backend="reference")
-    y, _ = selective_scan(*tensors, backend=backend)
-    assert torch.equal(y.isfinite(), expected.isfinite())
-    torch.testing.assert_close(y[expected.isfinite()], expected[expected.isfinite()], rtol=1e-4, atol=1e-5)
-
-
 def test_bits_do_not_depend_on_the_place_in_the_batch():
     tensors = [tensor.detach() for tensor in arguments(5, 37, 20, 4, dtype=torch.float32)]
     flipped = [tensor if i == 2 else tensor.flip(0) for i, tensor in enumerate(tensors)]

@@ -30,6 +30,8 @@ from qablate.training.loop import (
 )
 from qablate.training.record import legacy_score
 
+SETTINGS = {"learning_rate": 1e-2, "weight_decay": 1e-2, "max_epochs": 10, "clip_norm": 0.1}
+
 
 class Constant(torch.nn.Module):
     """Outputs that do not depend on the input."""
@@ -70,8 +72,7 @@ def test_step_equals_a_plain_adamw_step():
     torch.manual_seed(0)
     model, twin = torch.nn.Linear(4, 1), torch.nn.Linear(4, 1)
     twin.load_state_dict(model.state_dict())
-    settings = {"learning_rate": 1e-2, "weight_decay": 1e-2, "max_epochs": 10, "clip_norm": 0.1}
-    step = TrainingStep(model, "regression", settings)
+    step = TrainingStep(model, "regression", SETTINGS)
     plain = torch.optim.AdamW(twin.parameters(), lr=1e-2, weight_decay=1e-2)
     for _ in range(5):
         inputs, targets = torch.rand(8, 4), torch.rand(8, 1)
@@ -194,8 +195,7 @@ def test_a_few_bad_gradients_are_counted_ten_in_a_row_diverge(tmp_path, monkeypa
 
 
 def test_a_step_with_a_bad_gradient_changes_no_weight():
-    settings = {"learning_rate": 1e-2, "weight_decay": 1e-2, "max_epochs": 10, "clip_norm": 0.1}
-    step = TrainingStep(Constant(), "regression", settings)
+    step = TrainingStep(Constant(), "regression", SETTINGS)
     step.model.value.register_hook(lambda grad: grad * math.nan)
     outcome = step(torch.rand(4, 2, 5), torch.rand(4, 1))
     assert not outcome.taken
