@@ -1,4 +1,4 @@
-"""A study small enough to train a cell in a second, and its volatile parts."""
+"""A study small enough to train a cell in a second, its volatile parts, and a way to stop it."""
 
 import copy
 from pathlib import Path
@@ -7,6 +7,7 @@ from factories import small_study
 
 from qablate.study import Cell, Study
 from qablate.tasks.store import make_dataset
+from qablate.training.interrupts import Interrupts
 
 SMALL_MODEL = {"n_qubits": 3, "n_layers": 1, "d_model": 16, "d_state": 4, "n_heads": 2, "dropout": 0.1}
 VOLATILE = ("provenance", "training_time", "timestamp", "content_sha256")
@@ -33,3 +34,15 @@ def stable(record: dict) -> dict:
     kept["training"].pop("n_resumes")
     kept["training"].pop("seconds_per_epoch_median")
     return kept
+
+
+class StopAfter(Interrupts):
+    """Asks to stop after a number of batches of this process."""
+
+    def __init__(self, batches: int, *arguments) -> None:
+        super().__init__(*(arguments or (1e9, None)))
+        self.batches = batches
+
+    def stop_reason(self) -> str | None:
+        self.batches -= 1
+        return "test" if self.batches < 0 else None

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from qablate.analysis.bounds import CHUNKED_IN_BOTH_DIRECTIONS
 from qablate.errors import QablateError
 from qablate.files import write_json
-from qablate.models import ModelSettings, SequenceModel, build_model
+from qablate.models import SequenceModel, build_model
 from qablate.models.published import load_trained, result_and_weights, untrained
 from qablate.quantum.kinds import DepolarisingCircuits, ExactCircuits, ObservedCircuits, circuit_kind
 from qablate.records import content_sha256
@@ -29,9 +29,10 @@ from qablate.study import Study
 from qablate.tasks import Dataset, classification_metrics, regression_metrics, split_of
 from qablate.tasks.solvers import cell_mean_score, degree_marks, read_cells, ridge
 from qablate.tasks.store import make_dataset
-from qablate.training.loop import Items, cut, outputs_of
+from qablate.training.loop import outputs_of
 
 Numbers = dict[str, Any]
+Change = Callable[[ExactCircuits], ExactCircuits]
 PROBE_ITEMS = 4000
 NOISE_ITEMS = 100
 GRADIENT_DRAWS = 200
@@ -54,8 +55,8 @@ def check_file(study: Study, path: Path, seed: int = 0) -> Path:
         raise QablateError(f"{result}: not of study '{study.name}': {lines[0]}")
     dataset = make_dataset(study.dataset(cell.task, cell.length, cell.seed), study.dataset_path(cell))
     model = untrained(record)
-    answers = {"result_sha256": content_sha256(record), **marks(model, dataset),
-               "gradients": _gradients(model, dataset, seed)}
+    answers = {"result_sha256": content_sha256(record), **marks(model, dataset), "gradients": gradient_variance(
+        model, _inputs(model, dataset), n_draws=GRADIENT_DRAWS, seed=seed) if _has_states(model) else None}
     if weights.is_file():
         answers |= check_model(cast(SequenceModel, load_trained(result)), dataset, seed)
     target = checks_path(result)
@@ -88,12 +89,12 @@ def check_model(model: SequenceModel, dataset: Dataset, seed: int = 0) -> Number
         {'exact': 0.391, 'unentangled': 0.388, 'mean_field': 0.389}
     """
     has_states = _has_states(model)
-    outputs = _test_outputs(model, dataset)
+    outputs = _outputs(model, _inputs(model, dataset))
     if not np.isfinite(outputs).all():
         raise QablateError(f"model {model.model_id}: its outputs are not finite, nothing can be checked")
     return {
         "score": score(dataset, outputs),
-        "n_test": len(split_of(dataset.spec).test),
+        "n_test": len(outputs),
         "seed": seed,
         "swap": swap(model, dataset) if has_states else None,
         "entanglement": entanglement(model, dataset) if has_states else None,
@@ -117,11 +118,12 @@ def swap(model: SequenceModel, dataset: Dataset, kinds: Sequence[str] = ("unenta
     A fall shows that later layers were fitted to these features, not that entanglement is needed: only retraining says
     that. No fall settles it.
     """
-    scores = {model.sizes.settings.circuit: score(dataset, _test_outputs(model, dataset))}
-    for name in kinds:
-        with _exchanged(model, partial(_of_kind, name)):
-            scores[name] = score(dataset, _test_outputs(model, dataset))
-    return scores
+    inputs = _inputs(model, dataset)
+
+    def score_of(name: str) -> float | None:
+        return score(dataset, _outputs(model, inputs, lambda kind: circuit_kind(name, kind.backend)))
+
+    return {name: score_of(name) for name in (model.sizes.settings.circuit, *kinds)}
 
 
 def meyer_wallach(features: Tensor) -> Tensor:
@@ -137,8 +139,7 @@ def entanglement(model: SequenceModel, dataset: Dataset) -> Numbers:
     """Return the mean, standard deviation and extremes of Q over the measured states of all test items."""
     _require_states(model, "Q")
     measured: list[Tensor] = []
-    with _exchanged(model, partial(ObservedCircuits, features=_noted(measured))):
-        _test_outputs(model, dataset)
+    _outputs(model, _inputs(model, dataset), partial(ObservedCircuits, features=_noted(measured)))
     values = torch.cat([meyer_wallach(features.double()).flatten() for features in measured])
     return {"mean": values.mean().item(), "sd": values.std().item(), "min": values.min().item(),
             "max": values.max().item(), "n_states": len(values)}
@@ -150,7 +151,7 @@ def shuffle(model: SequenceModel, dataset: Dataset, seed: int = 0) -> Numbers:
     `inside_chunks`: steps keep their chunk; `of_chunks`: full chunks change places, None where there is only one. 0
     says that the model cannot know this order, which decides the upper bound that applies to it.
     """
-    inputs = _test_items(model, dataset).inputs  # (n, c, l)
+    inputs = _inputs(model, dataset)  # (n, c, l)
     n, _, length = inputs.shape
     chunk = model.sizes.chunk if model.sizes.chunk > 1 else STEPS_PER_CHUNK
     generator = torch.Generator().manual_seed(seed)
@@ -183,16 +184,21 @@ def probe(model: SequenceModel, dataset: Dataset, seed: int = 0) -> Numbers:
         torch.manual_seed(seed)
         sizes = model.sizes
         fresh = build_model(model.model_id, sizes.n_channels, sizes.length, sizes.n_outputs, sizes.settings).eval()
-    split = split_of(dataset.spec)
+    split, regression = split_of(dataset.spec), dataset.spec.info.kind == "regression"
     parts = [split.train[:PROBE_ITEMS], split.val, split.test]
-    tokens = [_tokens(fresh, dataset, part) for part in parts]  # (n, k, d) each
-    targets = [_signed_targets(dataset, part) for part in parts]
+    with torch.no_grad():
+        tokens = [torch.cat([fresh.encoder(fresh.tokens(batch)) for batch in _inputs(fresh, dataset, part).split(100)])
+                  .numpy() for part in parts]  # (n, k, d) each, (n, d) where the encoder mixes the chunks itself
+    targets = [dataset.targets[part].astype(np.float64) for part in parts]
+    if not regression:
+        targets = [(2 * labels - 1)[:, None] for labels in targets]
     flat = [part.reshape(len(part), -1) for part in tokens]
     fitted = ridge((flat[0], targets[0]), (flat[1], targets[1]), flat[2])
     cells = None
     if dataset.spec.task == "selective_copy" and tokens[0].shape[1:-1] == (sizes.n_tokens,):
         cells = score(dataset, _read_by_cells(tokens, [_cells(dataset, part, sizes.chunk) for part in parts], targets))
-    return {"ridge": score(dataset, _as_outputs(dataset, fitted)), "cells": cells}
+    outputs = fitted if regression else np.concatenate([-fitted, fitted], axis=1)  # two logits for classes
+    return {"ridge": score(dataset, outputs), "cells": cells}
 
 
 def finite_shots(
@@ -203,15 +209,15 @@ def finite_shots(
     Every expectation value is estimated from so many shots of its own: 2 Binomial(shots, (1 + value) / 2) / shots - 1.
     """
     _require_states(model, "shots")
-    rows, generator = [], np.random.default_rng(seed)
-    exact = _test_outputs(model, dataset)
-    for number in shots:
-        def sampled(features: Tensor, number: int = number) -> Tensor:
-            chances = ((1 + features.double().cpu().numpy()) / 2).clip(0, 1)
-            return torch.as_tensor(generator.binomial(number, chances) * 2 / number - 1).to(features)
+    rows, generator, inputs = [], np.random.default_rng(seed), _inputs(model, dataset)
+    exact = _outputs(model, inputs)
 
-        with _exchanged(model, partial(ObservedCircuits, features=sampled)):
-            outputs = _test_outputs(model, dataset)
+    def sampled(number: int, features: Tensor) -> Tensor:
+        chances = ((1 + features.double().cpu().numpy()) / 2).clip(0, 1)
+        return torch.as_tensor(generator.binomial(number, chances) * 2 / number - 1).to(features)
+
+    for number in shots:
+        outputs = _outputs(model, inputs, partial(ObservedCircuits, features=partial(sampled, number)))
         rows.append({"shots": number, "score": score(dataset, outputs), **_agreement(dataset, outputs, exact)})
     return rows
 
@@ -230,15 +236,18 @@ def depolarising(
     means over random trajectories. Branches of a superposition err independently, and are normalised before measuring.
     """
     _require_states(model, "noise")
-    inputs = _test_items(model, dataset).inputs[:n_items]
+    inputs = _inputs(model, dataset)[:n_items]
     exact, rows = _outputs(model, inputs), []
     for rate in rates:
         replayed = iter(_mean_features(model, inputs, rate, n_trajectories, seed))
-        with _exchanged(model, partial(ObservedCircuits, features=partial(_next, replayed))):
-            outputs = _outputs(model, inputs)
+        outputs = _outputs(model, inputs, partial(ObservedCircuits, features=partial(_next, replayed)))
         rows.append({"rate": rate, "n_items": len(inputs), "n_trajectories": n_trajectories,
                      "score": score(dataset, outputs), **_agreement(dataset, outputs, exact)})
     return rows
+
+
+def _next(stored: Iterator[Tensor], features: Tensor) -> Tensor:
+    return next(stored)
 
 
 def _mean_features(
@@ -252,44 +261,33 @@ def _mean_features(
 
     for _ in range(n_trajectories):
         measured: list[Tensor] = []
-        with _exchanged(model, erring):
-            _outputs(model, inputs)
+        _outputs(model, inputs, erring)
         totals = [old + new for old, new in zip(totals, measured, strict=True)] if totals else measured
     return [total / n_trajectories for total in totals]
 
 
 def gradient_variance(
-    model_id: str,
+    model: SequenceModel,
     inputs: Tensor,
-    n_outputs: int,
-    settings: ModelSettings | None = None,
     n_qubits: Iterable[int] = range(4, 11),
     n_draws: int = GRADIENT_DRAWS,
     seed: int = 0,
 ) -> list[Numbers]:
     """Return, per number of qubits, the variance of d<Z_0>/d(angle) over fresh initial weights, averaged over angles.
 
-    `inputs` (n, c, l): draw i reads item i mod n. Angles are as the untrained maps make them, not uniform. <Z_0> is
-    that of every measured state.
+    The weights are those of the model's id and settings. `inputs` (n, c, l): draw i reads item i mod n. Angles are as
+    the untrained maps make them, not uniform. <Z_0> is that of every measured state.
     """
-    rows, settings, (_, n_channels, length) = [], settings or ModelSettings(), inputs.shape
+    rows, sizes = [], model.sizes
     for q in n_qubits:
-        slopes = []
+        slopes, settings = [], replace(sizes.settings, n_qubits=q)
         with torch.random.fork_rng(devices=[]):
             for draw in range(n_draws):
                 torch.manual_seed(seed + draw)
-                model = build_model(model_id, n_channels, length, n_outputs, replace(settings, n_qubits=q)).eval()
-                slopes.append(_slopes(model, inputs[draw % len(inputs)][None]))
+                fresh = build_model(model.model_id, sizes.n_channels, sizes.length, sizes.n_outputs, settings).eval()
+                slopes.append(_slopes(fresh, inputs[draw % len(inputs)][None]))
         rows.append({"n_qubits": q, "variance": torch.stack(slopes).var(dim=0).mean().item(), "n_draws": n_draws})
     return rows
-
-
-def _gradients(model: SequenceModel, dataset: Dataset, seed: int) -> list[Numbers] | None:
-    """Gradient variance of the model's id and settings, each draw on another test item; None without states."""
-    if not _has_states(model):
-        return None
-    return gradient_variance(model.model_id, _test_items(model, dataset).inputs, dataset.spec.n_outputs,
-                             model.sizes.settings, n_draws=GRADIENT_DRAWS, seed=seed)
 
 
 def _slopes(model: SequenceModel, inputs: Tensor) -> Tensor:
@@ -297,8 +295,7 @@ def _slopes(model: SequenceModel, inputs: Tensor) -> Tensor:
     q, measured, angles = model.sizes.settings.n_qubits, list[Tensor](), list[Tensor]()
 
     def leaf(given: Tensor) -> Tensor:
-        angles.append(given.detach().requires_grad_())
-        return angles[-1]
+        return _noted(angles)(given.detach().requires_grad_())
 
     with _exchanged(model, partial(ObservedCircuits, features=_noted(measured), angles=leaf)):
         model.encoder(model.tokens(inputs))
@@ -307,14 +304,6 @@ def _slopes(model: SequenceModel, inputs: Tensor) -> Tensor:
 
 
 # Circuits of a model.
-
-
-def _of_kind(name: str, kind: ExactCircuits) -> ExactCircuits:
-    return circuit_kind(name, kind.backend)
-
-
-def _next(stored: Iterator[Tensor], features: Tensor) -> Tensor:
-    return next(stored)
 
 
 def _noted(into: list[Tensor]) -> Callable[[Tensor], Tensor]:
@@ -331,7 +320,7 @@ def _kinds(model: SequenceModel) -> list[nn.Module]:
 
 
 @contextmanager
-def _exchanged(model: SequenceModel, change: Callable[[ExactCircuits], ExactCircuits]) -> Iterator[None]:
+def _exchanged(model: SequenceModel, change: Change) -> Iterator[None]:
     """The model with another kind of circuit, until the block ends."""
     modules = cast(list[Any], _kinds(model))
     before = [module.kind for module in modules]
@@ -361,23 +350,22 @@ def _has_encoder(model: SequenceModel) -> bool:
 # Items and outputs.
 
 
-def _test_items(model: SequenceModel, dataset: Dataset) -> Items:
+def _inputs(model: SequenceModel, dataset: Dataset, part: np.ndarray | None = None) -> Tensor:
+    """Inputs (n, c, l) of some items, by default of the test items, where the model is."""
     wanted = (model.sizes.n_channels, model.sizes.length, model.sizes.n_outputs)
     found = (dataset.spec.n_channels, dataset.spec.length, dataset.spec.n_outputs)
     if wanted != found:
         raise QablateError(f"model {model.model_id}: (channels, length, outputs) are {wanted}, the dataset has {found}")
-    return cut(dataset, split_of(dataset.spec), next(model.parameters()).device).test
+    items = dataset.sequences[split_of(dataset.spec).test if part is None else part]
+    return torch.from_numpy(np.ascontiguousarray(items.transpose(0, 2, 1))).to(next(model.parameters()).device)
 
 
-def _outputs(model: SequenceModel, inputs: Tensor) -> np.ndarray:
-    """Outputs (n, o) in evaluation mode, in which the model is left."""
-    outputs = outputs_of(model, Items(inputs, inputs))
+def _outputs(model: SequenceModel, inputs: Tensor, change: Change = lambda kind: kind) -> np.ndarray:
+    """Outputs (n, o) with another kind of circuit, in evaluation mode, in which the model is left."""
+    with _exchanged(model, change):
+        outputs = outputs_of(model, inputs)
     model.eval()
     return outputs.cpu().double().numpy()
-
-
-def _test_outputs(model: SequenceModel, dataset: Dataset) -> np.ndarray:
-    return _outputs(model, _test_items(model, dataset).inputs)
 
 
 def _agreement(dataset: Dataset, outputs: np.ndarray, exact: np.ndarray) -> Numbers:
@@ -385,23 +373,6 @@ def _agreement(dataset: Dataset, outputs: np.ndarray, exact: np.ndarray) -> Numb
     if dataset.spec.info.kind == "classification":
         return {"agreement": float(np.mean(outputs.argmax(axis=1) == exact.argmax(axis=1)))}
     return {"agreement": regression_metrics(outputs, exact)["test_r2"]}
-
-
-def _tokens(model: SequenceModel, dataset: Dataset, part: np.ndarray) -> np.ndarray:
-    """Tokens of the encoder for some items: (n, k, d), or (n, d) where it mixes the chunks itself."""
-    inputs = torch.from_numpy(np.ascontiguousarray(dataset.sequences[part].transpose(0, 2, 1)))
-    with torch.no_grad():
-        return torch.cat([model.encoder(model.tokens(batch)) for batch in inputs.split(100)]).numpy()
-
-
-def _signed_targets(dataset: Dataset, part: np.ndarray) -> np.ndarray:
-    targets = dataset.targets[part]
-    return targets.astype(np.float64) if dataset.spec.info.kind == "regression" else (2.0 * targets - 1)[:, None]
-
-
-def _as_outputs(dataset: Dataset, fitted: np.ndarray) -> np.ndarray:
-    """Fits as a model's outputs: two logits for classes."""
-    return fitted if dataset.spec.info.kind == "regression" else np.concatenate([-fitted, fitted], axis=1)
 
 
 def _cells(dataset: Dataset, part: np.ndarray, chunk: int) -> np.ndarray:

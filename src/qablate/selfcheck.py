@@ -86,19 +86,17 @@ class Backends:
 
         Raises QablateError for an unknown name and for a backend that cannot serve.
         """
-        if name == "auto":
-            name = self.fastest.get(device.type, "torch")
-            found = self.obstacle(name, device, dtype)
-            if found is not None:
-                say_once(f"{self.setting}: plain torch serves {dtype} instead of {name}: {found}")
-            return name if found is None else "torch"
-        if name not in self.modules:
+        chosen = self.fastest.get(device.type, "torch") if name == "auto" else name
+        if chosen not in self.modules:
             allowed = ", ".join(("auto", *self.modules))
             raise QablateError(f"{self.setting}: unknown backend {name!r}; allowed: {allowed}")
-        found = self.obstacle(name, device, dtype)
-        if found is not None:
+        found = self.obstacle(chosen, device, dtype)
+        if found is None:
+            return chosen
+        if name != "auto":
             raise QablateError(f"{self.setting}: {name} cannot be used here: {found}")
-        return name
+        say_once(f"{self.setting}: plain torch serves {dtype} instead of {chosen}: {found}")
+        return "torch"
 
     def obstacle(self, name: str, device: torch.device, dtype: torch.dtype) -> str | None:
         """Why a backend cannot serve (one clause, for people), or None."""

@@ -1,7 +1,5 @@
 """What the tables hold: the values of the files, counted by an independent script, for any models and tasks."""
 
-import dataclasses
-import gc
 import json
 import statistics
 
@@ -10,12 +8,9 @@ import pandas as pd
 import pytest
 from factories import published_study, record_of, schema1_of, small_study, write_results
 
-from qablate.analysis import report
 from qablate.analysis.collect import collect, hours_left
-from qablate.analysis.figure import model_look
 from qablate.analysis.sections import agreement, attention, cost, methods, scores, summary
-from qablate.analysis.table import Figure, Table
-from qablate.catalog import MODELS, TASKS, ModelInfo, TaskInfo
+from qablate.analysis.table import Table
 from qablate.hours import CostTable
 from qablate.records import write_record
 from qablate.status.survey import survey
@@ -230,35 +225,3 @@ def test_forrelation_is_held_against_the_test_selected_score(tmp_path):
     assert (row["mean"], row["n"], row["lengths"], row["verdict"]) == (pytest.approx(0.56), 6, "50, 100", "differs")
     other = published_study(tmp_path / "other", models=["3a"], tasks={"forrelation": {"lengths": [16], "n_bits": 6}})
     assert agreement.published_means(collect(other)).frame.empty
-
-
-@pytest.fixture
-def thirteenth():
-    """A model in a fifth group and a task that nothing but the catalog knows."""
-    model = ModelInfo("5a", "Newcomer", 5, "classical", "quantum", "recurrent", 8)
-    task = TaskInfo("parity", "Parity", "classification", "test_f1", True, "parity-g1", 0.25)
-    models, tasks = (gc.get_referents(registry)[0] for registry in (MODELS, TASKS))
-    models["5a"], tasks["parity"] = model, task
-    yield
-    del models["5a"], tasks["parity"]
-
-
-def test_a_new_model_and_a_new_task_need_no_other_entry(mixed, thirteenth):
-    runs = mixed[2]
-    study = small_study(mixed[0].results)
-    study.config["models"] = [*study.config["models"], "5a"]
-    study.config["tasks"] = {**study.config["tasks"], "parity": {"lengths": [16, 32]}}
-    of_task = runs.table["task"] == "forrelation"
-    tables = [runs.table, runs.table[of_task].assign(task="parity", test_f1=runs.table["test_acc"])]
-    table = pd.concat([*tables, *(part[part["model"] == "1b"].assign(model="5a", group=5) for part in tables)])
-    cells = pd.concat([runs.cells, runs.cells[runs.cells["task"] == "forrelation"].assign(task="parity")])
-    cells = pd.concat([cells, cells[cells["model"] == "1b"].assign(model="5a")], ignore_index=True)
-    grown = dataclasses.replace(runs, study=study, table=table.reset_index(drop=True), cells=cells)
-    sections = [*report.report_sections(grown), *report.details_sections(grown)]
-    section = next(section for section in sections if section.title == "Parity results")
-    shown = table_of(section, "scores_parity").shown.set_index("model")
-    assert shown.at["5a", "name"] == "Newcomer" and shown.at["5a", "L 16"].strip("*")[0].isdigit()
-    for part in (part for section in sections for part in section.parts if isinstance(part, Figure)):
-        if part.id in ("score_map", "length_parity", "learning_parity", "state_map", "score_against_cost"):
-            assert part.draw().axes
-    assert model_look("5a") != model_look("4a") and model_look("5a")["color"] != model_look("1a")["color"]

@@ -46,16 +46,12 @@ def test_bound_without_the_order_of_chunks_by_listing_every_placement(length, ch
     assert bounds.order_lost_bound(length, chunk, markers) == pytest.approx(np.mean(explained), abs=0.03)
 
 
-def test_bounds_are_shares_and_less_knowledge_bounds_lower():
-    for length, chunk in itertools.product((40, 100, 333), (8, 16, 32)):
-        assert 1 / 8 <= bounds.order_lost_bound(length, chunk) <= chunk_ceiling(length, chunk) + 1e-12 <= 1 + 1e-12
-
-
-@pytest.mark.parametrize(("length", "chunk"), [(100, 8), (200, 32), (500, 16)])
-def test_the_cell_mean_predictor_reaches_the_chunk_bound(length, chunk):
+@pytest.mark.parametrize(("length", "chunk", "both"), [(100, 8, False), (200, 32, False), (500, 16, False),
+                                                       (100, 32, True)])
+def test_the_cell_mean_predictor_reaches_the_chunk_bound(length, chunk, both):
     drawn = generate(DatasetSpec("selective_copy", length, 5, 4000))
-    r2 = 1 - np.mean((cell_means(drawn.sequences, chunk, 8) - drawn.targets) ** 2) / drawn.targets.var()
-    assert r2 == pytest.approx(chunk_ceiling(length, chunk), abs=0.018)
+    r2 = 1 - np.mean((cell_means(drawn.sequences, chunk, 8, both) - drawn.targets) ** 2) / drawn.targets.var()
+    assert r2 == pytest.approx(chunk_ceiling(length, chunk, both_directions=both), abs=0.018)
 
 
 def test_baselines_and_normalised_scores():

@@ -34,46 +34,28 @@ def deviations(tmp_path: Path, *arguments: str) -> dict[str, float]:
     return found
 
 
-@pytest.mark.parametrize("n_qubits", ["2", "4", "6"])
-@pytest.mark.parametrize("dtype, bound", [("float32", 1e-5), ("float64", 1e-10)])
-def test_circuits_agree_with_gate_by_gate_simulation(n_qubits, dtype, bound, tmp_path):
-    if n_qubits == "6" and dtype == "float64":
-        pytest.skip("the same code as float32; 2 and 4 qubits hold it")
+BOUNDS = {"float32": 1e-5, "float64": 1e-10}
+SIZES = [("2", "float32"), ("4", "float32"), ("6", "float32"), ("2", "float64"), ("4", "float64"),
+         *(pytest.param(n_qubits, "float32", marks=pytest.mark.full) for n_qubits in "13578")]
+
+
+@pytest.mark.parametrize(("n_qubits", "dtype"), SIZES)
+def test_circuits_agree_with_gate_by_gate_simulation(n_qubits, dtype, tmp_path):
     found = deviations(tmp_path, "circuit", n_qubits, dtype)
-    assert max(found.values()) < bound, found
+    assert max(found.values()) < BOUNDS[dtype], found
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("n_qubits", ["1", "3", "5", "7", "8"])
-def test_circuits_of_all_sizes_agree(n_qubits, tmp_path):
-    found = deviations(tmp_path, "circuit", n_qubits, "float32")
-    assert max(found.values()) < 1e-5, found
-
-
-@pytest.mark.parametrize("dtype, bound", [("float32", 1e-5), ("float64", 1e-10)])
-def test_scan_agrees_with_the_definition(dtype, bound, tmp_path):
+@pytest.mark.parametrize("dtype", BOUNDS)
+def test_scan_agrees_with_the_definition(dtype, tmp_path):
     found = deviations(tmp_path, "scan", dtype)
-    assert max(found.values()) < bound, found
+    assert max(found.values()) < BOUNDS[dtype], found
 
 
-TARGETS = ["80", "90", "121"]
-
-
-def resources(tmp_path: Path, what: str, target: str) -> None:
+@pytest.mark.parametrize("target", ["80", "90", "121"])
+@pytest.mark.parametrize("what", ["scan", "circuit-3", pytest.param("circuit-6", marks=[pytest.mark.full,
+                                                                                       pytest.mark.timeout(1500)])])
+def test_kernels_compile_without_spills(what, target, tmp_path):
     for kernel in json.loads(in_process("compiled.py", what, target, interpret=False, tmp_path=tmp_path)):
         print(kernel)
         assert kernel["local_bytes"] == 0 and kernel["stack_bytes"] == 0, kernel
         assert 16 <= kernel["registers"] <= 128, kernel
-
-
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("what", ["scan", "circuit-3"])
-def test_kernels_compile_without_spills(what, target, tmp_path):
-    resources(tmp_path, what, target)
-
-
-@pytest.mark.full
-@pytest.mark.timeout(1500)
-@pytest.mark.parametrize("target", TARGETS)
-def test_circuits_of_six_qubits_compile_without_spills(target, tmp_path):
-    resources(tmp_path, "circuit-6", target)

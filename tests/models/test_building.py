@@ -13,6 +13,7 @@ from qablate.catalog import MODELS
 from qablate.errors import QablateError
 from qablate.models import ModelSettings, build_model, parameter_counts, untrained_parameters
 from qablate.quantum import KINDS
+from qablate.quantum.kinds import ObservedCircuits
 
 CIRCUIT_MODELS = [name for name, info in MODELS.items() if info.quantum_features or info.quantum_mixing]
 SMALL = {"n_qubits": 3, "n_layers": 1, "d_model": 16, "d_state": 4, "n_heads": 2, "dropout": 0.0}
@@ -56,38 +57,27 @@ def test_another_layout_is_an_error(shape):
         small_model("1b")(torch.rand(2, 2, 40, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("model_id", ["1c", "2a"])
-def test_complex_parameters_follow_the_precision(model_id):
-    model = small_model(model_id).to(torch.float64)
-    assert {p.dtype for p in model.parameters()} == {torch.float64, torch.complex128}
-    assert {p.dtype for p in model.float().parameters()} == {torch.float32, torch.complex64}
-
-
 def test_an_unknown_model_is_an_error_that_lists_the_known_ones():
     with pytest.raises(QablateError, match="'2b'.*1a, 1b, 1c, 2a"):
         build_model("2b", 2, 40, 1)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"d_model": 20}, "d_model is 20"),
-        ({"d_model": 24, "n_heads": 5}, "n_heads"),
-        ({"dropout": 1.0}, "dropout is 1.0"),
-        ({"chunk": 0}, "chunk is 0"),
-        ({"n_qubits": 1}, "n_qubits is 1"),
-        ({"d_state": 0}, "d_state is 0"),
-    ],
-)
+@pytest.mark.parametrize(("change", "message"), [
+    ({"d_model": 20}, "d_model is 20"),
+    ({"d_model": 24, "n_heads": 5}, "n_heads"),
+    ({"dropout": 1.0}, "dropout is 1.0"),
+    ({"chunk": 0}, "chunk is 0"),
+    ({"n_qubits": 1}, "n_qubits is 1"),
+    ({"circuit": "tan"}, "circuit: unknown kind .* 'tan': did you mean 'tanh'"),
+])
 def test_impossible_settings_are_errors(change, message):
-    with pytest.raises(QablateError, match=message):
+    with pytest.raises(QablateError, match=f"model settings: .*{message}"):
         ModelSettings(**change)
 
 
-@pytest.mark.parametrize("shape", [(0, 40, 1), (2, 0, 1), (2, 40, 0)])
-def test_impossible_shapes_are_errors(shape):
-    with pytest.raises(QablateError, match="is 0, must be 1 or more"):
-        build_model("2d", *shape)
+def test_impossible_shapes_are_errors():
+    with pytest.raises(QablateError, match="length is 0, must be 1 or more"):
+        build_model("2d", 2, 0, 1)
 
 
 def assert_uniform(values, low, high):
@@ -169,21 +159,6 @@ def test_the_table_of_counts_in_the_docs():
         assert rows[model_id] == [str(count) for count in counts]
 
 
-@pytest.mark.parametrize("model_id", CIRCUIT_MODELS)
-def test_kinds_give_other_outputs_and_train_the_same_tensors(model_id):
-    found = {kind: gradients(small_model(model_id, circuit=kind)) for kind in KINDS}
-    base, base_gradients = found["exact"]
-    rounding = 1e-6 * max(gradient.abs().max() for gradient in base_gradients.values() if gradient is not None)
-    for kind in list(KINDS)[1:]:
-        outputs, by_name = found[kind]
-        assert (outputs - base).abs().max() > 1e-6, kind
-        for name, gradient in by_name.items():
-            phase_only = name.endswith("_im") or "alpha" in name or "beta" in name or "gamma" in name
-            expected = base_gradients[name]
-            if not phase_only and expected is not None and expected.abs().max() > rounding:
-                assert gradient is not None and gradient.abs().max() > 0, (kind, name)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("model_id", CIRCUIT_MODELS)
 def test_compiled_and_plain_kinds_agree_through_whole_models(model_id, kind):
@@ -201,25 +176,13 @@ def test_untrained_angles_are_exactly_what_the_angles_depend_on(model_id):
     """Found by differentiating the angles at every circuit call, not by name."""
     seen, model = [], small_model(model_id)
 
-    class Recording(type(model_kind(model))):
-        def note(self, angles):
-            seen.append(angles)
-
-        def expectations(self, circuit, angles):
-            self.note(angles)
-            return super().expectations(circuit, angles)
-
-        def states(self, circuit, angles):
-            self.note(angles)
-            return super().states(circuit, angles)
-
-        def evolve(self, circuit, angles, initial):
-            self.note(angles)
-            return super().evolve(circuit, angles, initial)
+    def noted(angles):
+        seen.append(angles)
+        return angles
 
     for module in model.modules():
         if hasattr(module, "kind"):
-            module.kind = Recording()
+            module.kind = ObservedCircuits(module.kind, angles=noted)
     model(torch.rand(4, 2, 40))
     sum(angles.sin().sum() for angles in seen).backward()
     upstream = ("tokens.", "encoder.pool.", "encoder.ahead.pool.", "encoder.back.pool.", "encoder.diagonal.pool.")
@@ -236,10 +199,6 @@ def test_untrained_angles_are_exactly_what_the_angles_depend_on(model_id):
         assert not (name in left_out and moved)
         assert moved or name in left_out or by_name[name] is None or not by_name[name].any() or not before[name].any() \
             or "positions" in name, name
-
-
-def model_kind(model):
-    return next(module.kind for module in model.modules() if hasattr(module, "kind"))
 
 
 @pytest.mark.parametrize(("model_id", "n_cores"), [("4d", 1), ("4e", 2)])
@@ -260,36 +219,14 @@ def test_without_the_hand_over_the_feature_circuit_has_no_effect(model_id, n_cor
     assert not torch.allclose(gradients(small_model(model_id, circuit=kind))[0], outputs, atol=1e-6)
 
 
-def test_without_the_hand_over_branches_start_from_zero():
-    """Equal to the base model whose feature circuit is the identity."""
-    model, base = small_model("4d", hand_over=False), small_model("4d")
-    base.load_state_dict(model.state_dict())
-    with torch.no_grad():
-        for part in (base.encoder.features.embedding, base.encoder.features.cores[0][0]):
-            part.weight.zero_()
-            part.bias.zero_()
-    x = torch.rand(3, 2, 40)
-    assert (model(x) - base(x)).abs().max() < 1e-6
-
-
-@pytest.mark.parametrize(
-    ("model_id", "change", "message"),
-    [
-        ("3a", {"circuit": "unentangled"}, "model 3a: circuit is unentangled, but 3a has no circuit"),
-        ("3b", {"train_angles": False}, "model 3b: train_angles is False, but 3b has no circuit"),
-        ("3c", {"hand_over": False}, "model 3c: hand_over is False, but in 3c no circuit hands"),
-        ("2d", {"hand_over": False}, "model 2d: hand_over is False, but in 2d no circuit hands"),
-        ("4a", {"hand_over": False}, "model 4a: hand_over is False"),
-    ],
-)
+@pytest.mark.parametrize(("model_id", "change", "message"), [
+    ("3a", {"circuit": "unentangled"}, "model 3a: circuit is unentangled, but 3a has no circuit"),
+    ("3b", {"train_angles": False}, "model 3b: train_angles is False, but 3b has no circuit"),
+    ("2d", {"hand_over": False}, "model 2d: hand_over is False, but in 2d no circuit hands"),
+])
 def test_settings_without_effect_are_errors(model_id, change, message):
     with pytest.raises(QablateError, match=message):
         small_model(model_id, **change)
-
-
-def test_an_unknown_kind_is_an_error_with_a_suggestion():
-    with pytest.raises(QablateError, match="model settings: circuit: unknown kind .* 'tan': did you mean 'tanh'"):
-        ModelSettings(circuit="tan")
 
 
 @pytest.mark.parametrize("model_id", MODELS)

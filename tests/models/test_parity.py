@@ -51,15 +51,9 @@ def test_parity_in_double_precision(model_id, index):
     assert_parity(model_id, index, "torch", torch.float64)
 
 
+@pytest.mark.parametrize("index", [1, *(pytest.param(index, marks=pytest.mark.full) for index in (0, 2, 3))])
 @pytest.mark.parametrize("model_id", [name for name in PUBLISHED if MODELS[name].group != 3])
-def test_parity_with_pennylane_circuits(model_id):
-    assert_parity(model_id, 1, "pennylane")
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("index", range(4))
-@pytest.mark.parametrize("model_id", PUBLISHED)
-def test_parity_of_every_case_with_pennylane_circuits(model_id, index):
+def test_parity_with_pennylane_circuits(model_id, index):
     assert_parity(model_id, index, "pennylane")
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import pennylane as qml
 import torch
+from backends import reversed_ansatz
 from torch import Tensor
 
-from qablate.quantum import Circuit, ansatz, embedding, reversed_ansatz, scale_rotations
+from qablate.quantum import Circuit, ansatz, embedding, scale_rotations
 
 # PennyLane side: th (B, 5 n layers), e and v (B, n), d (B,).
 
@@ -86,7 +87,7 @@ def _pl_scaled(mixing: Callable[[Tensor, int, Tensor], None]) -> Callable[[Tenso
 def _injected_angles(x: Tensor, n: int) -> Tensor:
     """Inputs e, th_0, th, v, d."""
     e_features, th, v, d = x.split((11 * n, 10 * n, n, 1), -1)
-    return torch.cat((e_features, scale_rotations(th, d, n, 2), d * v), -1)
+    return torch.cat((e_features, scale_rotations(th, d[:, 0], n, 2), d * v), -1)
 
 
 def _pl_injected(mixing: Callable[[Tensor, int, Tensor], None]) -> Callable[[Tensor, int], None]:

@@ -12,10 +12,8 @@ from qablate.quantum import (
     embedding,
     evolve,
     expectations,
-    lower,
     measure,
     reverse_wires,
-    scale_rotations,
     states,
 )
 
@@ -85,40 +83,6 @@ def test_the_backward_pass_keeps_no_states_of_operations():
         totals.append(sum(kept.values()))
     per_layer = (totals[1] - totals[0]) / 7
     assert per_layer < 40 * 5 * n * batch * 4  # a few numbers per angle; states would be 15 * 2**n * 8 bytes a sample
-
-
-def test_scaling_touches_rotations_only():
-    angles, scale = draw(0, 4, 60), draw(1, 4)
-    scaled = scale_rotations(angles, scale, 6, 2).reshape(4, 2, 30)
-    plain = angles.reshape(4, 2, 30)
-    torch.testing.assert_close(scaled[..., :18], plain[..., :18] * scale[:, None, None])
-    assert torch.equal(scaled[..., 18:], plain[..., 18:])
-    assert torch.equal(scale_rotations(angles, scale[:, None], 6, 2), scaled.reshape(4, 60))
-
-
-# Lowering.
-
-
-def test_the_program_of_1b_starts_with_a_product_state():
-    program = lower(Circuit(6, embedding(6) + ansatz(6, 2, 6)), from_zero=True)
-    assert program.start.tolist() == [[q, 6 + 3 * q, 7 + 3 * q, 8 + 3 * q] for q in range(6)]
-    assert len(program.ops) == 30 and (program.ops[:, 1] >= 0).sum() == 24
-    assert program.ops[0].tolist() == [1, 0, 24, 66, 66]
-    assert program is lower(Circuit(6, embedding(6) + ansatz(6, 2, 6)), from_zero=True)
-
-
-def test_from_a_state_nothing_is_taken_out():
-    program = lower(Circuit(6, ansatz(6, 1) + embedding(6, 30)), from_zero=False)
-    assert (program.start == 36).all()
-    kinds = ["CRX" if control >= 0 else "RY" if x == 36 else "U" for _, control, x, _, _ in program.ops.tolist()]
-    assert kinds == ["U"] * 2 + ["CRX"] + ["U", "CRX"] * 4 + ["CRX"] * 7 + ["RY"] * 6
-
-
-def test_gates_that_do_not_fuse_keep_their_kind_and_order():
-    gates = (Gate("RX", (0,), 0), Gate("RY", (0,), 2), Gate("RX", (0,), 3), Gate("RY", (1,), 4), Gate("RX", (1,), 5))
-    program = lower(Circuit(2, gates), from_zero=True)
-    assert program.start.tolist() == [[6, 6, 6, 6], [4, 6, 6, 6]]
-    assert program.ops.tolist() == [[0, -1, 0, 6, 6], [0, -1, 6, 2, 6], [0, -1, 3, 6, 6], [1, -1, 5, 6, 6]]
 
 
 @pytest.mark.parametrize("backend", ["reference", "torch", "numba"])

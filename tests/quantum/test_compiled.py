@@ -53,14 +53,6 @@ def test_smallest_and_largest_registers(n):
         torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
 
 
-def test_the_backward_pass_can_run_twice():
-    angles, _ = inputs(MIXED, 20)
-    measured = expectations(MIXED, angles, "numba").sum()
-    (first,) = torch.autograd.grad(measured, angles, retain_graph=True)
-    (second,) = torch.autograd.grad(measured, angles)
-    assert torch.equal(first, second)
-
-
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_bits_do_not_depend_on_the_place_in_the_batch(dtype):
     lanes = lanes_of(str(dtype).removeprefix("torch."))

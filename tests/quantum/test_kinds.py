@@ -98,13 +98,6 @@ def test_mean_field_angles_beyond_the_kernels_and_nan_go_to_plain_torch():
     assert (found - expected)[[0, 2]].abs().max() < 1e-12
 
 
-def test_mean_field_without_controlled_gates_is_exact():
-    circuit = Circuit(N, tuple(gate for gate in CIRCUIT.gates if gate.kind != "CRX"))
-    given = angles(7, 3.0, circuit)
-    mean, exact = (circuit_kind(name).expectations(circuit, given) for name in ("mean_field", "exact"))
-    assert (mean - exact).abs().max() < 1e-12
-
-
 @pytest.mark.parametrize(("scale", "expected"), [(1.0, 0.345), (0.3, 0.0423), (0.1, 0.0020)])
 def test_mean_field_errs_in_second_order_of_small_angles(scale, expected):
     given = angles(4000, scale)

@@ -17,7 +17,6 @@ from qablate.quantum import (
     measure,
     resolve_backend,
     reverse_wires,
-    scale_rotations,
     states,
 )
 
@@ -53,8 +52,6 @@ def test_impossible_gates_are_refused(gate, message):
     (lambda: measure(INITIAL.real), "complex64 or complex128"),
     (lambda: measure(INITIAL[:, :6]), r"2\*\*n amplitudes"),
     (lambda: reverse_wires(torch.zeros(1)), r"2\*\*n amplitudes"),
-    (lambda: scale_rotations(torch.zeros(59), torch.zeros(()), 6, 2), "60 angles, not 59"),
-    (lambda: scale_rotations(torch.zeros(2, 60), torch.zeros(2, 2), 6, 2), "not one number a sample"),
 ])
 def test_tensors_that_do_not_fit_are_refused(call, message):
     with pytest.raises(ValueError, match=message):

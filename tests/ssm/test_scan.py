@@ -61,17 +61,6 @@ def test_values_and_gradients_agree_with_the_definition(shape, backend, dtype):
         )
 
 
-def test_definition_by_hand():
-    """Two steps of one channel with one state: h = 0.5, then exp(-2) 0.5 + 6."""
-    one = torch.ones(1, 1, 1, dtype=torch.float64)
-    inputs, step = torch.cat((0.5 * one, 2 * one), 1), torch.cat((one, 2 * one), 1)
-    B, C = torch.cat((one, 3 * one), 1), torch.cat((one, 10 * one), 1)
-    y, final = selective_scan(inputs, step, -one[0], B, C, backend="reference")
-    second = 0.5 * torch.exp(torch.tensor(-2.0)).double() + 6
-    torch.testing.assert_close(y.flatten(), torch.stack((torch.tensor(0.5).double(), 10 * second)), atol=1e-7, rtol=0)
-    torch.testing.assert_close(final.flatten(), second[None], atol=1e-7, rtol=0)
-
-
 @pytest.mark.parametrize("backend", ["torch", "numba"])
 def test_state_is_carried_from_one_scan_to_the_next(backend):
     inputs, step, A, B, C, initial = arguments(2, 50, 9, 4)
@@ -107,17 +96,6 @@ def test_nan_stays_visible(backend, argument):
         assert final.isnan().any()
     if NAMES[argument] != "A":  # the other sample does not see it
         assert torch.equal(y[1], clean[1])
-
-
-@pytest.mark.parametrize("backend", ["reference", "torch", "numba"])
-def test_infinities_behave_as_in_the_definition(backend):
-    tensors = [tensor.detach().clone() for tensor in arguments(2, 40, 5, 3, dtype=torch.float32)]
-    tensors[0][0, 3, 1] = torch.inf  # an infinite input gives infinite states of both signs, so NaN
-    tensors[1][1, 5, 2] = torch.inf  # an infinite step forgets everything
-    expected, _ = selective_scan(*tensors, backend="reference")
-    y, _ = selective_scan(*tensors, backend=backend)
-    assert torch.equal(y.isfinite(), expected.isfinite())
-    torch.testing.assert_close(y[expected.isfinite()], expected[expected.isfinite()], rtol=1e-4, atol=1e-5)
 
 
 def test_bits_do_not_depend_on_the_place_in_the_batch():

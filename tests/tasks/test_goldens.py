@@ -9,7 +9,7 @@ import pytest
 
 from qablate.errors import QablateError
 from qablate.study import DatasetSpec, published_sha256
-from qablate.tasks import generate, make_split, split_of
+from qablate.tasks import generate, split_of
 from qablate.tasks.metrics import dataset_statistics
 
 DATA = Path(__file__).parents[1] / "data"
@@ -68,8 +68,9 @@ def test_a_changed_stream_is_an_error_that_names_both_hashes(monkeypatch):
 
 @pytest.mark.parametrize("n", [1, 2, 19, 20, 101, 1000])
 def test_split_sizes(n):
-    split = make_split(n, 5)
+    spec = DatasetSpec("forrelation", 50, 5, n)
+    split = split_of(spec)
     n_train, n_val = int(np.floor(0.8 * n + 1e-9)), int(np.floor(0.1 * n + 1e-9))
     assert [len(part) for part in (split.train, split.val, split.test)] == [n_train, n_val, n - n_train - n_val]
-    assert DatasetSpec("forrelation", 50, 5, n).split_id == f"perm-{n_train}-{n_val}-{n - n_train - n_val}"
+    assert spec.split_id == f"perm-{n_train}-{n_val}-{n - n_train - n_val}"
     assert sorted(split.permutation.tolist()) == list(range(n))

@@ -9,12 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from qablate.tasks import classification_metrics, extra_metrics, regression_metrics
-from qablate.tasks.metrics import (
-    bootstrap_interval,
-    calibration_error,
-    class_one_probability,
-    mean_predictor_mse,
-)
+from qablate.tasks.metrics import bootstrap_interval, mean_predictor_mse
 
 pytestmark = pytest.mark.filterwarnings("error")
 VALUES = st.floats(-100, 100, width=32)
@@ -109,12 +104,6 @@ def test_classification_metrics_by_hand(case, batch):
     assert ("auc_note" in metrics) == (len(set(labels.tolist())) == 1)
 
 
-def test_probabilities_of_extreme_logits():
-    logits = np.array([[0, 0], [0, math.log(3)], [-3e38, 3e38], [3e38, -3e38], [5, 6]])
-    expected = [0.5, 0.75, 1, 0, 1 / (1 + math.exp(-1))]
-    assert class_one_probability(logits).tolist() == pytest.approx(expected)
-
-
 def test_extras_of_selective_copy_by_hand():
     targets = np.array([[0, 0.5], [1, 0.5], [0.5, 0.8]])
     outputs = targets + [[0.05, -0.05], [0.2, 0], [0, 0.09]]
@@ -138,10 +127,6 @@ def test_extras_of_forrelation_by_hand():
     assert extra["majority_rate"] == 0.6
     assert extra["constant_prediction"] is False
     assert extra_metrics("forrelation", logits[2:3], labels[2:3], labels, 1)["constant_prediction"] is True
-
-
-def test_certainty_belongs_to_the_last_bin():
-    assert calibration_error(np.array([1.0, 0.9]), np.array([0, 1])) == pytest.approx(0.9 / 2)
 
 
 @pytest.mark.parametrize("metric", ["test_mse", "test_r2", "test_acc"])

@@ -8,13 +8,10 @@ import pytest
 from qablate.errors import QablateError
 from qablate.study import DatasetSpec
 from qablate.tasks import generate, load_dataset, make_dataset, split_of
-from qablate.tasks.checks import check_dataset
 from qablate.tasks.forrelation import phi
 from qablate.tasks.solvers import (
     RIDGE_STRENGTHS,
-    cell_mean_score,
     cell_means,
-    chunk_ceiling,
     decode_steps,
     degree_marks,
     plug_in_phi,
@@ -66,22 +63,6 @@ def test_other_encodings_are_a_generator_version_of_their_own():
     assert len({s.identity_json for s in (published, n3, wide, table)}) == 4
 
 
-@pytest.mark.parametrize(
-    ("changed", "length", "message"),
-    [
-        ({"encoding": "onehott"}, 50, "encoding 'onehott' is not one of bits, onehot"),
-        ({"order": "random-walk"}, 50, "order 'random-walk' is not one of random, sorted"),
-        ({"order": "sorted"}, 50, "a sorted table of 64 entries has length 64, not 50"),
-        ({"order": "sorted", "encoding": "onehot"}, 64, "a sorted table has no addresses to encode"),
-        ({"n_train": 100}, 50, "n_train 100 is below the 240 training items"),
-        ({"n_test": 100}, 50, "unknown parameter 'n_test', known are .*, n_train"),
-    ],
-)
-def test_impossible_variants_are_errors_of_one_line(changed, length, message):
-    with pytest.raises(QablateError, match=message):
-        generate(spec(length, **changed))
-
-
 @pytest.mark.parametrize("changed", [{"encoding": "onehot"}, {"order": "sorted"}, {"n_train": 500}])
 def test_files_hold_the_compact_form_and_are_expanded_when_loaded(tmp_path, changed):
     wanted = spec(64, **changed)
@@ -118,16 +99,6 @@ def test_more_training_items_leave_the_others_as_they_are(task, length):
     assert more.variant.startswith("n200-ntrain700-") and base.split_sizes == (160, 20, 20)
 
 
-@pytest.mark.parametrize(
-    "wanted",
-    [spec(50, 2000, encoding="onehot", n_bits=3), spec(64, 2000, order="sorted"), spec(50, 1000, n_train=2000)],
-    ids=["onehot", "sorted", "n_train"],
-)
-def test_variants_pass_the_leak_checks(wanted):
-    failed = [check.name for check in check_dataset(generate(wanted)) if not check.passed]
-    assert not failed
-
-
 def test_degree_marks_rise_from_chance_to_the_solver():
     """2 bits: 16 products of equal weight. All of them are the table products, rotated."""
     dataset = generate(spec(25, 3000, n_bits=2))
@@ -151,15 +122,6 @@ def test_a_ridge_between_items_is_the_ridge_between_features():
             for s in RIDGE_STRENGTHS]
     best = min(fits, key=lambda fit: np.mean((x[val] @ fit + offset - targets[val]) ** 2))
     assert np.abs(found - x[rest] @ best - offset).max() < 1e-10
-
-
-@pytest.mark.parametrize(("chunk", "both"), [(8, False), (32, False), (32, True), (100, False), (1, False)])
-def test_cell_means_of_test_items_score_near_the_ceiling(chunk, both):
-    dataset = generate(DatasetSpec("selective_copy", 100, 2024))
-    ceiling = chunk_ceiling(100, chunk, both_directions=both)
-    assert cell_mean_score(dataset, chunk, both) == pytest.approx(ceiling, abs=0.03)
-    if chunk == 1:
-        assert cell_mean_score(dataset, chunk) == 1
 
 
 def test_cells_of_both_directions_are_what_neither_divides():

@@ -1,36 +1,16 @@
 """Stopping anywhere and going on gives the same bits as never stopping."""
 
-from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from tiny import stable, tiny_study, with_dataset
+from tiny import StopAfter, stable, tiny_study, with_dataset
 
 from qablate.results import read_record
 from qablate.training import cell as cell_module
 from qablate.training.cell import FINISHED, STOPPED_FOR_TIME, checkpoint_path, train_cell
-from qablate.training.interrupts import Interrupts
 from qablate.training.record import companion
-
-
-class StopAfter(Interrupts):
-    """Asks to stop after a number of batches of this process."""
-
-    batches = 10**9
-
-    def stop_reason(self) -> str | None:
-        self.batches -= 1
-        return "test" if self.batches < 0 else None
-
-
-def stopping_after(batches: int) -> Callable[..., Interrupts]:
-    def make(*arguments) -> Interrupts:
-        interrupts = StopAfter(*arguments)
-        interrupts.batches = batches
-        return interrupts
-
-    return make
 
 
 def files_of(study, cell):
@@ -61,7 +41,7 @@ def test_resumed_equals_undisturbed(tmp_path, monkeypatch, model, task):
     output = parts.result_path(cell)
     codes = []
     for batches in (0, 3, 6, 11, 4, 10**6):    # within an epoch, at its end, over several
-        monkeypatch.setattr(cell_module, "Interrupts", stopping_after(batches))
+        monkeypatch.setattr(cell_module, "Interrupts", partial(StopAfter, batches))
         codes.append(train_cell(parts, cell, output))
         assert output.exists() == (codes[-1] == FINISHED)
     assert codes == [STOPPED_FOR_TIME] * 5 + [FINISHED]

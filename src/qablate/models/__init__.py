@@ -10,12 +10,5 @@ from qablate.models.published import (
 )
 from qablate.models.sizes import ModelSettings
 
-__all__ = [
-    "ModelSettings",
-    "SequenceModel",
-    "build_model",
-    "kernels_of",
-    "load_trained",
-    "parameter_counts",
-    "untrained_parameters",
-]
+__all__ = ["ModelSettings", "SequenceModel", "build_model", "kernels_of", "load_trained", "parameter_counts",
+           "untrained_parameters"]

@@ -138,6 +138,9 @@ class ChunkPool(SoftmaxPool):
 class MeanPool(nn.Module):
     """Plain mean over the tokens: (b, k, d) -> (b, d)."""
 
+    def __init__(self, _: Sizes) -> None:
+        super().__init__()
+
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the mean."""
         return tokens.mean(dim=1)

@@ -50,32 +50,12 @@ def _circuit_of_chunks(features: Callable[[Sizes, int], nn.Module], share: int) 
     return lambda sizes: ChunkEncoder(sizes, sizes.d_model, sizes.d_model // share, features, dropout=True)
 
 
-def _circuit_of_channels(sizes: Sizes) -> nn.Module:
-    return ChunkEncoder(sizes, sizes.n_channels, sizes.n_channels // 2, encoders.ModulusBranches, dropout=False)
-
-
-def _embedded(n_cores: int) -> Part:
-    return _circuit_of_chunks(partial(encoders.EmbeddedSuperposition, n_cores=n_cores), 4)
-
-
-def _injected(n_cores: int) -> Part:
-    return _circuit_of_chunks(partial(encoders.InjectedSuperposition, n_cores=n_cores), 4)
-
-
 def _two(block: Part) -> Part:
     return lambda sizes: nn.Sequential(block(sizes), block(sizes))
 
 
-def _rms(sizes: Sizes) -> nn.Module:
-    return layers.RMSNorm(sizes.d_model)
-
-
 def _layer_norm(sizes: Sizes) -> nn.Module:
     return nn.LayerNorm(sizes.d_model)
-
-
-def _mean(sizes: Sizes) -> nn.Module:
-    return layers.MeanPool()
 
 
 def _softmax_pool(sizes: Sizes) -> nn.Module:
@@ -107,20 +87,27 @@ class Composition:
 
 
 _GROUP_2 = Composition(partial(_normed_tokens, dropout=True), pool=_softmax_pool, head=_narrow_head)
-_GROUP_3 = Composition(_linear_tokens, norm=_rms, pool=_mean, head=_linear_head)
+_GROUP_3 = Composition(
+    _linear_tokens, norm=lambda sizes: layers.RMSNorm(sizes.d_model), pool=layers.MeanPool, head=_linear_head
+)
 _GROUP_4 = Composition(layers.ConvolvedTokens, pool=_softmax_pool, head=_narrow_head)
 
 COMPOSITIONS: Mapping[str, Composition] = MappingProxyType(
     {
         "1a": replace(
-            _GROUP_3, tokens=layers.ChannelTokens, encoder=_circuit_of_channels, mixer=mixers.AttentionMixer
+            _GROUP_3,
+            tokens=layers.ChannelTokens,
+            encoder=lambda s: ChunkEncoder(
+                s, s.n_channels, s.n_channels // 2, encoders.ModulusBranches, dropout=False
+            ),
+            mixer=mixers.AttentionMixer,
         ),
         "1b": Composition(
             tokens=_normed_tokens,
             encoder=_circuit_of_chunks(encoders.ConcatenatedBranches, 2),
             mixer=mixers.StatefulMixer,
             norm=_layer_norm,
-            pool=_mean,
+            pool=layers.MeanPool,
             head=_wide_head,
         ),
         "1c": Composition(
@@ -128,18 +115,18 @@ COMPOSITIONS: Mapping[str, Composition] = MappingProxyType(
             encoder=encoders.ThreeWayEncoder,
             mixer=_two(mixers.WeightedHydraBlock),
             norm=_layer_norm,
-            pool=_mean,
+            pool=layers.MeanPool,
             head=_linear_head,
         ),
         "2a": Composition(_linear_tokens, encoder=encoders.UnitaryCombination, norm=_layer_norm, head=_wide_head),
-        "2d": replace(_GROUP_2, encoder=_embedded(n_cores=1)),
-        "2e": replace(_GROUP_2, encoder=_embedded(n_cores=2)),
+        "2d": replace(_GROUP_2, encoder=_circuit_of_chunks(partial(encoders.EmbeddedSuperposition, n_cores=1), 4)),
+        "2e": replace(_GROUP_2, encoder=_circuit_of_chunks(partial(encoders.EmbeddedSuperposition, n_cores=2), 4)),
         "3a": replace(_GROUP_3, mixer=mixers.AttentionMixer),
         "3b": replace(_GROUP_3, mixer=_two(mixers.MambaBlock)),
         "3c": replace(_GROUP_3, mixer=_two(mixers.HydraBlock), head=partial(_narrow_head, activation=F.gelu)),
         "4a": replace(_GROUP_4, encoder=_circuit_of_chunks(encoders.DeepCircuit, 4)),
-        "4d": replace(_GROUP_4, encoder=_injected(n_cores=1)),
-        "4e": replace(_GROUP_4, encoder=_injected(n_cores=2)),
+        "4d": replace(_GROUP_4, encoder=_circuit_of_chunks(partial(encoders.InjectedSuperposition, n_cores=1), 4)),
+        "4e": replace(_GROUP_4, encoder=_circuit_of_chunks(partial(encoders.InjectedSuperposition, n_cores=2), 4)),
     }
 )
 

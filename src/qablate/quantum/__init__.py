@@ -6,12 +6,10 @@ Angles (..., n_angles), states (..., 2**n) complex, expectations (..., 3 n) in t
 from qablate.quantum.circuit import (
     Circuit,
     Gate,
-    angles_per_layer,
     ansatz,
     embedding,
     lower,
     reverse_wires,
-    reversed_ansatz,
     scale_rotations,
 )
 from qablate.quantum.execution import (
@@ -30,8 +28,7 @@ from qablate.quantum.execution import (
 from qablate.quantum.kinds import KINDS, ExactCircuits, circuit_kind
 
 __all__ = [
-    "BACKEND_NAMES", "KINDS", "Circuit", "ExactCircuits", "Gate", "angles_per_layer", "ansatz", "circuit_kind",
-    "combine_unitaries", "embedding", "evolve", "expectations", "lower", "measure", "resolve_backend",
-    "reverse_wires", "reversed_ansatz", "scale_rotations", "states", "superpose_concat", "superpose_features",
-    "superpose_modulus", "superpose_states",
+    "BACKEND_NAMES", "KINDS", "Circuit", "ExactCircuits", "Gate", "ansatz", "circuit_kind", "combine_unitaries",
+    "embedding", "evolve", "expectations", "lower", "measure", "resolve_backend", "reverse_wires", "scale_rotations",
+    "states", "superpose_concat", "superpose_features", "superpose_modulus", "superpose_states",
 ]

@@ -73,41 +73,14 @@ def ansatz(n_qubits: int, n_layers: int, first: int = 0) -> tuple[Gate, ...]:
     return tuple(Gate(*action, first + i) for i, action in enumerate(actions * n_layers))
 
 
-def reversed_ansatz(n_qubits: int, n_layers: int, first: int = 0) -> tuple[Gate, ...]:
-    """The ansatz with its wires in reverse order (A_R of 2d, 2e, 4d, 4e); columns as in `ansatz`.
-
-    It equals `reverse_wires`, then `ansatz`, then `reverse_wires`, so both can share one circuit call.
-    """
-    return tuple(gate._replace(wires=tuple(n_qubits - 1 - wire for wire in gate.wires))
-                 for gate in ansatz(n_qubits, n_layers, first))
-
-
-def angles_per_layer(n_qubits: int) -> int:
-    """Angles of one layer of the ansatz: three rotations and two controlled rotations a wire."""
-    return 5 * n_qubits
-
-
 def scale_rotations(angles: Tensor, scale: Tensor, n_qubits: int, n_layers: int) -> Tensor:
-    """Angles of an ansatz (..., 5 n n_layers) with the single-wire rotations of each layer times `scale`.
+    """Angles of an ansatz (..., 5 n n_layers) with the single-wire rotations of each layer times `scale` (...).
 
-    `scale` is one number a sample, (...) or (..., 1), broadcast against the leading axes of `angles`; the CRX
-    angles stay as they are (D in 2d, 2e, 4d, 4e). Raises ValueError for angles of another width, and for a
-    scale with more axes than that.
+    The CRX angles stay as they are (D in 2d, 2e, 4d, 4e).
     """
-    width = angles_per_layer(n_qubits)
-    if angles.shape[-1] != width * n_layers:
-        raise ValueError(
-            f"an ansatz of {n_layers} layers on {n_qubits} qubits has {width * n_layers} angles, "
-            f"not {angles.shape[-1]}"
-        )
-    if scale.ndim == angles.ndim and scale.shape[-1] == 1:
-        scale = scale.squeeze(-1)
-    if scale.ndim >= angles.ndim:
-        raise ValueError(f"scale {tuple(scale.shape)} is not one number a sample of angles {tuple(angles.shape)}")
-    layers = angles.unflatten(-1, (n_layers, width))              # (..., layers, 5 n)
+    layers = angles.unflatten(-1, (n_layers, 5 * n_qubits))       # (..., layers, 5 n)
     rotations, rings = layers.split((3 * n_qubits, 2 * n_qubits), dim=-1)
-    scaled = rotations * scale[..., None, None]
-    return torch.cat((scaled, rings.expand(*scaled.shape[:-1], 2 * n_qubits)), dim=-1).flatten(-2)
+    return torch.cat((rotations * scale[..., None, None], rings), dim=-1).flatten(-2)
 
 
 def reverse_wires(states: Tensor) -> Tensor:

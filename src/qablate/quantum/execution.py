@@ -31,15 +31,6 @@ resolve_backend = BACKENDS.resolve
 STATE_DTYPES = {torch.float32: torch.complex64, torch.float64: torch.complex128}
 
 
-def kernel_name(name: str, n_qubits: int, device: torch.device) -> str:
-    """Name of what simulates float32 circuits of `n_qubits` for a backend's name.
-
-    Raises QablateError for an unknown name and for a backend that cannot serve the device.
-    """
-    found = BACKENDS.resolve(name, device)
-    return found if n_qubits <= getattr(BACKENDS.module(found), "MAX_QUBITS", n_qubits) else "torch"
-
-
 def expectations(circuit: Circuit, angles: Tensor, backend: str = "auto") -> Tensor:
     """<X>, <Y>, <Z> of every wire after the circuit on |0...0>: angles (..., n_angles) -> (..., 3 n).
 

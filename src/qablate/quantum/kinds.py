@@ -23,12 +23,18 @@ from qablate.quantum.circuit import Circuit, Gate, reverse_wires
 class ExactCircuits:
     """The circuit as published: `exact`."""
 
+    superpose = staticmethod(execution.superpose_states)
+    combine_unitaries = staticmethod(execution.combine_unitaries)
+    reverse_wires = staticmethod(reverse_wires)
+
     def __init__(self, backend: str = "auto") -> None:
         self.backend = backend
 
     def kernel(self, n_qubits: int, device: torch.device) -> str:
-        """Name of what computes on a device: numbers of two kernels differ by rounding."""
-        return execution.kernel_name(self.backend, n_qubits, device)
+        """Name of what computes float32 numbers on a device; those of two kernels differ by rounding."""
+        found = execution.BACKENDS.resolve(self.backend, device)
+        largest = getattr(execution.BACKENDS.module(found), "MAX_QUBITS", n_qubits)
+        return found if n_qubits <= largest else "torch"
 
     def lowered(self, circuit: Circuit) -> Circuit:
         """The circuit that is run in place of `circuit`; it reads the same columns of angles."""
@@ -50,18 +56,6 @@ class ExactCircuits:
         """Features (..., 3 n) of states."""
         return execution.measure(states, self.backend)
 
-    def superpose(self, coefficients: Tensor, states: Tensor) -> Tensor:
-        """Normalised sum of branches (r, ...) with complex weights (r)."""
-        return execution.superpose_states(coefficients, states)
-
-    def combine_unitaries(self, coefficients: Tensor, states: Tensor) -> Tensor:
-        """Normalised sum over chunks (..., k, .) with complex weights (k)."""
-        return execution.combine_unitaries(coefficients, states)
-
-    def reverse_wires(self, states: Tensor) -> Tensor:
-        """States with wire w renamed to n - 1 - w."""
-        return reverse_wires(states)
-
 
 class UnentangledCircuits(ExactCircuits):
     """Without entangling gates: CRX(t; c, g) becomes R_X(t) on g. `unentangled`.
@@ -69,15 +63,12 @@ class UnentangledCircuits(ExactCircuits):
     A circuit on |0...0> leaves a product state; a superposition of several product states is in general entangled.
     """
 
-    def lowered(self, circuit: Circuit) -> Circuit:
+    @staticmethod
+    @lru_cache(maxsize=256)
+    def lowered(circuit: Circuit) -> Circuit:
         """The circuit with rotations of the target in place of controlled ones."""
-        return _without_entangling_gates(circuit)
-
-
-@lru_cache(maxsize=256)
-def _without_entangling_gates(circuit: Circuit) -> Circuit:
-    gates = (Gate("RX", gate.wires[1:], gate.angle) if gate.kind == "CRX" else gate for gate in circuit.gates)
-    return Circuit(circuit.n_qubits, tuple(gates))
+        gates = (Gate("RX", gate.wires[1:], gate.angle) if gate.kind == "CRX" else gate for gate in circuit.gates)
+        return Circuit(circuit.n_qubits, tuple(gates))
 
 
 class VectorCircuits(ExactCircuits):
@@ -94,17 +85,20 @@ class VectorCircuits(ExactCircuits):
         """The state itself."""
         return states
 
-    def superpose(self, coefficients: Tensor, states: Tensor) -> Tensor:
+    @staticmethod
+    def superpose(coefficients: Tensor, states: Tensor) -> Tensor:
         """Rescaled sum of branches (r, ..., 3 n) with weights |c_r|."""
         vectors = execution.superpose_features(coefficients, states)
         length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
         return vectors * ((vectors.shape[-1] / 3) ** 0.5 / (length + 1e-9))
 
-    def combine_unitaries(self, coefficients: Tensor, states: Tensor) -> Tensor:
+    @staticmethod
+    def combine_unitaries(coefficients: Tensor, states: Tensor) -> Tensor:
         """Rescaled sum over chunks (..., k, 3 n) with weights |c_k|."""
-        return self.superpose(coefficients, states.movedim(-2, 0))
+        return VectorCircuits.superpose(coefficients, states.movedim(-2, 0))
 
-    def reverse_wires(self, states: Tensor) -> Tensor:
+    @staticmethod
+    def reverse_wires(states: Tensor) -> Tensor:
         """States with wire w renamed to n - 1 - w, in each block."""
         return states.unflatten(-1, (3, -1)).flip(-1).flatten(-2)
 
@@ -175,34 +169,29 @@ class LinearFeatures(VectorCircuits):
         return "torch"
 
     def states(self, circuit: Circuit, angles: Tensor) -> Tensor:
-        """Features of the angles alone."""
-        return self.squashed(_summed_columns(circuit, angles))
+        """Sums of the columns of angles (..., n_angles): (..., 3 n)."""
+        _check_width(circuit, angles)
+        width, n_angles = 3 * circuit.n_qubits, angles.shape[-1]
+        rows = F.pad(angles, (0, -n_angles % width)).unflatten(-1, (-1, width))  # (..., rows, 3 n)
+        beyond = torch.arange(width, device=angles.device) >= n_angles - (rows.shape[-2] - 1) * width  # one column less
+        numbers = (rows.shape[-2] - beyond.to(angles.dtype)).clamp(min=1)
+        return rows.sum(-2) / numbers.sqrt()
 
     def evolve(self, circuit: Circuit, angles: Tensor, initial: Tensor) -> Tensor:
-        """Features of the angles and of a given state (..., 3 n)."""
-        return self.squashed(_summed_columns(circuit, angles) + initial)
-
-    def squashed(self, sums: Tensor) -> Tensor:
-        """What is applied to every sum."""
-        return sums
+        """The same, and a given state (..., 3 n)."""
+        return LinearFeatures.states(self, circuit, angles) + initial
 
 
 class TanhFeatures(LinearFeatures):
     """tanh of `linear`: a layer that reads the same angles and returns as many bounded features. `tanh`."""
 
-    def squashed(self, sums: Tensor) -> Tensor:
-        """The hyperbolic tangent."""
-        return torch.tanh(sums)
+    def states(self, circuit: Circuit, angles: Tensor) -> Tensor:
+        """Features of the angles alone."""
+        return torch.tanh(super().states(circuit, angles))
 
-
-def _summed_columns(circuit: Circuit, angles: Tensor) -> Tensor:
-    """Sums of the columns i = j mod 3 n of angles (..., n_angles), over the root of their number: (..., 3 n)."""
-    _check_width(circuit, angles)
-    width, n_angles = 3 * circuit.n_qubits, angles.shape[-1]
-    rows = F.pad(angles, (0, -n_angles % width)).unflatten(-1, (-1, width))  # (..., rows, 3 n)
-    beyond = torch.arange(width, device=angles.device) >= n_angles - (rows.shape[-2] - 1) * width  # one column less
-    numbers = (rows.shape[-2] - beyond.to(angles.dtype)).clamp(min=1)
-    return rows.sum(-2) / numbers.sqrt()
+    def evolve(self, circuit: Circuit, angles: Tensor, initial: Tensor) -> Tensor:
+        """Features of the angles and of a given state."""
+        return torch.tanh(super().evolve(circuit, angles, initial))
 
 
 def _check_width(circuit: Circuit, angles: Tensor) -> None:
@@ -272,7 +261,7 @@ class DepolarisingCircuits(ExactCircuits):
 
     def _with_errors(self, circuit: Circuit, angles: Tensor) -> tuple[Tensor, Tensor]:
         """Angles with those of the errors behind them, and the phase that turns R_P(pi) = -i P into P, per sample."""
-        n_slots = sum(len(gate.wires) for gate in circuit.gates)
+        n_slots = sum(len(gate.wires) for gate in self.kind.lowered(circuit).gates)
         drawn = torch.rand(*angles.shape[:-1], n_slots, generator=self.generator)
         pauli = (drawn * (3 / self.rate)).long() if self.rate > 0 else torch.full_like(drawn, 3).long()
         errors = pauli[..., None] == torch.arange(3)  # (..., slots, 3): X, Y, Z or none
@@ -283,8 +272,7 @@ class DepolarisingCircuits(ExactCircuits):
 
 @lru_cache(maxsize=64)
 def _with_error_slots(circuit: Circuit) -> Circuit:
-    gates: list[Gate] = []
-    column = circuit.n_angles
+    gates, column = list[Gate](), circuit.n_angles
     for gate in circuit.gates:
         gates.append(gate)
         for wire in gate.wires:

@@ -63,7 +63,6 @@ def permutation_heads(words: Words, count: int) -> Indices:
 class Split:
     """Indices (int64) of the items of each part, in the order of the permutation."""
 
-    split_seed: int
     train: Indices
     val: Indices
     test: Indices
@@ -80,18 +79,13 @@ class Split:
 
 
 def split_of(spec: DatasetSpec) -> Split:
-    """Return the split of a dataset; its seed is the data seed."""
-    return make_split(spec.n_samples, spec.seed, spec.n_items)
-
-
-def make_split(n_samples: int, split_seed: int, n_items: int | None = None) -> Split:
-    """Divide 0..n_samples-1 into parts of `split_sizes`, from one permutation by the seed.
+    """Divide 0..n_samples-1 into parts of `split_sizes`, from one permutation by the data seed.
 
     The first 80 % train, the next 10 % validate, the rest test. The training set is that of the published study in all
     three tasks; for Forrelation the published hold-out, used there for validation and testing at once, is divided.
     Items from `n_samples` to `n_items` - 1 are added to the training items, which leaves the other parts as they are.
     """
-    order = permutation(RandomWords(split_seed).take(n_samples - 1))
-    n_train, n_val, _ = split_sizes(n_samples)
-    train = np.concatenate([order[:n_train], np.arange(n_samples, n_items or n_samples)])
-    return Split(split_seed, train, order[n_train:n_train + n_val], order[n_train + n_val:])
+    order = permutation(RandomWords(spec.seed).take(spec.n_samples - 1))
+    n_train, n_val, _ = split_sizes(spec.n_samples)
+    train = np.concatenate([order[:n_train], np.arange(spec.n_samples, spec.n_items)])
+    return Split(train, order[n_train:n_train + n_val], order[n_train + n_val:])

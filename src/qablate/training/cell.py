@@ -33,7 +33,7 @@ from qablate.training.checkpoint import (
 )
 from qablate.training.cuda_graph import CudaGraphTraining
 from qablate.training.interrupts import Interrupts, Stopped
-from qablate.training.loop import CellData, Streams, Training, build_seeded, cut
+from qablate.training.loop import CellData, Streams, Training, cut
 from qablate.training.record import Run, build_record, companion, test_outputs, write_predictions, write_weights
 
 FINISHED = 0
@@ -181,8 +181,9 @@ def keep_freed_memory() -> None:
 
 def _training(study: Study, cell: Cell, spec: DatasetSpec, data: CellData, device: torch.device) -> Training:
     streams = Streams(cell.seed, study.cell_key(cell).rpartition("/")[0])
-    build = partial(build_model, cell.model, spec.n_channels, cell.length, spec.n_outputs, _settings(study, cell))
-    model = build_seeded(build, streams, device)
+    torch.manual_seed(streams.seed("init"))    # weights do not depend on what ran before
+    settings = _settings(study, cell)
+    model = build_model(cell.model, spec.n_channels, cell.length, spec.n_outputs, settings).to(device)
     legacy = study.config["legacy_metric"] and spec.info.selected_on_test
     kind = CudaGraphTraining if device.type == "cuda" and study.config["run"]["cuda_graph"] else Training
     return kind(model, spec.info.kind, data, streams, study.training_settings(cell.model), legacy)

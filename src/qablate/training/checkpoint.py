@@ -19,7 +19,7 @@ import os
 import pickle
 import statistics
 import zipfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -195,13 +195,9 @@ class Progress:
             known = self.kernels.setdefault(part, name).split(", ")
             self.kernels[part] = ", ".join(dict.fromkeys([*known, name]))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain types for a checkpoint."""
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, values: dict[str, Any], max_epochs: int, n_batches: int, n_items: int) -> "Progress":
-        """Rebuild what `to_dict` returned; ValueError for what a training of this size never comes to."""
+        """Rebuild what `asdict` returned; ValueError for what a training of this size never comes to."""
         progress = cls(**values)
         n_epochs = progress.epoch - (progress.stop_reason is None)
         bounds = {"epoch": (1, max_epochs), "batch": (0, n_batches), "correct": (0, n_items), "n_resumes": (0, MANY),
@@ -217,17 +213,13 @@ class Progress:
             raise ValueError(f"best_epoch is {str(progress.best_epoch)[:40]} after {n_epochs} epochs")
         if not all(type(name) is str for name in progress.kernels.values()):
             raise ValueError("kernels holds what is no name")
-        progress._require_curves(n_epochs)
-        return progress
-
-    def _require_curves(self, n_epochs: int) -> None:
-        """A value for each epoch, and nothing but numbers."""
-        curves = {**self.history, "seconds": self.seconds}
-        for name, values in curves.items():
-            if type(values) is not list or len(values) != n_epochs:
+        curves = {**progress.history, "seconds": progress.seconds}
+        for name, curve in curves.items():
+            if type(curve) is not list or len(curve) != n_epochs:
                 raise ValueError(f"{name} is no list of {n_epochs} epochs")
-        numbers = [self.loss_sum, self.epoch_seconds, self.best_metric, *chain(*curves.values())]
+        numbers = [progress.loss_sum, progress.epoch_seconds, progress.best_metric, *chain(*curves.values())]
         if not all(type(number) in (int, float) and math.isfinite(number) for number in numbers if number is not None):
             raise ValueError("a sum, a time or a curve holds what is no finite number")
-        if list(self.history) != list(HISTORY) or self.history["epochs"] != list(range(1, n_epochs + 1)):
+        if list(progress.history) != list(HISTORY) or progress.history["epochs"] != list(range(1, n_epochs + 1)):
             raise ValueError("history has other curves, or does not count its epochs from 1")
+        return progress

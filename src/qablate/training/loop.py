@@ -14,7 +14,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from inspect import unwrap
 from typing import Any, NamedTuple
@@ -102,12 +102,6 @@ def restore_generators(states: dict[str, Tensor]) -> None:
         torch.cuda.set_rng_state(states["cuda"])
 
 
-def build_seeded(build: Callable[[], nn.Module], streams: Streams, device: torch.device) -> nn.Module:
-    """Build a model from its `init` stream: weights do not depend on what ran before."""
-    torch.manual_seed(streams.seed("init"))
-    return build().to(device)
-
-
 class StepOutcome(NamedTuple):
     """Loss of the batch before the step, correct predictions (0 for regression), and whether the step was taken."""
 
@@ -192,20 +186,19 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> N
 
 
 def outputs_of(
-    model: nn.Module, items: Items, check_interrupts: Callable[[], None] | None = None, batch_size: int | None = None
+    model: nn.Module, inputs: Tensor, check_interrupts: Callable[[], None] = lambda: None, batch_size: int | None = None
 ) -> Tensor:
-    """Return the model's outputs (n, o) for all items, in order; the model is left in training mode.
+    """Return the model's outputs (n, o) for inputs (n, c, l), in order; the model is left in training mode.
 
     `check_interrupts()` is called after every batch; what it raises ends the pass.
     """
-    batch_size = batch_size or (GPU_EVALUATION_BATCH if items.inputs.is_cuda else EVALUATION_BATCH)
+    batch_size = batch_size or (GPU_EVALUATION_BATCH if inputs.is_cuda else EVALUATION_BATCH)
     model.eval()
     parts = []
-    for inputs in items.inputs.split(batch_size):
+    for batch in inputs.split(batch_size):
         with torch.no_grad():  # inference_mode would make cached tensors that no later backward pass may save
-            parts.append(model(inputs))
-        if check_interrupts is not None:
-            check_interrupts()
+            parts.append(model(batch))
+        check_interrupts()
     model.train()
     return torch.cat(parts)
 
@@ -349,10 +342,10 @@ class Training:
         loss, validation, test = finite(progress.loss_sum), self.data.validation, self.data.test
         row["train_loss"] = loss
         row["train_metric"] = loss if self.kind == "regression" else progress.correct / len(self.data.train)
-        outputs = outputs_of(self.model, validation, check_interrupts)
+        outputs = outputs_of(self.model, validation.inputs, check_interrupts)
         row["val_loss"], row["val_metric"] = validation_values(self.kind, outputs, validation.targets)
         if self.legacy_metric:    # counted on the test half; the number goes nowhere but into `legacy_correct`
-            outputs = outputs_of(self.model, test, check_interrupts)
+            outputs = outputs_of(self.model, test.inputs, check_interrupts)
             progress.legacy_correct.append(correct_predictions(outputs, test.targets))
         return row
 
@@ -377,7 +370,7 @@ class Training:
     def state(self) -> dict[str, Any]:
         """Return everything a checkpoint needs to go on exactly from here."""
         return {
-            "progress": self.progress.to_dict(),
+            "progress": asdict(self.progress),
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.step.optimizers],
             "best_weights": self.best_weights,

@@ -71,7 +71,7 @@ def write_weights(path: Path, run: Run) -> None:
 
 def test_outputs(run: Run, check_interrupts: Callable[[], None]) -> np.ndarray:
     """Return the outputs (n, o) of the test items with the best epoch's weights: the one reading of these items."""
-    return outputs_of(run.training.model, run.training.data.test, check_interrupts).cpu().numpy()
+    return outputs_of(run.training.model, run.training.data.test.inputs, check_interrupts).cpu().numpy()
 
 
 def build_record(run: Run, outputs: np.ndarray, predictions: dict[str, Any]) -> Record:
@@ -137,7 +137,7 @@ def _data(run: Run) -> dict[str, Any]:
         },
         "split": {
             "split_id": spec.split_id,
-            "split_seed": split.split_seed,
+            "split_seed": spec.seed,
             "split_sha256": split.sha256,
             "n_train": len(split.train),
             "n_val": len(split.val),
