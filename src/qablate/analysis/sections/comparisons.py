@@ -61,17 +61,17 @@ def shown_estimate(metric: str, value: float, low: float, high: float) -> str:
 
 
 def _table(task: str, rows: pd.DataFrame, every: pd.DataFrame) -> Table:
-    """The contrasts of one task; the CSV holds every row of the task."""
-    known, title = rows[rows["verdict"] != "open"], task_info(task).title
+    """The contrasts of one task that have an interval; the CSV holds every row of the task."""
+    has_interval, title = np.isfinite(rows["low95"].astype(float)), task_info(task).title
     shown = pd.DataFrame([{
         "comparison": name_of(row),
         "estimate [95 %]": shown_estimate(task_info(task).metric, row["estimate"], row["low95"], row["high95"]),
         "verdict": row["verdict"], "blocks": f"{row['blocks']} / {row['planned']}",
         "p, Holm": significant(row["p_holm"], 2), "equivalence p, Holm": significant(row["p_tost_holm"], 2),
-        "caveats": row["caveats"]} for row in known.to_dict("records")])
-    missing = ", ".join(name_of(row) for row in rows[rows["verdict"] == "open"].to_dict("records"))
+        "caveats": row["caveats"]} for row in rows[has_interval].to_dict("records")])
+    missing = ", ".join(name_of(row) for row in rows[~has_interval].to_dict("records"))
     frame = _plain(every)
-    open_rows = f" Open, no block yet: {missing}." * bool(missing)
+    open_rows = f" Fewer than two blocks, no interval yet: {missing}." * bool(missing)
     return Table(f"comparisons_{task}", f"{title}: comparisons",
                  f"Slopes are per doubling of the length.{open_rows}", frame, shown)
 
