@@ -110,7 +110,7 @@ class Plan:
         total, done, assigned = len(self.study.cells), counts.pop("done", 0), counts.pop("assigned", 0)
         sources = filter(None, map(self.merged.source_of, self.study.cells))
         imported = sum(not self.merged.is_own(source) for source in sources)
-        made = f" ({imported} of them imported)" if imported else ""
+        made = f" ({imported} imported)" if imported else ""
         head = f"study {self.study.name}: {total} cells, {done} done{made}, {total - done - assigned} to train"
         kinds = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
         elsewhere = Counter(self.study.assigned_to(cell) for cell in self.study.cells

@@ -123,7 +123,7 @@ def test_396_cells_with_every_defect_are_merged_as_a_naive_script_does(tmp_path,
     plan = Plan(study)
     missing = {cell.result_name for cell in study.cells} - set(expected)
     assert {cell.result_name for cell in plan.to_train} == missing
-    assert f"{len(expected)} done ({len(expected)} of them imported), {len(missing)} to train" in plan.summary()
+    assert f"{len(expected)} done ({len(expected)} imported), {len(missing)} to train" in plan.summary()
 
 
 def test_what_is_known_does_not_depend_on_the_order_of_files(tmp_path):
