@@ -14,7 +14,7 @@ from factories import published_study, record_of, small_study, write_results
 from qablate.analysis import make_report, report
 from qablate.analysis.collect import collect
 from qablate.analysis.figure import render, style
-from qablate.analysis.report import INDEX, TITLE, markdown, plain, report_sections, write_csv
+from qablate.analysis.report import INDEX, TITLE, details_sections, markdown, plain, report_sections, write_csv
 from qablate.analysis.sections import summary
 from qablate.cli import main
 from qablate.errors import QablateError
@@ -97,6 +97,13 @@ def test_founding_document_readers_find_their_headings(tmp_path):
                  "Selective Copy results", "Forrelation results", "Models tested", "Hyperparameters",
                  "Task configurations"):
         assert re.search(rf"^(?:## |\*\*){name}", text, re.M), name
+
+
+def test_checks_of_a_study_without_variants_are_in_the_details(tmp_path):
+    runs = collect(shipped(tmp_path))
+    assert "Controls" not in {section.title for section in report_sections(runs)}
+    found = {section.title: section.parts for section in details_sections(runs)}
+    assert [part.id for part in found["Controls"]] == ["checks", "gradients"]
 
 
 @pytest.fixture(scope="module")

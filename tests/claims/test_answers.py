@@ -1,11 +1,14 @@
 """Answers, comparisons and checked statements as sections: words that follow from the numbers alone."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from factories import small_study
 from grids import SEEDS, grid, row, runs_of
 
+from qablate.analysis.claims import Contrast, load_claims
 from qablate.analysis.figure import render, style
 from qablate.analysis.sections.comparisons import answers, comparisons, findings, shown_estimate
 from qablate.analysis.table import Figure, Table
@@ -14,6 +17,7 @@ from qablate.catalog import MODELS
 
 QUESTIONS = ("Does quantum beat classical?", "Features or mixing?", "Which architecture?",
              "How does it scale with length?", "Why is Forrelation hard?", "Is end-to-end quantum worth it?")
+ADDING, COPY, FORRELATION = "Adding Problem", "Selective Copy", "Forrelation"
 ANSWER, ESTIMATE, MISSING = "answer so far", "estimate [95 %]", "caveat, what is missing"
 
 
@@ -36,45 +40,60 @@ def few():
 
 
 def by_question(runs, table) -> pd.DataFrame:
-    return answers(runs, table).parts[0].shown.set_index("question")
+    return answers(runs, table).parts[0].frame.set_index(["question", "task"])
 
 
 def test_a_whole_study_is_answered_in_words(whole):
     found = by_question(*whole)
-    assert tuple(found.index) == QUESTIONS
-    beats, factors = found.loc[QUESTIONS[0], ANSWER], found.loc[QUESTIONS[1], ANSWER]
-    assert "Adding Problem" in beats and "quantum against classical: **better**" in beats
+    assert tuple(found.index.unique("question")) == QUESTIONS and len(found) == 16
+    assert "quantum against classical: **better**" in found.loc[(QUESTIONS[0], ADDING), ANSWER]
+    factors = found.loc[(QUESTIONS[1], COPY), ANSWER]
     assert "quantum features: **better**" in factors and "provisional" not in factors
-    assert "all models: **at chance**" in found.loc[QUESTIONS[4], ANSWER]
-    assert "0.885, 0.989, 1.000" in found.loc[QUESTIONS[4], ANSWER]
-    assert "0.5197" in found.loc[QUESTIONS[4], MISSING]
+    forrelation = found.loc[(QUESTIONS[4], FORRELATION)]
+    assert "all models: **at chance**" in forrelation[ANSWER] and "0.885, 0.989, 1.000" in forrelation[ANSWER]
+    assert "0.5197" in forrelation[MISSING]
     assert not found[MISSING].str.contains("missing").any() and not found[ANSWER].str.contains("open").any()
-    assert (found[ESTIMATE] != "").all()
+    assert not found[ESTIMATE].isin(["", "–"]).any()
+
+
+def test_a_question_is_printed_once_and_its_rows_stay_together(whole):
+    table = answers(*whole).parts[0]
+    assert tuple(filter(None, table.shown["question"])) == QUESTIONS and table.foot == len(table.shown) == 16
 
 
 def test_with_any_block_an_estimate_is_printed(few):
     found = by_question(*few)
-    copy = found.loc[QUESTIONS[2]]
-    assert "**open**" in copy[ANSWER] and "1c - 1b" in copy[ANSWER] and "**better** (provisional)" in copy[ANSWER]
+    copy = found.loc[(QUESTIONS[2], COPY)]
+    assert "**open**; so far 1c - 1b" in copy[ANSWER] and "**better** (provisional)" in copy[ANSWER]
     assert "1c - 1b" in copy[ESTIMATE] and "(3 blocks)" in copy[ESTIMATE]
-    end = found.loc[QUESTIONS[5]]
+    end = found.loc[(QUESTIONS[5], COPY)]
     assert "group 4 against 3: **open**" in end[ANSWER] and "(provisional)" in end[ANSWER]
-    assert "Selective Copy 0 to 3 / 12" in end["blocks"]
+    assert end["blocks"] == "0 to 3 / 12"
+
+
+def test_one_block_more_hides_nothing_that_was_known(few):
+    runs, _ = few
+    classical = [row(model, "selective_copy", 100, 2024, 0.9) for model in ("3a", "3b", "3c")]
+    more = runs_of(pd.concat([runs.table, pd.DataFrame(classical)], ignore_index=True))
+    before, after = (by_question(one, compare(one)).loc[:, COPY, :] for one in (runs, more))
+    assert list(before[ANSWER]) == list(after[ANSWER])
+    assert all(known in now for known, now in zip(before[ESTIMATE].replace("–", ""), after[ESTIMATE], strict=True))
+    assert "(1 block)" in after.loc[QUESTIONS[0], ESTIMATE] and "open it" in after.loc[QUESTIONS[0], MISSING]
 
 
 def test_what_is_missing_is_counted_in_cells_and_hours(few):
     runs, _ = few
     found = by_question(*few)
-    missing = int((~runs.cells["finished"]).sum())
-    assert f"{missing} cells missing ({missing / 2:.0f} h)" in found.loc[QUESTIONS[0], MISSING]
-    forrelation = found.loc[QUESTIONS[4], MISSING]
+    missing = runs.cells[~runs.cells["finished"]].groupby("task").size()
+    assert f"{missing['selective_copy']} cells missing" in found.loc[(QUESTIONS[0], COPY), MISSING]
+    forrelation = found.loc[(QUESTIONS[4], FORRELATION), MISSING]
     assert "108 cells missing (54.0 h)" in forrelation and "36 cells at L = 50 (18.0 h) open it" in forrelation
 
 
 def test_without_runs_every_question_says_what_opens_it():
     runs = runs_of(grid(np.random.default_rng(0), tasks=("selective_copy",)).iloc[:0])
     found = by_question(runs, compare(runs))
-    assert found[ANSWER].str.contains("**open**", regex=False).all() and (found[ESTIMATE] == "").all()
+    assert found[ANSWER].str.contains("**open**", regex=False).all() and (found[ESTIMATE] == "–").all()
     assert found[MISSING].str.contains("cells missing").all()
     table = findings(runs, compare(runs)).parts[0].shown
     assert set(table["outcome"]) == {"**open**"}
@@ -114,7 +133,7 @@ def test_another_study_checks_no_published_statement(tmp_path):
     study = small_study(tmp_path)
     runs = runs_of(pd.DataFrame([row("1b", "selective_copy", 16, 2024, 0.5)]), study)
     assert findings(runs, compare(runs)).parts == ()
-    assert len(by_question(runs, compare(runs))) == len(QUESTIONS)
+    assert set(by_question(runs, compare(runs)).index.unique("question")) == set(QUESTIONS)
 
 
 def test_a_study_of_one_model_has_answers_without_labelled_rows(tmp_path):
@@ -122,20 +141,43 @@ def test_a_study_of_one_model_has_answers_without_labelled_rows(tmp_path):
     runs = runs_of(pd.DataFrame([row("1b", "selective_copy", length, seed, length / 40) for length in (16, 32)
                                  for seed in (2024, 2025)]), study)
     found = by_question(runs, compare(runs))
-    assert "1b: **rises with length** (provisional)" in found.loc[QUESTIONS[3], ANSWER]
+    assert "1b: **rises with length** (provisional)" in found.loc[(QUESTIONS[3], COPY), ANSWER]
     assert not any(isinstance(part, Figure) for part in comparisons(runs, compare(runs)).parts)
+
+
+def tables(runs, table) -> dict[str, Table]:
+    return {part.id: part for part in comparisons(runs, table).parts if isinstance(part, Table)}
 
 
 def test_every_comparison_is_shown_or_named_as_open(few):
     runs, table = few
-    parts = {part.id: part for part in comparisons(runs, table).parts if isinstance(part, Table)}
-    models = parts.pop("comparisons_models")
-    assert list(models.shown["model"]) == runs.models and len(models.frame) == 48
+    parts = tables(runs, table)
+    models, pairs = parts.pop("comparisons_models"), parts.pop("comparisons_pairs")
+    assert models.shown.empty and re.search("No block yet: (.*)[.]", models.caption)[1].split(", ") == runs.models
+    assert pairs.shown.empty and pairs.caption.count(" - ") == 9 and len(models.frame) == 48
     for name, part in parts.items():
         rows = table[table["task"] == name.removeprefix("comparisons_")]
-        main = rows[(rows["table"] != "founding") & ((rows["label"] != "") | (rows["table"] == "quantum_classical"))]
+        main = rows[(rows["table"] != "founding") & (rows["label"] != "")]
         assert len(part.frame) == len(rows) and len(part.shown) == (main["verdict"] != "open").sum()
-        assert all(shown in part.caption for shown in ("1a - 3a", "quantum features"))
+        assert "quantum features" in part.caption
+
+
+def test_a_contrast_of_a_table_of_ones_own_is_shown_and_drawn(whole):
+    runs, _ = whole
+    mine = [Contrast("1b-2d", "mine", ("1b",), ("2d",), tasks=("selective_copy",)),
+            Contrast("two", "mine", ("1b", "1c"), ("2d", "2e"), label="Mamba and Hydra", tasks=("selective_copy",))]
+    table = compare(runs, [*load_claims(runs.study).contrasts, *mine])
+    shown = tables(runs, table)
+    assert "1b - 2d" in set(shown["comparisons_pairs"].shown["pair"])
+    assert "Mamba and Hydra" in set(shown["comparisons_selective_copy"].shown["comparison"])
+    assert {"1b-2d", "two"} <= set(comparisons(runs, table).parts[-1].data["id"])
+
+
+def test_a_pair_is_one_row_with_a_column_per_task_and_its_p(whole):
+    pairs = tables(*whole)["comparisons_pairs"]
+    assert list(pairs.shown) == ["pair", FORRELATION, ADDING, COPY, "caveats"] and len(pairs.shown) == 9
+    row = pairs.shown.set_index("pair").loc["1a - 3a"]
+    assert re.fullmatch(r"MSE x[\d.e-]+ \[.*\] higher \(12 / 12, p [\d.e-]+\)", row[ADDING])
 
 
 def test_the_forest_draws_every_composed_row_with_its_pairs(whole, few):

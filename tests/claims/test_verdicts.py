@@ -42,7 +42,7 @@ def of_numbers(**changes) -> str:
     ({"blocks": 5}, "provisional: higher"),
     ({"blocks": 5, "low95": -0.1}, "provisional: unclear"),
     ({"blocks": 5, "low95": -0.1, "estimate": 0.04}, "provisional: no difference seen"),
-    ({"blocks": 1, "low95": -math.inf, "high95": math.inf}, "provisional: unclear"),
+    ({"blocks": 1, "low95": -math.inf, "high95": math.inf}, "provisional: no interval yet"),
     ({"kind": "slope", "lengths": (100, 200)}, "provisional: higher"),
     ({"kind": "chance", "blocks": 3}, "higher"),
     ({"kind": "chance", "blocks": 2}, "provisional: higher"),
@@ -115,7 +115,7 @@ def test_caveats_name_blocks_lengths_seeds_and_runs_that_diverged():
     short = table[table["length"].isin([100, 200])]
     assert caveats(short, "1b-3b")[:2] == ["L = 100, 200 only", "6 blocks: no p below 0.031 possible"]
     assert caveats(short, "slope-1b")[0] == "2 lengths, a slope needs 3"
-    assert caveats(table, "slope-1b")[-1] == "its upper bound goes from 0.396 to 0.898"
+    assert caveats(table, "slope-1b")[-1] == "upper bound of 1b goes from 0.396 to 0.898"
     lost = table.assign(status=np.where((table["model"] == "1b") & (table["seed"] == 2024), "diverged", "ok"))
     assert "4 of 24 runs diverged and count as baseline" in caveats(lost, "1b-3b")
     assert "seeds disagree in sign" in caveats(lost, "1b-3b")

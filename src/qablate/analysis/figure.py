@@ -146,7 +146,7 @@ def cost_axis(axis: Axes) -> None:
     """Make the x axis a logarithmic one with marks at 1, 2, 5, at more where it is short, and the units k and M."""
     axis.set_xscale("log")
     low, high = axis.get_xlim()
-    for digits in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+    for digits in ((1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
         decades = [digit * 10.0**power for power in range(-3, 12) for digit in digits]
         marks = [mark for mark in decades if low <= mark <= high]
         if len(marks) >= 3:

@@ -76,6 +76,8 @@ def verdict(row: dict[str, Any]) -> str:
 
 def leaning(value: float, low95: float, high95: float, margin: float) -> str:
     """What an estimate says before any test: a side if its interval is clear of 0, else whether it is small."""
+    if not math.isfinite(low95):
+        return "no interval yet"
     if low95 > 0 or high95 < 0:
         return "higher" if value > 0 else "lower"
     return "no difference seen" if abs(value) < margin else "unclear"
@@ -138,7 +140,7 @@ def _caveats(runs: Runs, task: str, one: Contrast, d: pd.Series, family_size: in
     if one.kind == "slope" and len(one.plus) == 1 and not one.minus:
         first, last = (upper_bound(runs.study, task, length, one.plus[0]) for length in (lengths[0], lengths[-1]))
         if task == "selective_copy" and first is not None and last is not None and first != last:
-            yield f"its upper bound goes from {first:.3f} to {last:.3f}"
+            yield f"upper bound of {one.plus[0]} goes from {first:.3f} to {last:.3f}"
     if one.caveat:
         yield one.caveat
 

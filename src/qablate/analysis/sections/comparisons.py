@@ -22,7 +22,9 @@ from qablate.analysis.verdicts import leaning
 from qablate.catalog import task_info
 from qablate.study import published_sha256
 
-IN_FOREST = ("quantum_classical", "factors", "architecture", "length", "chance")
+Row = Mapping[str, Any]
+FINDINGS = "founding"
+"""Table of the contrasts that only the statements of 2026-01-18 rest on."""
 ROW_HEIGHT = 0.15
 TEXT = ("The first side minus the second over matched blocks (length, seed). `higher`: the first is better, for an "
         "error a factor below 1. Holm over the rows of a kind. Fewer than 6 blocks: provisional. A verdict is about "
@@ -33,14 +35,17 @@ def comparisons(runs: Runs, table: pd.DataFrame) -> Section:
     """The section `Comparisons`, from the rows of `verdicts.compare`."""
     if table.empty:
         return Section("Comparisons", ("No comparison is declared for the models and tasks of this study.",))
-    single = (table["label"] == "") & table["kind"].isin(["slope", "chance"])
+    single, difference = table["label"] == "", table["kind"] == "difference"
     one_length = table["task"].isin([task for task in runs.tasks if len(runs.lengths(task)) == 1])    # has no slope
-    composed = table[~single & table["table"].isin(IN_FOREST)]
-    models = table[single & ~(one_length & (table["kind"] == "slope"))]
-    tables = [_table(task, composed[composed["task"] == task], table[table["task"] == task])
-              for task in runs.tasks if (composed["task"] == task).any()]
-    return Section("Comparisons", (TEXT, *tables, *([] if models.empty else [_models(runs, models)]),
-                                   *([] if composed.empty else [forest(runs, composed)])))
+    named = table[~single & (table["table"] != FINDINGS)]
+    pairs, models = table[single & difference], table[single & ~difference & ~(one_length & (table["kind"] == "slope"))]
+    by_task = [_by_task(task, named[named["task"] == task], table[table["task"] == task])
+               for task in runs.tasks if (named["task"] == task).any()]
+    by_model = [_by_model(key, title, rows) for key, title, rows in (
+        ("pair", "Pairs of models", pairs),
+        ("model", "Slopes per doubling of the length, and accuracy against chance", models)) if len(rows)]
+    drawn = table[(table["table"] != FINDINGS) & (~single | difference)]
+    return Section("Comparisons", (TEXT, *by_task, *by_model, *([] if drawn.empty else [forest(runs, drawn)])))
 
 
 def name_of(row: Any) -> str:
@@ -60,9 +65,9 @@ def shown_estimate(metric: str, value: float, low: float, high: float) -> str:
     return write(value) + (f" [{write(low)}, {write(high)}]" if math.isfinite(low) else "")
 
 
-def _table(task: str, rows: pd.DataFrame, every: pd.DataFrame) -> Table:
+def _by_task(task: str, rows: pd.DataFrame, every: pd.DataFrame) -> Table:
     """The contrasts of one task that have an interval; the CSV holds every row of the task."""
-    has_interval, title = np.isfinite(rows["low95"].astype(float)), task_info(task).title
+    has_interval, title = _has_interval(rows), task_info(task).title
     shown = pd.DataFrame([{
         "comparison": name_of(row),
         "estimate [95 %]": shown_estimate(task_info(task).metric, row["estimate"], row["low95"], row["high95"]),
@@ -84,27 +89,38 @@ def _plain(rows: pd.DataFrame) -> pd.DataFrame:
                                for pairs in rows["pairs"]])
 
 
-def _models(runs: Runs, rows: pd.DataFrame) -> Table:
-    """One row per model: its slope on each task and its accuracy against chance."""
-    shown = pd.DataFrame({"model": [model for model in runs.models if (model,) in set(rows["plus"])]})
-    for (kind, task), found in rows.groupby(["kind", "task"], sort=False):
-        cells = {row["plus"][0]: DASH if row["verdict"] == "open" else "{} {} ({} / {})".format(
-            shown_estimate(task_info(task).metric, row["estimate"], row["low95"], row["high95"]), row["verdict"],
-            row["blocks"],
-            row["planned"]) for row in found.to_dict("records")}
-        title = task_info(task).title
-        shown[f"slope, {title}" if kind == "slope" else f"{title} - 0.5"] = shown["model"].map(cells)
-    caveats: dict[str, dict[str, list[str]]] = {model: {} for model in shown["model"]}
+def _by_model(key: str, title: str, rows: pd.DataFrame) -> Table:
+    """One row per model or pair (`key`) that has a block, a column per task and kind."""
+    found: dict[str, list[Row]] = {}
     for row in rows.to_dict("records"):
+        found.setdefault(_short(row), []).extend([row] * (row["verdict"] != "open"))
+    waiting = ", ".join(who for who, known in found.items() if not known)
+    caption = "Estimate [95 %], verdict (blocks of planned; seeds for chance; Holm p)." + (
+        f" No block yet: {waiting}." if waiting else "")
+    lines = [{key: who, **dict(map(_cell, known))} for who, known in found.items() if known]
+    shown = pd.DataFrame(lines).fillna(DASH)
+    shown["caveats"] = [_caveats(known) for known in found.values() if known]
+    return Table(f"comparisons_{key}s", title, caption, _plain(rows), shown)
+
+
+def _cell(row: Row) -> tuple[str, str]:
+    """The column of a comparison, and all about it but its caveats."""
+    task = task_info(row["task"])
+    column = {"slope": f"slope, {task.title}", "chance": f"{task.title} - 0.5"}.get(row["kind"], task.title)
+    p = "" if row["verdict"].startswith("provisional") else f", p {significant(row['p_holm'], 2)}"
+    estimate = shown_estimate(task.metric, row["estimate"], row["low95"], row["high95"])
+    return column, f"{estimate} {row['verdict']} ({row['blocks']} / {row['planned']}{p})"
+
+
+def _caveats(rows: list[Row]) -> str:
+    """Caveats of a model's comparisons, with their task where they are not those of all its tasks."""
+    tasks: dict[str, set[str]] = {}
+    for row in rows:
         for caveat in filter(None, row["caveats"].split("; ")):
-            caveats[row["plus"][0]].setdefault(caveat, []).append(task_info(row["task"]).title)
-    known = rows[rows["verdict"] != "open"]
-    several = known.groupby(known["plus"].str[0])["task"].nunique() > 1
-    shown["caveats"] = ["; ".join(
-        f"{caveat} ({titles[0]})" if several.get(model) and len(set(titles)) == 1 else caveat
-        for caveat, titles in caveats[model].items()) for model in shown["model"]]
-    return Table("comparisons_models", "Slopes per doubling of the length, and accuracy against chance",
-                 "Estimate [95 %], verdict (blocks of planned; seeds for chance).", _plain(rows), shown)
+            tasks.setdefault(caveat, set()).add(task_info(row["task"]).title)
+    several = len({row["task"] for row in rows}) > 1
+    return "; ".join(f"{caveat} ({', '.join(sorted(titles))})" if several and len(titles) == 1 else caveat
+                     for caveat, titles in tasks.items())
 
 
 def forest(runs: Runs, rows: pd.DataFrame) -> Figure:
@@ -155,61 +171,52 @@ def _panel(axis: Axes, rows: pd.DataFrame, names: list[str]) -> None:
     axis.set_xlim(-limit, limit)
 
 
-Row = Mapping[str, Any]
 WORDS: Mapping[str, Mapping[str, str]] = {
     "difference": {"higher": "better", "lower": "worse", "equivalent": "no difference"},
     "slope": {"higher": "rises with length", "lower": "falls with length", "equivalent": "does not change with length"},
     "slopes": {"higher": "scales better", "lower": "scales worse", "equivalent": "scales alike"},
     "chance": {"higher": "above chance", "lower": "below chance", "equivalent": "at chance"},
 }
-SHOWN_PAIRS, SHOWN_CAVEATS, SHOWN_NUMBERS = 1, 3, 4
+SHOWN_ROWS, SHOWN_CAVEATS, SHOWN_NUMBERS = 3, 3, 4
 
 
 def answers(runs: Runs, table: pd.DataFrame) -> Section:
-    """The section `Answers`: one row per question of the claims file."""
-    questions = load_claims(runs.study).questions
-    rows = [_answer(runs, text, table[table["question"] == key]) for key, text in questions.items()
-            if (table["question"] == key).any()]
-    if not rows:
+    """The section `Answers`: one row per question of the claims file and task; a question is printed once."""
+    asked = [(text, task, table[(table["question"] == key) & (table["task"] == task)])
+             for key, text in load_claims(runs.study).questions.items() for task in runs.tasks]
+    frame = pd.DataFrame([_answer(runs, text, task, rows) for text, task, rows in asked if len(rows)])
+    if frame.empty:
         return Section("Answers", ("No question is declared for the models and tasks of this study.",))
-    frame = pd.DataFrame(rows)
+    shown = frame.assign(question=frame["question"].mask(frame["question"].duplicated(), ""))
     caption = "Each verdict speaks about these models. Provisional: fewer than 6 matched blocks (length, seed)."
-    return Section("Answers", (Table("answers", "Answers", caption, frame, frame),))
+    return Section("Answers", (Table("answers", "Answers", caption, frame, shown, len(shown)),))
 
 
-def _answer(runs: Runs, question: str, rows: pd.DataFrame) -> dict[str, str]:
-    by_task = {task: rows[rows["task"] == task] for task in runs.tasks if (rows["task"] == task).any()}
-    several, words, blocks = len(by_task) > 1, dict[str, list[str]](), []
-    for task, found in by_task.items():
-        words.setdefault(_words(found), []).append(task_info(task).title)
-        main = _main(found)
-        low, high = main["blocks"].min(), main["blocks"].max()
-        unit = " seeds" if (main["unit"] == "seeds").all() else ""
-        title = f"{task_info(task).title} " if several else ""
-        blocks.append(f"{title}{low if low == high else f'{low} to {high}'} / {main['planned'].max()}{unit}")
-    answer = "; ".join(f"{', '.join(tasks)}: {said}" if several else said for said, tasks in words.items())
+def _answer(runs: Runs, question: str, task: str, rows: pd.DataFrame) -> dict[str, str]:
+    """Rows with a label answer; while one of them has no interval, what single models and pairs say so far."""
     main = _main(rows)
-    known = main[main["verdict"] != "open"]
-    estimates = [f"{_prefix(row, several)}{_short(row)} {_estimate(row)}" for row in known.to_dict("records")]
-    estimates += [f"{_prefix(pair, several)}{_short(pair)} {_estimate(pair)} ({pair['blocks']} blocks)"
-                  for row in rows.to_dict("records") for pair in _pairs(row)[:SHOWN_PAIRS]]
-    caveats = list(dict.fromkeys(part for text in known["caveats"] for part in text.split("; ") if part))
-    extra = _of_forrelation(runs) if (rows["kind"] == "chance").any() else ("", "")
-    limits = filter(None, (*caveats[:SHOWN_CAVEATS], extra[1], _missing(runs, rows)))
-    return {"question": question, "answer so far": ". ".join(filter(None, (extra[0], answer))),
-            "estimate [95 %]": "; ".join(estimates), "blocks": "; ".join(blocks),
-            "caveat, what is missing": "; ".join(limits)}
+    known, single = main[main["verdict"] != "open"].to_dict("records"), rows.drop(index=main.index).to_dict("records")
+    pairs = [pair for row in main.to_dict("records") for pair in _pairs(row)]
+    so_far = [row for row in single if _differs(row)] or [pair for pair in pairs if _differs(pair)]
+    said = _grouped(main.to_dict("records")) if _has_interval(main).any() else ["**open**"]
+    said += [f"{'so far ' * bool(pairs)}{'; '.join(_grouped(so_far))}"] * bool(so_far)
+    estimates = [f"{_short(row)} {_estimate(row)}" if len(main) > 1 else _estimate(row) for row in known]
+    estimates += [f"{_short(row)} {_estimate(row)} ({row['blocks']} blocks)"
+                  for row in (so_far or pairs[:1])[:SHOWN_ROWS]]
+    solvers, rule = _of_forrelation(runs) if (rows["kind"] == "chance").any() else ("", "")
+    caveats = dict.fromkeys(part for row in [*known, *so_far] for part in row["caveats"].split("; ") if part)
+    low, high = main["blocks"].min(), main["blocks"].max()
+    return {"question": question, "task": task_info(task).title,
+            "answer so far": ". ".join(filter(None, (solvers, "; ".join(said)))),
+            "estimate [95 %]": "; ".join(estimates) or DASH,
+            "blocks": f"{low if low == high else f'{low} to {high}'} / {main['planned'].max()}"
+                      + " seeds" * bool((main["unit"] == "seeds").all()),
+            "caveat, what is missing": "; ".join(filter(None, (
+                *list(caveats)[:SHOWN_CAVEATS], rule, _missing(runs, main))))}
 
 
-def _words(rows: pd.DataFrame) -> str:
-    """Verdicts of one task in words: labelled contrasts, then what differs among single models and pairs."""
-    found = _main(rows)
-    main, single = found.to_dict("records"), rows.drop(index=found.index).to_dict("records")
-    differing = [row for row in single if _differs(row)]
-    if all(row["verdict"] == "open" for row in main):
-        so_far = _grouped(differing or [pair for row in main for pair in _pairs(row) if _differs(pair)])
-        return "**open**" + (f", so far {'; '.join(so_far)}" if so_far else "")
-    return "; ".join([*_grouped(main), *_grouped(differing)])
+def _has_interval(rows: pd.DataFrame) -> pd.Series:
+    return np.isfinite(rows["low95"].astype(float))
 
 
 def _differs(row: Row) -> bool:
@@ -222,7 +229,8 @@ def _grouped(rows: Iterable[Row]) -> list[str]:
     for row in rows:
         kind = "slopes" if row["kind"] == "slope" and row["minus"] else row["kind"]
         verdict = row["verdict"].removeprefix("provisional: ")
-        words = f"**{WORDS[kind].get(verdict, verdict)}**" + " (provisional)" * (verdict != row["verdict"])
+        words = "**open**" if not math.isfinite(row["low95"]) else (
+            f"**{WORDS[kind].get(verdict, verdict)}**" + " (provisional)" * (verdict != row["verdict"]))
         groups.setdefault(words, []).append(_short(row))
     return [f"{', '.join(names)}: {words}" for words, names in groups.items()]
 
@@ -237,43 +245,35 @@ def _short(row: Row) -> str:
     return name_of({**row, "kind": "difference"})
 
 
-def _prefix(row: Row, several: bool) -> str:
-    return f"{task_info(row['task']).title}, " if several else ""
-
-
 def _pairs(row: Row) -> list[Row]:
-    """The pairs of an open contrast that have blocks as rows of their own, those with most first."""
-    known = [pair for pair in row["pairs"] if not math.isnan(pair[1].value)] if row["verdict"] == "open" else []
-    ends = [(name, one, *one.interval()) for name, one in sorted(known, key=lambda pair: -pair[1].n)]
+    """The pairs that have an interval, of a contrast that has none, as rows; those with most blocks first."""
+    ends = [] if math.isfinite(row["low95"]) else [
+        (name, one, *one.interval()) for name, one in sorted(row["pairs"], key=lambda pair: -pair[1].n) if one.n]
     return [{**row, "label": name, "estimate": one.value, "low95": low, "high95": high, "blocks": one.n,
              "verdict": f"provisional: {leaning(one.value, low, high, row['margin'])}"}
-            for name, one, low, high in ends]
+            for name, one, low, high in ends if math.isfinite(low)]
 
 
 def _estimate(row: Row) -> str:
     if row["kind"] == "chance":
         at = baseline(row["task"])
         return f"{row['estimate'] + at:.3f} [{row['low95'] + at:.3f}, {row['high95'] + at:.3f}]"
-    return shown_estimate(task_info(row["task"]).metric, row["estimate"], row["low95"], row["high95"]) + (
-        " per doubling" if row["kind"] == "slope" else "")
+    words = shown_estimate(task_info(row["task"]).metric, row["estimate"], row["low95"], row["high95"])
+    return words + " per doubling" * (row["kind"] == "slope") + " (1 block)" * (row["blocks"] == 1)
 
 
-def _missing(runs: Runs, rows: pd.DataFrame) -> str:
-    """Cells without a run that the question needs, and the shortest lengths that would open what is open."""
-    main = _main(rows)
+def _missing(runs: Runs, main: pd.DataFrame) -> str:
+    """Cells without a run that an answer needs, and those at the shortest length, if they are what opens it."""
     needed = _cells(runs, main)
     n, hours, _ = hours_left(needed)
     if not n:
         return ""
     words = f"{n} cells missing ({significant(hours)} h)"
-    wanted = main[(main["verdict"] == "open") & (main["kind"] != "slope")]
-    if wanted.empty:
-        return words
-    first = _cells(runs, wanted)
-    first = first[first["length"] == first["task"].map({task: min(runs.lengths(task)) for task in runs.tasks})]
+    first = _cells(runs, main[~_has_interval(main) & (main["kind"] != "slope")])
+    first = first[first["length"] == first["length"].min()]
     n_first, hours, _ = hours_left(first)
-    lengths = ", ".join(map(str, sorted(set(first["length"]))))
-    return f"{n_first} cells at L = {lengths} ({significant(hours)} h) open it; {words}" if n_first else words
+    at = f"{n_first} cells at L = {first['length'].min()} ({significant(hours)} h) open it; " if n_first else ""
+    return at + words
 
 
 def _cells(runs: Runs, rows: pd.DataFrame) -> pd.DataFrame:
@@ -315,7 +315,9 @@ def _by_contrasts(table: pd.DataFrame, one: Statement) -> tuple[str, str]:
     against = any(verdict in VERDICTS and verdict != one.verdict for verdict in verdicts)
     outcome = "does not hold" if against else "holds" if set(verdicts) == {one.verdict} else "open"
     known = [row for row in rows if row["verdict"] != "open"]
-    numbers = [f"{_prefix(row, len(one.tasks) > 1)}{name_of(row)}: {_estimate(row)}, {row['verdict']}" for row in known]
+    of_task = [f"{task_info(row['task']).title}, " * (len(one.tasks) > 1) for row in known]
+    numbers = [f"{task}{name_of(row)}: {_estimate(row)}, {row['verdict']}"
+               for task, row in zip(of_task, known, strict=True)]
     missing = [f"{len(rows) - len(known)} of {len(rows)} comparisons open"] * (len(known) < len(rows))
     return outcome, "; ".join([*(numbers if len(rows) <= SHOWN_NUMBERS else _grouped(known)), *missing])
 

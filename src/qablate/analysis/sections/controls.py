@@ -63,6 +63,11 @@ def controls(runs: Runs) -> Section:
     return Section("Controls", (*parts, *([] if checked.empty else _checks(checked))))
 
 
+def has_variants(runs: Runs) -> bool:
+    """Whether a study has a variant of a model or task."""
+    return any(map(is_variant, [*runs.models, *runs.tasks]))
+
+
 def contrasts(runs: Runs) -> list[Contrast]:
     """Every variant of a model minus the models of the study that lack one of its tags, else minus its base."""
     found = []
