@@ -33,7 +33,7 @@ def usage(kernel, constants: dict, target: int) -> dict:
              for key, name in (("registers", "REG"), ("stack_bytes", "STACK"), ("local_bytes", "LOCAL"))}
     shuffles = built.asm["ptx"].count("shfl.")
     return {"kernel": kernel.fn.__name__, "target": target, **found, "shuffles": shuffles,
-            "shared_bytes": built.metadata.shared}
+            "shared_bytes": built.metadata.shared, "copies_ahead": built.asm["ptx"].count("cp.async.ca")}
 
 
 def circuit(n: int, target: int) -> list[dict]:

@@ -59,3 +59,4 @@ def test_kernels_compile_without_spills(what, target, tmp_path):
         print(kernel)
         assert kernel["local_bytes"] == 0 and kernel["stack_bytes"] == 0, kernel
         assert 16 <= kernel["registers"] <= 128, kernel
+        assert (kernel["copies_ahead"] > 0) == (what == "scan"), kernel    # the scan alone reads row after row

@@ -25,6 +25,8 @@ from qablate.ssm.scan import reference_scan, require_agreement
 DEVICE = "cpu" if triton.knobs.runtime.interpret else "cuda"
 CHUNK = 32
 CHANNELS = 8
+STAGES = tl.constexpr(3)
+"""Rows in flight: the next two steps' are copied to shared memory while one is computed."""
 MAX_STATES = 64
 """Largest state size that a warp holds in registers without spilling."""
 
@@ -43,7 +45,7 @@ def forward_kernel(
     place = channel * n + state
     rates = tl.load(A + place, mask=ok, other=0.0)
     h = tl.load(initial + sample * e * n + place, mask=ok, other=0.0)
-    for t in range(length):
+    for t in tl.range(length, num_stages=STAGES):
         row = sample * length + t
         if KEEP:
             if t % CHUNK == 0:
@@ -85,7 +87,7 @@ def backward_kernel(
         start = chunk * CHUNK
         steps = tl.minimum(CHUNK, length - start)
         h = tl.load(saved + (sample * chunks + chunk) * e * n + place, mask=ok, other=0.0)
-        for t in range(steps):
+        for t in tl.range(steps, num_stages=STAGES):
             row = sample * length + start + t
             tl.store(buffer + (sample * CHUNK + t) * e * n + place, h, mask=ok)
             size = tl.load(step + row * e + channel, mask=channel < e, other=0.0)
@@ -93,7 +95,7 @@ def backward_kernel(
             weight = tl.load(B + row * n + state, mask=state < n, other=0.0)
             h = tl.exp(size * rates) * h + drive * weight
         tl.debug_barrier()  # the states that one thread wrote may be read by another
-        for k in range(steps):
+        for k in tl.range(steps, num_stages=STAGES):
             t = steps - 1 - k
             row = sample * length + start + t
             before = tl.load(buffer + (sample * CHUNK + t) * e * n + place, mask=ok, other=0.0)
