@@ -1,7 +1,7 @@
 """Gates on speed that hold on any machine: ratios of CPU time, measured side by side in one process.
 
-`make bench` runs them. Every gate is well below what docs/performance.md reports, so that a failure means a defect and
-not a busy machine; the best of three attempts counts, because a disturbance only ever makes a ratio worse.
+`make bench` runs them. Every gate is below what was measured for docs/performance.md, so that a failure means a defect
+and not a busy machine; the best of three attempts counts, because a disturbance only ever makes a ratio worse.
 """
 
 from collections.abc import Callable

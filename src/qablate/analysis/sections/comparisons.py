@@ -177,7 +177,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
     "slopes": {"higher": "scales better", "lower": "scales worse", "equivalent": "scales alike"},
     "chance": {"higher": "above chance", "lower": "below chance", "equivalent": "at chance"},
 }
-SHOWN_ROWS, SHOWN_CAVEATS, SHOWN_NUMBERS = 3, 3, 4
+SHOWN_ROWS, SHOWN_CAVEATS, SHOWN_NUMBERS, SHOWN_NAMES = 3, 3, 4, 8
 
 
 def answers(runs: Runs, table: pd.DataFrame) -> Section:
@@ -232,7 +232,8 @@ def _grouped(rows: Iterable[Row]) -> list[str]:
         words = "**open**" if not math.isfinite(row["low95"]) else (
             f"**{WORDS[kind].get(verdict, verdict)}**" + " (provisional)" * (verdict != row["verdict"]))
         groups.setdefault(words, []).append(_short(row))
-    return [f"{', '.join(names)}: {words}" for words, names in groups.items()]
+    return [f"{', '.join(names[:SHOWN_NAMES])}{f' and {more} more' if (more := len(names) - SHOWN_NAMES) > 0 else ''}: "
+            f"{words}" for words, names in groups.items()]
 
 
 def _main(rows: pd.DataFrame) -> pd.DataFrame:
