@@ -26,7 +26,6 @@ SCORES = tuple(dict.fromkeys(key for names in METRICS.values() for key in names)
 EXTRA = ("baseline_test", "skill", "majority_rate", "constant_prediction", "position_accuracy", "sequence_accuracy",
          "r2_output_means", "brier", "calibration_error")
 TRAINING = ("best_epoch", "stop_reason", "diverged_epoch", "nonfinite_grad_steps", "n_resumes")
-PROVENANCE = ("device_name", "device_type", "package_version", "peak_memory_mb")
 HISTORY = ("train_loss", "train_metric", "val_loss", "val_metric", "lr")
 SELECTED = "legacy_acc_selected_on_holdout"
 COLUMNS: dict[str, str] = {
