@@ -106,7 +106,7 @@ def _name_new(temporary: Path, path: Path) -> None:
 
 
 def keep_copy(path: Path, folder: Path) -> Path:
-    """Copy a file into `folder`, whole or not at all, under its stem and 16 hex digits of its content's sha256.
+    """Copy a file into `folder`, whole or not at all; 16 hex digits of its content's sha256 stand before its suffix.
 
     A part of a copy, or another content under that name, is replaced; an equal copy stays as it is. Raises MachineError
     for what is no regular file or cannot be read, and if the copy differs from it.
@@ -155,7 +155,8 @@ def supersede(path: Path, folder: Path, name: Path | None = None) -> Path:
 
 def kept_path(path: Path, folder: Path, name: Path | None = None) -> Path:
     """Where `keep_copy` keeps what is at `path` now: `folder/STEM.0123456789abcdef.json`."""
-    return folder / f"{(name or path).stem}.{_content_sha256(path)[:16]}.json"
+    name = name or path
+    return folder / f"{name.stem}.{_content_sha256(path)[:16]}{name.suffix}"
 
 
 def _content_sha256(path: Path) -> str:

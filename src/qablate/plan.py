@@ -7,7 +7,6 @@ a training job is a flag of its own, which counts for nothing in the next run.
 
 import contextlib
 import functools
-import hashlib
 import os
 import textwrap
 from collections import Counter
@@ -16,10 +15,10 @@ from pathlib import Path
 
 from qablate import __version__
 from qablate.errors import QablateError
-from qablate.files import write_atomic
+from qablate.files import sha256_of, write_atomic
 from qablate.hours import COSTS_PATH
 from qablate.records import sha256_of_json
-from qablate.results import CellState, Merged, State, merge
+from qablate.results import CellState, Merged, State, checks_path, merge
 from qablate.study import Cell, Study
 
 TERMINAL_COLUMNS = 80
@@ -160,14 +159,23 @@ def _note(study: Study) -> Path:
 
 
 def fingerprint(merged: Merged) -> str:
-    """Hash of what a report is made from: all files of all sources, their verdicts, settings, claims, costs, code."""
+    """Hash of what a report is made from: all files of all sources, their verdicts and checks, settings, claims,
+    costs, code."""
     study = merged.study
     settings = {key: value for key, value in study.config.items() if key not in NOT_IN_REPORT}
     files = [[str(verdict.file.path), verdict.sha256, verdict.status, verdict.reason, verdict.detail]
              for verdict in merged.verdicts]
-    tables = [hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-              for path in (COSTS_PATH, COSTS_PATH.with_name("claims.yaml"))]
-    return sha256_of_json([__version__, settings, files, tables])
+    checks = [checks_path(verdict.file.path) for verdict in merged.verdicts if verdict.chosen]
+    others = [_hash(path) for path in (COSTS_PATH, COSTS_PATH.with_name("claims.yaml"), *checks)]
+    return sha256_of_json([__version__, settings, files, others])
+
+
+def _hash(path: Path) -> str:
+    """Hash of a file's bytes; nothing for what cannot be read."""
+    try:
+        return sha256_of(path)
+    except OSError:
+        return ""
 
 
 def note_report(study: Study, made_from: str) -> None:

@@ -143,6 +143,22 @@ def test_only_blocks_that_every_model_has_enter(gone, lost):
     assert not kept.isna().any().any() and kept.size <= len(d)
 
 
+@given(st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=1, max_size=6))
+def test_the_rectangle_is_the_best_of_all_sets_of_seeds(known):
+    table = pd.DataFrame(np.where(known, 1.0, np.nan), columns=pd.Index([50, 100, 200], name="length"))
+    d = table.rename_axis("seed").stack().dropna().reorder_levels(["length", "seed"])
+    seeds = sorted(set(d.index.get_level_values("seed")))
+    sets = [list(some) for n in range(len(seeds), 0, -1) for some in itertools.combinations(seeds, n)]
+    best = max(sets, key=lambda some: table.loc[some].dropna(axis=1).size, default=[])
+    found = rectangle(d) if len(d) else table.iloc[:0]
+    assert list(found.index) == best and found.size == table.loc[best].dropna(axis=1).size
+
+
+def test_thirty_seeds_have_a_slope():
+    d = blocks(np.arange(90.0), lengths=(50, 100, 200), seeds=range(30))
+    assert slope(d.iloc[:-1]).n == 87
+
+
 def test_chance_counts_the_items_of_a_seed_once():
     d = blocks([0.51, 0.52, 0.53, 0.49, 0.52, 0.55], lengths=(50, 100))
     found = chance(d, 500)

@@ -59,6 +59,20 @@ def test_what_is_no_valid_result_is_kept_by_its_content(place, whole, content):
     assert place.leftovers() == []
 
 
+def test_weights_and_predictions_of_a_result_that_no_longer_stands_are_kept_with_it(whole, tmp_path):
+    place = copy_of(whole, tmp_path / "cell")
+    before = stale(place)
+    place.output.write_bytes(before)
+    others = {kind: place.output.with_name(place.output.name.replace("results.json", kind))
+              for kind in ("model.pt", "predictions.npz")}
+    for kind, path in others.items():
+        path.write_bytes(kind.encode())
+    assert place.run() == 0
+    assert place.files() == whole.files()
+    assert sorted(kept(place).values()) == sorted([before, *(kind.encode() for kind in others)])
+    assert {Path(name).suffix for name in kept(place)} == {".json", ".pt", ".npz"}
+
+
 def a_socket(path: Path) -> None:
     here = os.getcwd()
     os.chdir(path.parent)

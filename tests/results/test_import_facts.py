@@ -1,8 +1,10 @@
 """What a result says is held against what is known, and nothing that lies around stops the reader."""
 
 import csv
+import errno
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from import_builders import ADDING, lay, only, put, study_with, text_of, variance, verdict_of
 
 from qablate.analysis.collect import collect
+from qablate.analysis.sections.attention import attention
 from qablate.files import read_regular
 from qablate.hours import CostTable
 from qablate.plan import Plan
@@ -156,6 +159,28 @@ def test_what_lies_under_the_name_of_a_sidecar_or_a_note_stops_nothing(tmp_path,
     assert known_dataset(study.datasets[0], study.results) is None
     assert set(adopted_from(study)) <= {"[]"}
     assert Plan(study).state(cell).state == state_of(study, cell).state == State.DONE
+
+
+def test_a_folder_that_may_not_be_looked_into_is_one_line(tmp_path, monkeypatch):
+    study = small_study(tmp_path, models=["1b"], seeds=[1], tasks=SHORT)
+    study.config["systems"] = {"dgx": {"results": str(tmp_path / "closed")}}
+
+    def refuse(path, *arguments, real, **options):
+        if "closed" in str(path) or Path(path) == study.result_folder:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, *arguments, **options)
+
+    for name in ("stat", "listdir", "scandir"):
+        monkeypatch.setattr(os, name, partial(refuse, real=getattr(os, name)))
+    assert list(merge(study).unreadable) == [f"systems.dgx.results: {tmp_path / 'closed'}: Permission denied",
+                                             f"results: {study.result_folder}: Permission denied"]
+    assert list(collect(study).cells["state"]) == ["missing"]
+
+
+def test_systems_may_be_empty(tmp_path):
+    study = small_study(tmp_path, models=["1b"], seeds=[1], tasks=SHORT)
+    study.config["systems"] = None
+    assert attention(collect(study)).title == "Needs attention"
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "loop", "broken link", "device"])

@@ -17,7 +17,7 @@ from qablate.cli import main
 from qablate.config import ConfigError, check_config
 from qablate.errors import QablateError
 from qablate.plan import Plan
-from qablate.results import merge
+from qablate.results import merge, outputs, state_of
 from qablate.results.merging import choose
 from qablate.results.outputs import adopt, write_tables
 from qablate.study import Cell, Study
@@ -276,6 +276,16 @@ def test_adopted_results_are_whole_copies_and_count(tmp_path):
     assert merged.runs[ADDING].system == "nersc"     # from the note of its adoption
     assert merged.runs[cells["diverged"]].status == "diverged"
     assert adopt(merge(study)) == []
+
+
+def test_a_valid_result_that_comes_while_another_is_adopted_stays(tmp_path, monkeypatch):
+    study = study_with(tmp_path)
+    put(tmp_path / "nersc", ADDING, theirs := text_of(study, ADDING, {"test_mse": 0.5}))
+    merged = merge(study)
+    monkeypatch.setattr(outputs, "write_json", lambda *_: write_results(study, [ADDING]))
+    assert adopt(merged) == [] and state_of(study, ADDING).state.finished
+    assert study.result_path(ADDING).read_text() != theirs
+    assert [path.read_text() for path in study.superseded.iterdir()] == [theirs]
 
 
 def test_cells_of_another_system_are_left_to_it(tmp_path):

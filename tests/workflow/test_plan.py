@@ -14,7 +14,7 @@ from qablate.analysis.collect import collect
 from qablate.config import difference, merge
 from qablate.hours import CostTable
 from qablate.plan import Plan, fingerprint, note_report
-from qablate.results import CellState
+from qablate.results import CellState, checks_path
 from qablate.status.survey import survey
 from qablate.study import Cell, Study
 
@@ -61,6 +61,12 @@ def test_the_report_is_due_when_a_content_changed_and_never_for_a_time(study: St
     changed = [{"seeds": [2024]}, {"import": {**study.config["import"], "source_order": ["dgx"]}}]
     assert all(Plan(with_changes(study, **change)).report_due for change in changed)
     assert not Plan(with_changes(study, system="dgx", run={**study.config["run"], "threads": 2})).report_due
+    checks = checks_path(result)
+    checks.parent.mkdir()
+    checks.write_text("{}")
+    assert Plan(study).report_due
+    note_report(study, fingerprint(Plan(study).merged))
+    assert not Plan(study).report_due
     factories.write_results(study, [CELL], training_time=1.0)
     assert Plan(study).report_due
 

@@ -4,6 +4,7 @@ What counts is decided by `qablate.results`; the rest of this package takes no m
 """
 
 import functools
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -217,7 +218,8 @@ def _state_without_result(study: Study, cell: Cell) -> CellState:
     tail = read_tail(log_path(study.results, cell.name))
     if tail.name == "fail":
         return CellState(State.FAILED, tail.reason or "no reason logged")
-    if (study.result_folder / "checkpoints" / f"checkpoint_{cell.name}.pt").exists():
+    checkpoint = str(study.result_folder / "checkpoints" / f"checkpoint_{cell.name}.pt")
+    if os.path.exists(checkpoint) or os.path.exists(f"{checkpoint}.previous"):
         epoch = "" if tail.saved_epoch is None else f", epoch {tail.saved_epoch}"
         return CellState(State.CHECKPOINT, f"stopped or running{epoch}")
     return CellState(State.MISSING, "started, no checkpoint" if tail.event else "")

@@ -143,9 +143,10 @@ def rectangle(d: pd.Series) -> pd.DataFrame:
     Availability alone decides; among equals more seeds, then the earlier ones.
     """
     table = d.unstack("length")
-    known, n = table.notna().to_numpy(), len(table)
-    chosen = [list(rows) for size in range(n, 0, -1) for rows in itertools.combinations(range(n), size)]
-    best = max(chosen, key=lambda rows: len(rows) * known[rows].all(axis=0).sum(), default=[])
+    known, lengths = table.notna().to_numpy(), range(table.shape[1])
+    kept = [known[:, columns].all(axis=1).nonzero()[0].tolist()
+            for size in range(len(lengths) + 1) for columns in map(list, itertools.combinations(lengths, size))]
+    best = min(kept, key=lambda rows: (-len(rows) * known[rows].all(axis=0).sum(), -len(rows), rows))
     return table.iloc[best].dropna(axis=1)
 
 

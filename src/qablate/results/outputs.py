@@ -5,15 +5,18 @@ import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from qablate.errors import QablateError
-from qablate.files import supersede, write_atomic, write_json
+from qablate.files import put_in_place, write_atomic, write_json
 from qablate.provenance import utc_time
 from qablate.records import METRICS
+from qablate.results.judging import state_of
 from qablate.results.merging import Merged, adoption_note
 from qablate.results.states import FINISHED, Verdict
+from qablate.study import Cell, Study
 
 CELL = ("model", "task", "length", "seed")
 INDEX = ("source", "path", *CELL, "status", "reason", "detail", "counts", "chosen", "judged", "flags", "warnings",
@@ -102,12 +105,16 @@ def summary(merged: Merged) -> list[str]:
     return [*lines, total, *merged.remarks]
 
 
+def _is_finished(study: Study, cell: Cell) -> bool:
+    return state_of(study, cell).state.finished
+
+
 def adopt(merged: Merged) -> list[Path]:
     """Copy the chosen whole results of other folders, unchanged, to where the study looks for them; return the copies.
 
     A cell with a whole result of its own is left alone. Results that were cut off stay where they are, since only
     whole files may be in the results folder; so do those selected on their test items. A file of the results folder
-    that is not valid is kept in `superseded/` first.
+    that is not valid is kept in `superseded/` first; a valid one that comes meanwhile stays, and the copy goes there.
     """
     own = {verdict.cell for verdict in merged.verdicts
            if merged.is_own(verdict) and {verdict.status, verdict.judged} & set(FINISHED)}
@@ -118,13 +125,12 @@ def adopt(merged: Merged) -> list[Path]:
         file, target = run.file, study.result_path(run.cell)
         try:
             content = file.path.read_bytes()
-            supersede(target, study.superseded)
         except OSError as error:
             raise QablateError(f"{file.path}: cannot be adopted: {error.strerror or error}") from error
         note = {"system": run.system, "source": file.source, "path": str(file.path), "sha256": run.sha256,
                 "modified": file.modified, "status": run.status, "flags": list(run.flags)}
         write_json(adoption_note(study, run.cell), note)
-        write_atomic(target, content)
-        os.utime(target, (file.modified, file.modified))
-        copies.append(target)
+        if put_in_place(target, content, study.superseded, partial(_is_finished, study, run.cell)) == target:
+            os.utime(target, (file.modified, file.modified))
+            copies.append(target)
     return copies

@@ -8,6 +8,7 @@ anywhere (also one whose lost end reads as zero bytes), of which the complete to
 
 import codecs
 import copy
+import errno
 import functools
 import hashlib
 import json
@@ -195,8 +196,8 @@ class Listing:
         """The entries of one folder by name; a folder that cannot be listed is noted, and None."""
         try:
             return [folder / name for name in sorted(os.listdir(folder))]
-        except OSError as error:
-            self.unreadable.append(f"{key}: {folder}: {error.strerror or error}")
+        except (OSError, ValueError) as error:
+            self.unreadable.append(f"{key}: {folder}: {getattr(error, 'strerror', None) or error}")
             return None
 
     def add_results(self, source: str, folder: Path, key: str, declared: set[str]) -> None:
@@ -204,7 +205,7 @@ class Listing:
         files, below = self.files(folder, key), folder / "checkpoints"
         found = [Found.at(source, path) for path in files or ()
                  if path.suffix == ".json" or (path.suffix in COMPRESSED and path.stem.endswith(".json"))]
-        checkpoints = self.files(below, f"{key}: checkpoints") if below.is_dir() else ()
+        checkpoints = self.files(below, f"{key}: checkpoints") if os.path.isdir(below) else ()
         for path in [*(files or ()), *(checkpoints or ())]:
             if match := CHECKPOINT_NAME.fullmatch(path.name):
                 cell = Cell(match[1], match[2], int(match[3]), int(match[4]))
@@ -238,7 +239,7 @@ def list_sources(study: Study) -> Listing:
                 for folder in _folders(settings["results"])]
     known = {os.path.realpath(folder) for _, folder, _ in declared}    # Path.resolve raises where links go round
     seen = set[str]()
-    own = [(LOCAL, study.result_folder, "results")] if study.result_folder.exists() else []
+    own = [] if _is_absent(study.result_folder) else [(LOCAL, study.result_folder, "results")]
     for name, folder, key in (*declared, *own):
         if os.path.realpath(folder) not in seen:
             seen.add(os.path.realpath(folder))
@@ -247,6 +248,15 @@ def list_sources(study: Study) -> Listing:
         for folder in _folders(settings.get("logs", [])):
             listing.add_logs(name, folder, f"systems.{name}.logs")
     return listing
+
+
+def _is_absent(folder: Path) -> bool:
+    """Whether there is no such folder; one that may not be looked into is there."""
+    try:
+        folder.stat()
+    except OSError as error:
+        return error.errno in (errno.ENOENT, errno.ENOTDIR)
+    return False
 
 
 def _folders(setting: str | list[str]) -> list[Path]:

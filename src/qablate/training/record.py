@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from qablate.catalog import model_info, size_of
-from qablate.files import write_atomic
+from qablate.files import keep_copy, write_atomic
 from qablate.models import parameter_counts
 from qablate.provenance import peak_memory_mb, provenance_of_process, utc_now
 from qablate.records import METRICS, Record
@@ -58,7 +58,7 @@ def write_predictions(path: Path, run: Run, outputs: np.ndarray, only_describe: 
     buffer = io.BytesIO()
     np.savez(buffer, test_indices=indices, outputs=outputs, targets=run.dataset.targets[indices])
     if not only_describe:
-        write_atomic(path, buffer.getvalue())
+        _replace(path, buffer.getvalue(), run.study.superseded)
     return {"file": path.name, "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(), "n": len(indices)}
 
 
@@ -66,7 +66,14 @@ def write_weights(path: Path, run: Run) -> None:
     """Store the weights of the tested epoch as a plain state dict."""
     buffer = io.BytesIO()
     torch.save(run.training.model.state_dict(), buffer)
-    write_atomic(path, buffer.getvalue())
+    _replace(path, buffer.getvalue(), run.study.superseded)
+
+
+def _replace(path: Path, content: bytes, superseded: Path) -> None:
+    """Put what belongs to a result at `path`; what belonged to the one before is kept first."""
+    if path.is_file() and path.read_bytes() != content:
+        keep_copy(path, superseded)
+    write_atomic(path, content)
 
 
 def test_outputs(run: Run, check_interrupts: Callable[[], None]) -> np.ndarray:
