@@ -33,7 +33,7 @@ onstart:
 
 
 onerror:
-    logger.error(f"Some jobs failed, see {RUN.logs}; finished cells stay. What exists: snakemake progress")
+    logger.error(f"Some jobs failed, see {RUN.logs}; finished cells stay. What exists: {RUN.progress}")
 
 
 include: "workflow/rules/datasets.smk"
@@ -45,7 +45,7 @@ rule all:
     """What is to be trained; `qablate.plan.Plan.aim` adds the report where that is due."""
     default_target: True
     input:
-        RUN.config_files,  # a target without inputs would always be a job
+        "config.yaml",  # a target without inputs would always be a job
         trained=RUN.trained,
         shown=RUN.shown,
     params:
@@ -57,7 +57,7 @@ rule all:
 rule nothing:
     """The results that were asked for are there."""
     input:
-        RUN.config_files,
+        "config.yaml",
 
 
 localrules:

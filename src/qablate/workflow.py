@@ -116,6 +116,12 @@ class StudyRun:
         return _shell_text(shlex.join(words))
 
     @property
+    def progress(self) -> str:
+        """The command that reports on what exists of this study."""
+        overlays = self.config_files[1:]
+        return shlex.join(["snakemake", "progress", *(["--configfile", *overlays] if overlays else [])])
+
+    @property
     def launcher(self) -> str:
         """Words before the command of a cell, for a rule's `shell`."""
         return _shell_text(self.study.config["jobs"]["launcher"])
