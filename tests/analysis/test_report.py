@@ -157,6 +157,20 @@ def test_combined_report_names_what_is_missing_and_writes_nothing(tmp_path, caps
     assert "no.yaml" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("words", "command"), [
+    ([], "qablate report --partial"),
+    (["--config", "config.yaml"], "qablate report --partial"),
+    (["--config", "my study.yaml"], "qablate report --partial --config config.yaml 'my study.yaml'"),
+    (["--set", '{"system": "lab"}'], """qablate report --partial --set '{"system":"lab"}'"""),
+])
+def test_the_command_for_what_exists_is_that_of_the_same_study(words, command, tmp_path, monkeypatch, capsys):
+    (tmp_path / "config.yaml").write_bytes(SHIPPED[0].read_bytes())
+    (tmp_path / "my study.yaml").write_text("seeds: [2024]")
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", *words]) == 2
+    assert f"; `{command}` reports on what exists" in capsys.readouterr().err
+
+
 def test_a_report_that_fails_leaves_the_last_one_and_other_files_stay(tmp_path, monkeypatch):
     study = one_model(tmp_path / "results")
     for name in ("tables", "report"):

@@ -55,17 +55,19 @@ FORMULA = ("=", "+", "-", "@", "\t")
 """What a spreadsheet takes for the beginning of a formula."""
 
 
-def make_report(study: Study, partial: bool, jobs: Mapping[Cell, str] | None = None, pdf: bool = False) -> Path:
+def make_report(study: Study, partial: bool, jobs: Mapping[Cell, str] | None = None, pdf: bool = False,
+                command: str = "qablate report --partial") -> Path:
     """Write the report of a study below its results folder; return the Markdown file.
 
     `partial` makes `progress_report.md` from whatever exists; otherwise `combined_report.md`, for which every planned
     cell must be done and every folder readable, else a QablateError names what is not. `jobs`: cells in a scheduler's
-    queue, `queued` or `running`, if one was reached. `pdf`: figures as PDF, too. Raises MachineError where it cannot
-    write, with the report that was there whole.
+    queue, `queued` or `running`, if one was reached. `pdf`: figures as PDF, too. `command`: what makes the
+    partial report of this study, for that error. Raises MachineError where it cannot write, with the report that was
+    there whole.
     """
     runs = collect(study, jobs)
     if not partial:
-        _require_complete(runs)
+        _require_complete(runs, command)
     sections, details = report_sections(runs), details_sections(runs)
     kind, words = ("progress", "results so far") if partial else ("combined", "combined results")
     intro = (f"{summary.headline(runs)} [Explorer](report/explorer.html): all cells and their learning curves. "
@@ -116,7 +118,7 @@ def details_sections(runs: Runs) -> list[Section]:
     ]
 
 
-def _require_complete(runs: Runs) -> None:
+def _require_complete(runs: Runs, command: str) -> None:
     if runs.unreadable:
         raise QablateError(runs.unreadable[0])
     missing = runs.open_cells
@@ -125,7 +127,7 @@ def _require_complete(runs: Runs) -> None:
                  for row in missing.head(NAMED_MISSING).itertuples()]
         more = ", ..." if len(missing) > NAMED_MISSING else ""
         raise QablateError(f"study '{runs.study.name}': {len(missing)} of {len(runs.cells)} cells are missing: "
-                           f"{', '.join(named)}{more}; `qablate report --partial` reports on what exists")
+                           f"{', '.join(named)}{more}; `{command}` reports on what exists")
 
 
 def _write_parts(sections: Iterable[Section], runs: Runs, folder: Path, pdf: bool) -> dict[str, bytes]:
