@@ -9,6 +9,7 @@ import errno
 import io
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from qablate.config import merge, profile_settings
 from qablate.errors import MachineError, QablateError, one_line
 from qablate.hours import COSTS_PATH
 from qablate.jobs import STOPPED_FOR_TIME, allowed_seconds
+from qablate.records import canonical_json
 from qablate.study import Study
 
 INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + the signal, as shells count
@@ -210,7 +212,10 @@ def _report(options: argparse.Namespace) -> int:
         print(make_report(study, True, jobs, options.pdf))
     else:
         made_from = fingerprint(merge_results(study))
-        print(make_report(study, False, None, options.pdf))
+        given = ["--config", *options.config] if options.config != ["config.yaml"] else []
+        given += ["--set", canonical_json(options.set)] if options.set else []
+        command = shlex.join(["qablate", "report", "--partial", *given])
+        print(make_report(study, False, None, options.pdf, command))
         note_report(study, made_from)
     return 0
 

@@ -6,6 +6,7 @@ import pytest
 from factories import published_study, record_of, write_results
 
 from qablate.analysis.collect import collect
+from qablate.analysis.figure import render, style
 from qablate.analysis.sections.attention import attention
 from qablate.analysis.sections.controls import checks, contrasts, controls
 from qablate.analysis.sections.methods import models_tested
@@ -91,6 +92,24 @@ def test_only_checks_of_this_very_result_are_shown(study):
          "cell means": "0.500", "score minus cell means": f"{score - 0.5:+.3f}"}]
     assert devices.shown["100 shots"].tolist() == ["0.500"]
     assert gradients.data["variance"].tolist() == [0.5 ** n for n in range(7)]
+
+
+@pytest.mark.parametrize(("odd", "drawn"), [
+    ({"cell_means": "abc"}, True), ({"cell_means": 10**400}, True), ({"cell_means": True}, True),
+    ({"cell_means": 1e309}, True), ({"gradients": [{"variance": 0.5}]}, False), ({"gradients": [{}]}, False),
+    ({"gradients": [{"variance": 1e308}] * 7}, False), ({"gradients": [{"variance": -1.0}] * 7}, False),
+])
+def test_odd_values_in_a_file_of_checks_count_as_missing(study, odd, drawn):
+    record, = write_results(study, study.cells[:1])
+    path = checks_path(study.result_path(study.cells[0]))
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"result_sha256": record["content_sha256"], "swap": {"mean_field": 0.125},
+                                "gradients": [{"variance": 0.5 ** n} for n in range(7)], **odd}))
+    checked, *figures = (part for part in controls(collect(study)).parts if getattr(part, "id", "") in SHOWN)
+    assert "cell means" not in checked.shown and checked.shown["mean field"].tolist() == ["0.125"]
+    assert len(figures) == drawn
+    with style():
+        assert all(render(figure.draw()).startswith(b"\x89PNG") for figure in figures)
 
 
 def test_no_variants_no_section(tmp_path):

@@ -1,6 +1,7 @@
 """The written report: first page, every size of study, CSV of every part, one self-contained page, safe writing."""
 
 import html
+import os
 import re
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from qablate.analysis.figure import render, style
 from qablate.analysis.report import INDEX, TITLE, details_sections, markdown, plain, report_sections, write_csv
 from qablate.analysis.sections import summary
 from qablate.cli import main
-from qablate.errors import QablateError
+from qablate.errors import MachineError, QablateError
+from qablate.files import LEFTOVER_AGE_S
 from qablate.records import write_record
 from qablate.study import Study
 
@@ -155,13 +157,28 @@ def test_combined_report_names_what_is_missing_and_writes_nothing(tmp_path, caps
     assert "no.yaml" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("words", "command"), [
+    ([], "qablate report --partial"),
+    (["--config", "config.yaml"], "qablate report --partial"),
+    (["--config", "my study.yaml"], "qablate report --partial --config config.yaml 'my study.yaml'"),
+    (["--set", '{"system": "lab"}'], """qablate report --partial --set '{"system":"lab"}'"""),
+])
+def test_the_command_for_what_exists_is_that_of_the_same_study(words, command, tmp_path, monkeypatch, capsys):
+    (tmp_path / "config.yaml").write_bytes(SHIPPED[0].read_bytes())
+    (tmp_path / "my study.yaml").write_text("seeds: [2024]")
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", *words]) == 2
+    assert f"; `{command}` reports on what exists" in capsys.readouterr().err
+
+
 def test_a_report_that_fails_leaves_the_last_one_and_other_files_stay(tmp_path, monkeypatch):
     study = one_model(tmp_path / "results")
-    (study.results / "tables").mkdir()
-    (study.results / "tables/mine.txt").write_text("kept")
+    for name in ("tables", "report"):
+        (study.results / name).mkdir()
+        (study.results / name / "mine.txt").write_text("kept")
     make_report(study, partial=True)
     before = files_below(study)
-    assert before[Path("tables/mine.txt")] == b"kept"
+    assert before[Path("tables/mine.txt")] == before[Path("report/mine.txt")] == b"kept"
 
     def full(*_):
         raise OSError("no space left")
@@ -178,6 +195,66 @@ def test_a_report_that_fails_leaves_the_last_one_and_other_files_stay(tmp_path, 
     gone = {path.name for path in before} - {path.name for path in after}
     assert {"scores_forrelation.csv", "length_selective_copy.png"} <= gone and Path("tables/mine.txt") in after
     assert after[Path("tables/scores_adding_problem.csv")] != b"old"
+
+
+@pytest.mark.parametrize(("name", "reason"), [
+    ("tables", "Not a directory"), ("report", "Not a directory"), ("progress_report.md", "Is a directory")])
+def test_what_is_in_the_way_is_one_line_and_the_last_report_stays_whole(name, reason, tmp_path):
+    study = one_model(tmp_path / "results", **ONE_TASK)
+    make_report(study, partial=True)
+    (study.results / "tables/mine.txt").write_text("kept")
+    place, aside = study.results / name, tmp_path / "aside"
+    place.rename(aside)
+    if aside.is_dir():
+        place.write_text("in the way")
+    else:
+        place.mkdir()
+        (place / "mine.txt").write_text("in the way")
+    before = files_below(study)
+    write_results(study, [cell for cell in study.cells if cell.length == 16])
+    with pytest.raises(MachineError, match=f"results/{name}: cannot write: {reason}"):
+        make_report(study, partial=True)
+    assert files_below(study) == before and not list(study.results.glob(".report-*"))
+
+
+@pytest.mark.parametrize("kind", ["file", "dangling link"])
+def test_results_that_are_no_folder_are_one_line(kind, tmp_path):
+    results = tmp_path / "results"
+    if kind == "file":
+        results.write_text("mine")
+    else:
+        results.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(MachineError, match="results: cannot write: "):
+        make_report(small_study(results, models=["2e"], seeds=[5], **ONE_TASK), partial=True)
+    assert results.is_symlink() or results.read_text() == "mine"
+
+
+def test_another_report_in_between_takes_nobodys_files(tmp_path, monkeypatch):
+    study = one_model(tmp_path / "results", **ONE_TASK)
+    make_report(study, partial=True)
+    (study.results / "tables/mine.txt").write_text("kept")
+    rename = Path.rename
+
+    def slow(path, target):
+        if path.name == "tables" and Path(target) == study.results / "tables":
+            (study.results / "tables").mkdir()
+            (study.results / "tables/others.csv").write_text("of the faster report")
+        return rename(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(MachineError, match="tables: cannot write: Directory not empty"):
+        patch.setattr(Path, "rename", slow)
+        make_report(study, partial=True)
+    assert {path.name for path in (study.results / "tables").iterdir()} == {"mine.txt", "others.csv"}
+
+
+def test_leftovers_of_killed_reports_go_after_a_day_unless_they_may_hold_files_of_others(tmp_path):
+    study = one_model(tmp_path / "results", **ONE_TASK)
+    for name, age in (("new", 0), ("old", 2 * LEFTOVER_AGE_S), ("swapping", 2 * LEFTOVER_AGE_S)):
+        folder = study.results / f".report-{name}"
+        (folder / ("tables.old" if name == "swapping" else "tables")).mkdir(parents=True)
+        os.utime(folder, (time.time() - age,) * 2)
+    make_report(study, partial=True)
+    assert sorted(path.name for path in study.results.glob(".report-*")) == [".report-new", ".report-swapping"]
 
 
 def files_below(study):

@@ -5,10 +5,11 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from factories import small_study
 from grids import SEEDS, grid, row, runs_of
 
-from qablate.analysis.claims import Contrast, load_claims
+from qablate.analysis.claims import CLAIMS_PATH, Contrast, load_claims
 from qablate.analysis.figure import render, style
 from qablate.analysis.sections.comparisons import answers, comparisons, findings, shown_estimate
 from qablate.analysis.table import Figure, Table
@@ -129,6 +130,25 @@ def test_a_threshold_is_on_the_mean_over_all_seeds_at_every_length(changed, outc
     assert first["outcome"] == outcome and numbers in first["numbers"]
 
 
+@pytest.mark.parametrize(("copy", "outcome", "numbers"), [
+    (0.99, "holds", "lowest mean R² 0.9900 (Selective Copy, 1b, L = 100); 8 of 8 means there, 0 against"),
+    (0.5, "does not hold", "lowest mean R² 0.5000 (Selective Copy, 1b, L = 100); 8 of 8 means there, 4 against"),
+    (None, "open", "lowest mean R² 0.9970 (Adding Problem, 1b, L = 100); 4 of 8 means there, 0 against"),
+])
+def test_a_threshold_over_two_tasks_is_on_the_means_of_each(copy, outcome, numbers, tmp_path, monkeypatch):
+    scores = {"adding_problem": 0.997} | ({"selective_copy": copy} if copy else {})
+    runs = runs_of(pd.DataFrame([row("1b", task, length, seed, 9.0, test_r2=r2) for task, r2 in scores.items()
+                                 for length in (100, 200, 500, 1000) for seed in SEEDS]))
+    statement = {"statement": "1b solves both", "tasks": ["adding_problem", "selective_copy"], "models": ["1b"],
+                 "metric": "test_r2", "above": 0.9}
+    (tmp_path / "workflow").mkdir()
+    (tmp_path / CLAIMS_PATH).write_text(yaml.safe_dump({"statements": [statement]}))
+    table = compare(runs)
+    monkeypatch.chdir(tmp_path)
+    first = findings(runs, table).parts[0].frame.iloc[0]
+    assert (first["outcome"], first["numbers"]) == (outcome, numbers)
+
+
 def test_another_study_checks_no_published_statement(tmp_path):
     study = small_study(tmp_path)
     runs = runs_of(pd.DataFrame([row("1b", "selective_copy", 16, 2024, 0.5)]), study)
@@ -165,12 +185,15 @@ def test_every_comparison_is_shown_or_named_as_open(few):
 def test_a_contrast_of_a_table_of_ones_own_is_shown_and_drawn(whole):
     runs, _ = whole
     mine = [Contrast("1b-2d", "mine", ("1b",), ("2d",), tasks=("selective_copy",)),
-            Contrast("two", "mine", ("1b", "1c"), ("2d", "2e"), label="Mamba and Hydra", tasks=("selective_copy",))]
+            Contrast("two", "mine", ("1b", "1c"), ("2d", "2e"), label=r"$\foo$", tasks=("selective_copy",))]
     table = compare(runs, [*load_claims(runs.study).contrasts, *mine])
     shown = tables(runs, table)
     assert "1b - 2d" in set(shown["comparisons_pairs"].shown["pair"])
-    assert "Mamba and Hydra" in set(shown["comparisons_selective_copy"].shown["comparison"])
-    assert {"1b-2d", "two"} <= set(comparisons(runs, table).parts[-1].data["id"])
+    assert r"$\foo$" in set(shown["comparisons_selective_copy"].shown["comparison"])
+    forest = comparisons(runs, table).parts[-1]
+    assert {"1b-2d", "two"} <= set(forest.data["id"])
+    with style():
+        assert render(forest.draw()).startswith(b"\x89PNG")    # a label is no formula
 
 
 def test_a_pair_is_one_row_with_a_column_per_task_and_its_p(whole):

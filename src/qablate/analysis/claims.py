@@ -4,12 +4,13 @@ Every record of the file is one line: a `Contrast` or a `Statement`, whose field
 looks at results.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from qablate.catalog import MODELS, TASKS
+from qablate.catalog import MODELS, TASKS, task_info
 from qablate.config import ConfigError, read_yaml
 from qablate.records import METRICS
 from qablate.study import Study
@@ -20,9 +21,12 @@ VERDICTS = ("higher", "lower", "equivalent")
 EACH = ("each",)
 SCORES = tuple(dict.fromkeys(name for names in METRICS.values() for name in names))
 PARTS = ("questions", "contrasts", "statements")
-ALLOWED: Mapping[Any, tuple[Any, str]] = {
-    str: (str, "text"), bool: (bool, "true or false"), float | None: ((int, float), "a number"),
-    tuple[str, ...]: (list, "a list of names")}
+ALLOWED: Mapping[Any, tuple[Callable[[Any], bool], str]] = {
+    str: (lambda value: isinstance(value, str), "text"),
+    bool: (lambda value: isinstance(value, bool), "true or false"),
+    float | None: (lambda value: type(value) in (int, float) and abs(value) <= sys.float_info.max, "a number"),
+    tuple[str, ...]: (lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
+                      "a list of names")}
 """What a field of a record may hold, by its type."""
 
 
@@ -89,14 +93,17 @@ def load_claims(study: Study, path: Path = CLAIMS_PATH) -> Claims:
     content = read_yaml(path) if path.exists() else {}
     _require(set(content) <= set(PARTS), f"{path}", "keys", set(content), PARTS)
     questions = content.get("questions") or {}
-    if not isinstance(questions, Mapping) or not all(isinstance(text, str) for text in questions.values()):
+    if not isinstance(questions, Mapping):
         raise ConfigError(f"{path}: questions: must map ids to text")
-    declared = [_contrast(*record, questions) for record in _records(content, "contrasts", path)]
+    for key, text in questions.items():
+        if not isinstance(key, str) or not isinstance(text, str):
+            raise ConfigError(f"{path}: questions.{key}: must map an id that is text to text")
+    models, tasks = sorted(study.config["models"]), list(study.config["tasks"])
+    declared = [_contrast(*record, questions, tasks) for record in _records(content, "contrasts", path)]
     ids = [contrast.id for one in declared for contrast in one.over(MODELS)]
     if len(ids) > len(set(ids)):
         raise ConfigError(f"{path}: contrasts: id '{max(ids, key=ids.count)}' is there twice")
     statements = [_statement(*record, ids) for record in _records(content, "statements", path)]
-    models, tasks = sorted(study.config["models"]), list(study.config["tasks"])
     contrasts = tuple(
         replace(contrast, tasks=tuple(task for task in tasks if task in (contrast.tasks or tasks)))
         for one in declared for contrast in one.over(models) if {*contrast.plus, *contrast.minus} <= set(models))
@@ -115,7 +122,7 @@ def _records(content: Mapping[str, Any], key: str, path: Path) -> Iterator[tuple
         yield f"{path}: {key}.{name}", record
 
 
-def _contrast(where: str, record: Any, questions: Collection[str]) -> Contrast:
+def _contrast(where: str, record: Any, questions: Collection[str], tasks: Collection[str]) -> Contrast:
     if isinstance(record, Mapping) and record.get("plus") == "each":
         record = {**record, "plus": list(EACH)}
     one = Contrast(**_values(Contrast, record, where))
@@ -124,6 +131,13 @@ def _contrast(where: str, record: Any, questions: Collection[str]) -> Contrast:
     _require(bool(one.minus) == (one.kind == "difference") or one.kind == "slope", where, "minus", list(one.minus),
              ["models for a difference", "none for chance"])
     _require(set(one.tasks) <= set(TASKS), where, "tasks", list(one.tasks), TASKS)
+    if one.kind == "chance":
+        scored = [task for task in one.tasks or tasks if task_info(task).kind != "classification"]
+        classes = [task for task, info in TASKS.items() if info.kind == "classification"]
+        _require(not scored, where, "tasks of kind chance", scored, classes)
+    if one.margin is not None:
+        _require(one.margin > 0, where, "margin", one.margin, ["numbers above 0"])
+    _require(bool(one.plus), where, "plus", [], MODELS)
     models = {*one.plus, *one.minus} - set(EACH)
     _require(models <= set(MODELS), where, "plus, minus", sorted(models - set(MODELS)), MODELS)
     return one
@@ -131,7 +145,7 @@ def _contrast(where: str, record: Any, questions: Collection[str]) -> Contrast:
 
 def _statement(where: str, record: Any, contrasts: Collection[str]) -> Statement:
     one = Statement(**_values(Statement, record, where))
-    _require(set(one.tasks) <= set(TASKS), where, "tasks", list(one.tasks), TASKS)
+    _require(set() < set(one.tasks) <= set(TASKS), where, "tasks", list(one.tasks), TASKS)
     _require(set(one.models) <= set(MODELS), where, "models", list(one.models), MODELS)
     _require(set(one.contrasts) <= set(contrasts), where, "contrasts", list(one.contrasts), contrasts)
     if one.contrasts:
@@ -148,14 +162,13 @@ def _values(kind: type, record: Any, where: str) -> dict[str, Any]:
     if not isinstance(record, Mapping):
         raise ConfigError(f"{where}: must be a record of keys and values")
     known = {field.name: field for field in fields(kind)}
-    _require(set(record) <= set(known), where, "keys", sorted(set(record) - set(known)), known)
+    _require(set(record) <= set(known), where, "keys", sorted(set(record) - set(known), key=str), known)
     for name, field in known.items():
         if field.default is MISSING and name not in record:
             raise ConfigError(f"{where}: {name}: missing")
         if name in record:
-            allowed, words = ALLOWED[field.type]
-            listed = not isinstance(record[name], list) or all(isinstance(item, str) for item in record[name])
-            if not isinstance(record[name], allowed) or not listed:
+            is_allowed, words = ALLOWED[field.type]
+            if not is_allowed(record[name]):
                 raise ConfigError(f"{where}: {name}: {record[name]!r} is not {words}")
     return {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
 

@@ -5,10 +5,13 @@ A report that fails leaves the one before it whole.
 """
 
 import base64
+import contextlib
 import csv
 import html
 import re
+import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,13 +38,15 @@ from qablate.analysis.sections import (
 from qablate.analysis.table import Figure, Section, Table
 from qablate.analysis.verdicts import compare
 from qablate.catalog import task_info
-from qablate.errors import QablateError
-from qablate.files import write_atomic
+from qablate.errors import MachineError, QablateError
+from qablate.files import LEFTOVER_AGE_S, check_writable, write_atomic
 from qablate.study import Cell, Study
 
 TITLE = "Quantum Hydra/Mamba ablation study"
 FOLDERS = ("tables", "figures", "report")
 INDEX = Path("report/contents.csv")
+TEMPORARY, OLD = ".report-", ".old"
+"""The folder that a report is written in begins with the one; what it replaces ends, in that folder, in the other."""
 NAMED_MISSING = 3
 NUMBER = re.compile(r"–.*|[*(]*([+−-]?\d[\d,.]*(e-?\d+)?( ?%)?((/| / | to )[\d,.]+)?( ± [\d.e-]+)?)?[)*]*"
                     r"( \([^()]*\))?\**")
@@ -50,23 +55,27 @@ FORMULA = ("=", "+", "-", "@", "\t")
 """What a spreadsheet takes for the beginning of a formula."""
 
 
-def make_report(study: Study, partial: bool, jobs: Mapping[Cell, str] | None = None, pdf: bool = False) -> Path:
+def make_report(study: Study, partial: bool, jobs: Mapping[Cell, str] | None = None, pdf: bool = False,
+                command: str = "qablate report --partial") -> Path:
     """Write the report of a study below its results folder; return the Markdown file.
 
     `partial` makes `progress_report.md` from whatever exists; otherwise `combined_report.md`, for which every planned
     cell must be done and every folder readable, else a QablateError names what is not. `jobs`: cells in a scheduler's
-    queue, `queued` or `running`, if one was reached. `pdf`: figures as PDF, too.
+    queue, `queued` or `running`, if one was reached. `pdf`: figures as PDF, too. `command`: what makes the
+    partial report of this study, for that error. Raises MachineError where it cannot write, with the report that was
+    there whole.
     """
     runs = collect(study, jobs)
     if not partial:
-        _require_complete(runs)
+        _require_complete(runs, command)
     sections, details = report_sections(runs), details_sections(runs)
     kind, words = ("progress", "results so far") if partial else ("combined", "combined results")
     intro = (f"{summary.headline(runs)} [Explorer](report/explorer.html): all cells and their learning curves. "
              "[Details](report/details.md), every run: [runs.csv](tables/runs.csv).")
     target = study.results / f"{kind}_report.md"
-    study.results.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".report-", dir=study.results) as name:
+    check_writable(study.results)
+    _remove_leftovers(study.results)
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=study.results, ignore_cleanup_errors=True) as name:
         fresh = Path(name)
         for folder in FOLDERS:
             (fresh / folder).mkdir()
@@ -109,7 +118,7 @@ def details_sections(runs: Runs) -> list[Section]:
     ]
 
 
-def _require_complete(runs: Runs) -> None:
+def _require_complete(runs: Runs, command: str) -> None:
     if runs.unreadable:
         raise QablateError(runs.unreadable[0])
     missing = runs.open_cells
@@ -118,7 +127,7 @@ def _require_complete(runs: Runs) -> None:
                  for row in missing.head(NAMED_MISSING).itertuples()]
         more = ", ..." if len(missing) > NAMED_MISSING else ""
         raise QablateError(f"study '{runs.study.name}': {len(missing)} of {len(runs.cells)} cells are missing: "
-                           f"{', '.join(named)}{more}; `qablate report --partial` reports on what exists")
+                           f"{', '.join(named)}{more}; `{command}` reports on what exists")
 
 
 def _write_parts(sections: Iterable[Section], runs: Runs, folder: Path, pdf: bool) -> dict[str, bytes]:
@@ -158,23 +167,46 @@ def _defused(value: Any) -> Any:
 
 
 def _swap(fresh: Path, results: Path, target: Path) -> None:
-    """Put a finished report in the place of the last one, folder by folder; files that no report wrote stay."""
+    """Put a finished report in the place of the last one, whole or not at all; files that no report wrote stay."""
     try:
         with (results / INDEX).open(newline="", encoding="utf-8") as file:
             ours = {row["file"] for row in csv.DictReader(file)}
     except (OSError, ValueError, KeyError, csv.Error):
         ours = set()
-    for folder in FOLDERS:
-        place, old = results / folder, fresh / f"{folder}.old"
-        for path in place.glob("*") if place.is_dir() else ():
-            foreign = f"{folder}/{path.name}" not in ours and folder != "report"
-            if foreign and not (fresh / folder / path.name).exists():
-                path.rename(fresh / folder / path.name)
-        if place.is_dir():
-            place.rename(old)
-        (fresh / folder).rename(place)
-    for path in (target.with_suffix(".html"), target):
-        (fresh / path.name).replace(path)
+    undo: list[tuple[Path, Path]] = []
+    foreign: list[Path] = []
+    for name in (*FOLDERS, target.with_suffix(".html").name, target.name):
+        new, place, old = fresh / name, results / name, fresh / f"{name}{OLD}"
+        try:
+            if name in FOLDERS and place.is_dir():
+                place.rename(old)
+                undo.append((old, place))
+                for path in old.iterdir():
+                    if f"{name}/{path.name}" not in ours and not (new / path.name).exists():
+                        path.rename(new / path.name)
+                        foreign.append(new / path.name)
+            elif name not in FOLDERS and place.is_file():
+                shutil.copyfile(place, old)
+                undo.append((old, place))
+            new.rename(place)
+            undo.append((place, new))
+        except OSError as error:
+            for now, before in reversed(undo):
+                with contextlib.suppress(OSError):    # another report was faster: its folder stays
+                    now.rename(before)
+            for path in foreign:
+                with contextlib.suppress(OSError):
+                    path.rename(results / path.relative_to(fresh))
+            raise MachineError(f"{place}: cannot write: {error.strerror or error}") from error
+
+
+def _remove_leftovers(results: Path) -> None:
+    """Remove the temporary folders of reports killed over a day ago; not in the swap, others' files may be inside."""
+    for folder in results.glob(f"{TEMPORARY}*"):
+        with contextlib.suppress(OSError):
+            old = time.time() - folder.stat().st_mtime > LEFTOVER_AGE_S
+            if old and not any(folder.glob(f"*{OLD}")):
+                shutil.rmtree(folder)
 
 
 def _write_page(path: Path, title: str, intro: str, sections: Sequence[Section], pictures: Mapping[str, bytes]) -> None:

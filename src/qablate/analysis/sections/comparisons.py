@@ -139,7 +139,7 @@ def _draw(runs: Runs, rows: pd.DataFrame) -> Canvas:
     for axis, task in zip(axes[0], tasks, strict=True):
         _panel(axis, rows[rows["task"] == task], names)
         axis.set_title(task_info(task).title)
-    axes[0, 0].set_yticks(range(len(names)), names)
+    axes[0, 0].set_yticks(range(len(names)), names, parse_math=False)
     axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
     axes[0, len(tasks) // 2].set_xlabel("difference in margins; positive: the first is better", fontsize=look.SMALL)
     look.banner(figure, look.missing_lines(runs))
@@ -324,11 +324,11 @@ def _by_contrasts(table: pd.DataFrame, one: Statement) -> tuple[str, str]:
 
 
 def _by_threshold(runs: Runs, one: Statement) -> tuple[str, str]:
-    """Compare the mean over seeds of every model and length; a diverged run counts as a constant prediction."""
+    """Compare the mean over seeds of every model, task and length; a diverged run counts as a constant prediction."""
     rows = runs.table[runs.table["counts"] & runs.table["task"].isin(one.tasks) & runs.table["model"].isin(one.models)]
-    worst = 0.0 if one.metric == "test_r2" else baseline(one.tasks[0])
+    worst = 0.0 if one.metric == "test_r2" else rows["task"].map(baseline)
     values = rows[one.metric].where(rows["status"] != "diverged", worst)
-    means = values.groupby([rows["model"], rows["length"]]).agg(["mean", "count"])
+    means = values.groupby([rows["model"], rows["task"], rows["length"]]).agg(["mean", "count"])
     whole = means[means["count"] == len(runs.seeds)]["mean"]
     planned = len(one.models) * sum(len(runs.lengths(task)) for task in one.tasks)
     if whole.empty:
@@ -338,6 +338,7 @@ def _by_threshold(runs: Runs, one: Statement) -> tuple[str, str]:
     else:
         word, extreme, wrong = "highest", whole.idxmax(), whole >= one.below
     outcome = "does not hold" if wrong.any() else "holds" if len(whole) == planned else "open"
-    metric = metric_name(one.metric).removeprefix("test ")
-    return outcome, (f"{word} mean {metric} {whole[extreme]:.4f} ({extreme[0]}, L = {extreme[1]}); {len(whole)} of "
+    metric, (model, task, length) = metric_name(one.metric).removeprefix("test "), extreme
+    of_task = f"{task_info(task).title}, " * (len(one.tasks) > 1)
+    return outcome, (f"{word} mean {metric} {whole[extreme]:.4f} ({of_task}{model}, L = {length}); {len(whole)} of "
                      f"{planned} means there, {int(wrong.sum())} against")

@@ -1,6 +1,7 @@
 """Controls: every variant next to its base, the variants of tasks, and what checks of trained models say."""
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,8 @@ R2_OF_ERRORS = Scale("test_r2", lambda r2: r2.clip(lower=0.0), 0.0, 0.005, 0.005
 """Differences in R² that matter between a variant and its base, set before the first variant was trained; tasks scored
 by their error are solved by nearly all, hence compared by R² and a smaller margin."""
 MAX_CHECKS_BYTES = 1_000_000
+LARGEST_VARIANCE = 1e6
+"""A larger variance of gradients is no measurement, and no axis can show it."""
 TEXT = ("A variant changes one thing and keeps the rest. *Can be replaced* says: equivalent within the margin, on this "
         "task at this size. *Worse* says that this model needed it under this recipe (`docs/controls.md`).")
 WORDS = {"higher": "better than its base", "lower": "worse than its base", "equivalent": "can be replaced",
@@ -145,9 +148,11 @@ def _rungs(runs: Runs, base: str) -> Table:
 def checks(runs: Runs) -> pd.DataFrame:
     """One row per run whose result has a file of `qablate check` that was made of this very result."""
     rows = [{**vars(cell), "score": runs.records[cell].get(task_info(cell.task).metric),
-             **{name: _at(found, keys) for name, keys in NUMBERS.items()}} for cell, found in _files(runs)]
-    numbers = ["score", *NUMBERS]
-    return pd.DataFrame(rows, columns=[*CELL, *numbers]).astype(dict.fromkeys(numbers, "float64"))
+             **{name: _number(_at(found, keys)) for name, keys in NUMBERS.items()}} for cell, found in _files(runs)]
+    numbers, variances = ["score", *NUMBERS], list(QUBITS)
+    table = pd.DataFrame(rows, columns=[*CELL, *numbers]).astype(dict.fromkeys(numbers, "float64"))
+    possible = (table[variances] > 0) & (table[variances] < LARGEST_VARIANCE)
+    return table.assign(**table[variances].where(possible))
 
 
 def _files(runs: Runs) -> Iterator[tuple[Cell, Any]]:
@@ -169,6 +174,12 @@ def _at(found: Any, keys: tuple[str | int, ...]) -> Any:
         else:
             found = found.get(key) if isinstance(found, Mapping) else None
     return found if isinstance(found, (int, float, str)) else None
+
+
+def _number(value: Any) -> float | None:
+    """A finite number as it is; None for text, true and false, and what is beyond the largest float."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number and abs(value) <= sys.float_info.max else None
 
 
 def _checks(frame: pd.DataFrame) -> list[Part]:
@@ -196,7 +207,7 @@ def _checks(frame: pd.DataFrame) -> list[Part]:
             "Score with every expectation value estimated from so many shots; agreement with the exact outputs (R² of "
             "outputs, share of equal classes) with so much depolarising noise per gate and wire."),
             frame, shown(DEVICES)[rows]))
-    if frame[list(QUBITS)].notna().any(axis=None):
+    if mean[list(QUBITS)].notna().all(axis=1).any():
         tables.append(_gradients(mean))
     return tables
 
