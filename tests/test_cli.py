@@ -1,8 +1,10 @@
 """Commands answer at once, and bad input is one clear line."""
 
 import math
+import re
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,11 @@ CELL = "--model 1b --task adding_problem --length 100 --seed 2024".split()
         ({"seeds": "2024"}, "seeds: '2024' is not of type array"),
         ({"run": {"max_seconds": math.inf}}, "run.max_seconds: inf is not of type finite number or null"),
         ({"tasks": {"copying": {"lengths": [6]}}}, "tasks.copying: unknown key"),
+        ({"variants": {False: {"model": {"chunk": 8}}}}, "variants: key False must be text, write it in quotes"),
+        ({"task_variants": {date(2024, 1, 1): {}}}, "task_variants: key 2024-01-01 must be text"),
+        ({"systems": {None: {"results": "there"}}}, "systems: key None must be text"),
+        ({"tasks": {1: {"lengths": [6]}}}, "tasks: key 1 must be text"),
+        ({"import": {"quarantine": [{1: "x"}]}}, "import.quarantine: key 1 must be text"),
     ],
 )
 def test_bad_settings_name_the_key(capsys, tmp_path, changes, expected):
@@ -43,6 +50,15 @@ def test_bad_settings_name_the_key(capsys, tmp_path, changes, expected):
     assert code == 2
     assert expected in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["seeds: [1]\nseeds: [2]", "run: {threads: 1, threads: 1}"])
+def test_a_key_given_twice_is_named_with_its_file(capsys, tmp_path, text):
+    path = tmp_path / "over.yaml"
+    path.write_text(text)
+    code, error = run(capsys, "train", *CELL, "--config", str(CONFIG), str(path))
+    assert (code, error.count("\n")) == (2, 1)
+    assert re.search(r"over.yaml: not valid YAML: key '(seeds|threads)' is given twice .*line \d", error)
 
 
 @pytest.mark.parametrize(
