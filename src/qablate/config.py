@@ -146,9 +146,12 @@ def check_config(config: Mapping[str, Any]) -> Config:
         raise ConfigError(f"settings cannot be checked: {error}") from error
     check_variants(config)
     for name, settings in config["tasks"].items():
+        parameters = task_parameters(config, name)
         for length in settings["lengths"]:
-            if least := TASKS[name].too_short(length, task_parameters(config, name)):
+            if least := TASKS[name].too_short(length, parameters):
                 raise ConfigError(f"tasks.{name}.lengths: {length} is shorter than {least}")
+            if reason := TASKS[name].misfit(length, parameters):
+                raise ConfigError(f"tasks.{name}: {reason}")
     training = config["training"]
     for key, published in PUBLISHED_TRAINING.items() if training["recipe"] == "published" else ():
         if training[key] != published:
