@@ -35,6 +35,7 @@ CELL = "--model 1b --task adding_problem --length 100 --seed 2024".split()
         ({"models": ["1b", "9z"]}, "models.1: '9z' is not allowed"),
         ({"tasks": {"selective_copy": {"lengths": [6]}}}, "6 is shorter than its 8 markers"),
         ({"training": {"patience": 3}}, "the recipe 'published' is frozen"),
+        ({"training": {"patience": 10**4 + 1, "recipe": "x"}}, "patience: 10001 is not allowed (maximum: 10000)"),
         ({"seeds": "2024"}, "seeds: '2024' is not of type array"),
         ({"run": {"max_seconds": math.inf}}, "run.max_seconds: inf is not of type finite number or null"),
         ({"tasks": {"copying": {"lengths": [6]}}}, "tasks.copying: unknown key"),
@@ -71,6 +72,9 @@ def test_a_key_given_twice_is_named_with_its_file(capsys, tmp_path, text):
         ([*CELL[:-1], "7"], "seed 7: study 'published' has 2024, 2025, 2026"),
         ([*CELL, "--output", "x.json"], "is named synthetic_1b_adding_problem_L100_seed2024_results.json"),
         ([*CELL, "--config", "nowhere.yaml"], "nowhere.yaml: cannot read"),
+        ([*CELL, "--max-seconds", "inf"], "--max-seconds: inf is not of type finite number"),
+        ([*CELL, "--max-seconds", "nan"], "--max-seconds: nan is not of type finite number"),
+        ([*CELL, "--max-seconds", "0"], "--max-seconds: 0.0 is not allowed (exclusiveMinimum: 0)"),
         ([*CELL, "--set", '{"models": ["1a"]}'], "model 1b: study 'published' has 1a"),
     ],
 )
@@ -80,6 +84,12 @@ def test_bad_arguments_are_one_line(capsys, arguments, expected):
     code, error = run(capsys, "train", *arguments)
     assert (code, error.count("\n")) == (2, 1)
     assert expected in error
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296"])
+def test_a_seed_of_a_check_that_no_generator_takes_is_one_line(capsys, seed):
+    code, error = run(capsys, "check", "x_results.json", "--seed", seed, "--config", str(CONFIG))
+    assert (code, error) == (2, f"qablate: --seed: {seed} is outside 0..4294967295\n")
 
 
 def test_a_dataset_that_is_not_the_one_stays_as_it_is(capsys, tmp_path, monkeypatch):
@@ -118,9 +128,10 @@ def test_error_lines_have_a_length_limit_and_no_control_characters(capsys, tmp_p
         assert error.count("\n") == 1
         assert len(error) <= 520
         assert error.strip().isprintable()
-    with pytest.raises(SystemExit):
-        main(["train", *CELL, "--device", long])
-    assert len(capsys.readouterr().err.splitlines()[-1]) <= 540
+    for option in (["--device", long], ["--set", "[" * 50_000]):
+        with pytest.raises(SystemExit):
+            main(["train", *CELL, *option])
+        assert len(capsys.readouterr().err.splitlines()[-1]) <= 540
 
 
 def test_config_files_lie_over_config_yaml_unless_it_is_one_of_them(capsys, tmp_path, monkeypatch):

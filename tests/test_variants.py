@@ -93,6 +93,7 @@ def test_a_token_finds_its_base_and_keeps_its_name_apart():
         ({"variants": {"Tanh": {"model": {"circuit": "tanh"}}}}, "Tanh"),
         ({"variants": {"x": {"model": {"circuit": "tanhh"}}}}, "variants.x.model.circuit: 'tanhh' is not allowed"),
         ({"variants": {"x": {"model": {"chunk": "L/0"}}}}, "variants.x.model.chunk"),
+        ({"variants": {"x": {"model": {"chunk": 100001}}}}, "chunk: 100001 is not allowed (maximum: 100000)"),
         ({"variants": {"x": {}}}, "variants.x"),
         ({"tasks": {"forrelation-n6": {"lengths": [50]}}}, "tag 'n6' changes nothing, n_bits of forrelation is 6"),
         ({"tasks": {"forrelation-n4": {"lengths": [50]}}}, "forrelation-n4: unknown tag 'n4', known are n3, n6"),
