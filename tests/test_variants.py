@@ -242,6 +242,15 @@ def test_a_study_of_base_and_variants_end_to_end(trained, monkeypatch, capsys):
     assert without.keys() == {"result_sha256", "cell_means", "degree_marks", "gradients"}
     assert without == {key: found[key] for key in without}
     Path("elsewhere.pt").rename(weights)
+    other = ["check", str(checked), "--set", '{"models": ["4d"]}']
+    assert main(other) == 2
+    assert capsys.readouterr().err == f"qablate: {checked}: model 4d-nohand: study 'published' has 4d\n"
+    answers = checks_path(checked).parent.rename("elsewhere")
+    checks_path(checked).parent.touch()
+    assert main(["check", str(checked)]) == 1
+    assert "checks: cannot write: File exists\n" in capsys.readouterr().err
+    checks_path(checked).parent.unlink()
+    answers.rename(checks_path(checked).parent)
     assert main(["check", str(checked)]) == 0
     assert main(["status", "--no-queue"]) == 0
     assert "6 of 6 cells done" in capsys.readouterr().out
