@@ -1,8 +1,10 @@
 """Commands answer at once, and bad input is one clear line."""
 
 import math
+import re
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -33,9 +35,15 @@ CELL = "--model 1b --task adding_problem --length 100 --seed 2024".split()
         ({"models": ["1b", "9z"]}, "models.1: '9z' is not allowed"),
         ({"tasks": {"selective_copy": {"lengths": [6]}}}, "6 is shorter than its 8 markers"),
         ({"training": {"patience": 3}}, "the recipe 'published' is frozen"),
+        ({"training": {"patience": 10**4 + 1, "recipe": "x"}}, "patience: 10001 is not allowed (maximum: 10000)"),
         ({"seeds": "2024"}, "seeds: '2024' is not of type array"),
         ({"run": {"max_seconds": math.inf}}, "run.max_seconds: inf is not of type finite number or null"),
         ({"tasks": {"copying": {"lengths": [6]}}}, "tasks.copying: unknown key"),
+        ({"variants": {False: {"model": {"chunk": 8}}}}, "variants: key False must be text, write it in quotes"),
+        ({"task_variants": {date(2024, 1, 1): {}}}, "task_variants: key 2024-01-01 must be text"),
+        ({"systems": {None: {"results": "there"}}}, "systems: key None must be text"),
+        ({"tasks": {1: {"lengths": [6]}}}, "tasks: key 1 must be text"),
+        ({"import": {"quarantine": [{1: "x"}]}}, "import.quarantine: key 1 must be text"),
     ],
 )
 def test_bad_settings_name_the_key(capsys, tmp_path, changes, expected):
@@ -43,6 +51,15 @@ def test_bad_settings_name_the_key(capsys, tmp_path, changes, expected):
     assert code == 2
     assert expected in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["seeds: [1]\nseeds: [2]", "run: {threads: 1, threads: 1}"])
+def test_a_key_given_twice_is_named_with_its_file(capsys, tmp_path, text):
+    path = tmp_path / "over.yaml"
+    path.write_text(text)
+    code, error = run(capsys, "train", *CELL, "--config", str(CONFIG), str(path))
+    assert (code, error.count("\n")) == (2, 1)
+    assert re.search(r"over.yaml: not valid YAML: key '(seeds|threads)' is given twice .*line \d", error)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +72,9 @@ def test_bad_settings_name_the_key(capsys, tmp_path, changes, expected):
         ([*CELL[:-1], "7"], "seed 7: study 'published' has 2024, 2025, 2026"),
         ([*CELL, "--output", "x.json"], "is named synthetic_1b_adding_problem_L100_seed2024_results.json"),
         ([*CELL, "--config", "nowhere.yaml"], "nowhere.yaml: cannot read"),
+        ([*CELL, "--max-seconds", "inf"], "--max-seconds: inf is not of type finite number"),
+        ([*CELL, "--max-seconds", "nan"], "--max-seconds: nan is not of type finite number"),
+        ([*CELL, "--max-seconds", "0"], "--max-seconds: 0.0 is not allowed (exclusiveMinimum: 0)"),
         ([*CELL, "--set", '{"models": ["1a"]}'], "model 1b: study 'published' has 1a"),
     ],
 )
@@ -64,6 +84,12 @@ def test_bad_arguments_are_one_line(capsys, arguments, expected):
     code, error = run(capsys, "train", *arguments)
     assert (code, error.count("\n")) == (2, 1)
     assert expected in error
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296"])
+def test_a_seed_of_a_check_that_no_generator_takes_is_one_line(capsys, seed):
+    code, error = run(capsys, "check", "x_results.json", "--seed", seed, "--config", str(CONFIG))
+    assert (code, error) == (2, f"qablate: --seed: {seed} is outside 0..4294967295\n")
 
 
 def test_a_dataset_that_is_not_the_one_stays_as_it_is(capsys, tmp_path, monkeypatch):
@@ -102,9 +128,10 @@ def test_error_lines_have_a_length_limit_and_no_control_characters(capsys, tmp_p
         assert error.count("\n") == 1
         assert len(error) <= 520
         assert error.strip().isprintable()
-    with pytest.raises(SystemExit):
-        main(["train", *CELL, "--device", long])
-    assert len(capsys.readouterr().err.splitlines()[-1]) <= 540
+    for option in (["--device", long], ["--set", "[" * 50_000]):
+        with pytest.raises(SystemExit):
+            main(["train", *CELL, *option])
+        assert len(capsys.readouterr().err.splitlines()[-1]) <= 540
 
 
 def test_config_files_lie_over_config_yaml_unless_it_is_one_of_them(capsys, tmp_path, monkeypatch):

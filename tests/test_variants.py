@@ -33,7 +33,7 @@ TAGS = {
                  "state8": {"model": {"d_state": 8}}},
     "task_variants": {"n3": {"forrelation": {"n_bits": 3}}, "n6": {"forrelation": {"n_bits": 6}},
                       "more": {"forrelation": {"n_train": 400}, "selective_copy": {"n_train": 400}},
-                      "few": {"forrelation": {"n_train": 20}}},
+                      "sorted": {"forrelation": {"order": "sorted"}}, "few": {"forrelation": {"n_train": 20}}},
 }
 STUDIES = {"chunks": (39, 33), "quarters": (18, 9), "twins": (200, 144), "frozen": (36, 18), "widths": (54, 36),
            "ladder": (135, 90), "rates": (36, 24), "seeds_1a": (20, 0)}
@@ -80,6 +80,12 @@ def test_a_token_finds_its_base_and_keeps_its_name_apart():
         ({"models": ["3a-tanh"]}, "tag 'tanh' has no effect, 3a has no circuit"),
         ({"models": ["2d-nohand"]}, "tag 'nohand' has no effect, in 2d no circuit hands"),
         ({"models": ["2d-state8"]}, "tag 'state8' has no effect, 2d has no recurrent state"),
+        ({"models": ["1b-quarter"], "tasks": {"forrelation": {"lengths": [50, 2]}}},
+         "models.0: 1b-quarter: tag 'quarter': chunk L/4 of 2 steps is less than one step"),
+        ({"tasks": {"forrelation": {"lengths": [64, 50], "order": "sorted"}}},
+         "tasks.forrelation: a sorted table of 64 entries has length 64, not 50"),
+        ({"tasks": {"forrelation-sorted": {"lengths": [64], "encoding": "onehot"}}},
+         "tasks.forrelation-sorted: a sorted table has no addresses to encode"),
         ({"models": ["1b-d44"]}, "d_model 44 must be a multiple of 8"),
         ({"models": ["9z-tanh"]}, "models.0: '9z-tanh' is not allowed, one of 1a"),
         ({"models": ["1b", "1b"]}, "models"),
@@ -87,6 +93,7 @@ def test_a_token_finds_its_base_and_keeps_its_name_apart():
         ({"variants": {"Tanh": {"model": {"circuit": "tanh"}}}}, "Tanh"),
         ({"variants": {"x": {"model": {"circuit": "tanhh"}}}}, "variants.x.model.circuit: 'tanhh' is not allowed"),
         ({"variants": {"x": {"model": {"chunk": "L/0"}}}}, "variants.x.model.chunk"),
+        ({"variants": {"x": {"model": {"chunk": 100001}}}}, "chunk: 100001 is not allowed (maximum: 100000)"),
         ({"variants": {"x": {}}}, "variants.x"),
         ({"tasks": {"forrelation-n6": {"lengths": [50]}}}, "tag 'n6' changes nothing, n_bits of forrelation is 6"),
         ({"tasks": {"forrelation-n4": {"lengths": [50]}}}, "forrelation-n4: unknown tag 'n4', known are n3, n6"),
@@ -235,6 +242,15 @@ def test_a_study_of_base_and_variants_end_to_end(trained, monkeypatch, capsys):
     assert without.keys() == {"result_sha256", "cell_means", "degree_marks", "gradients"}
     assert without == {key: found[key] for key in without}
     Path("elsewhere.pt").rename(weights)
+    other = ["check", str(checked), "--set", '{"models": ["4d"]}']
+    assert main(other) == 2
+    assert capsys.readouterr().err == f"qablate: {checked}: model 4d-nohand: study 'published' has 4d\n"
+    answers = checks_path(checked).parent.rename("elsewhere")
+    checks_path(checked).parent.touch()
+    assert main(["check", str(checked)]) == 1
+    assert "checks: cannot write: File exists\n" in capsys.readouterr().err
+    checks_path(checked).parent.unlink()
+    answers.rename(checks_path(checked).parent)
     assert main(["check", str(checked)]) == 0
     assert main(["status", "--no-queue"]) == 0
     assert "6 of 6 cells done" in capsys.readouterr().out

@@ -4,6 +4,7 @@ For a notebook: `qablate.load_results()`, `qablate.load_model(path)` and `qablat
 Importing the package itself imports neither pandas nor torch.
 """
 
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,4 +87,4 @@ def make_dataset(task: str, length: int, seed: int,
     from qablate.tasks.dataset import generate
 
     files = [config] if isinstance(config, (str, Path)) else config
-    return generate(Study.load(files).dataset(task, length, seed))
+    return generate(Study.load(files).dataset(task, operator.index(length), operator.index(seed)))

@@ -133,8 +133,8 @@ class TaskInfo:
 
     `generator` is the version of the generator, `generators` the one for changed parameters by their name. `settings`
     are the parameters that a study may set, each with its JSON Schema. `channels`, `outputs` (of a regression) and
-    `shortest` (the least length) are sizes. `module` is the generator's file in `qablate.tasks`, by default named as
-    the id; `short` heads a narrow column.
+    `shortest` (the least length) are sizes; `misfit` says why a length and parameters do not go together, None if they
+    do. `module` is the generator's file in `qablate.tasks`, by default named as the id; `short` heads a narrow column.
 
     Of published files: `selected_on_test` if their epoch was chosen on the test items, `num_markers` is what
     they hold under that name.
@@ -152,6 +152,7 @@ class TaskInfo:
     channels: Size = 1
     outputs: Size = 1
     shortest: Size = 1
+    misfit: Callable[[int, Mapping[str, Parameter]], str | None] = lambda length, parameters: None
     generators: Mapping[str, str] = field(default_factory=dict)
     module: str = ""
     short: str = ""
@@ -196,6 +197,16 @@ def _forrelation_channels(parameters: Mapping[str, Parameter]) -> int:
     return 2 << n_bits if parameters["encoding"] == "onehot" else 2 * (n_bits + 1)
 
 
+def _forrelation_misfit(length: int, parameters: Mapping[str, Parameter]) -> str | None:
+    """A sorted table is shown whole, and its steps have no addresses."""
+    size, encoding = 1 << int(parameters["n_bits"]), parameters["encoding"]
+    if parameters["order"] != "sorted":
+        return None
+    if encoding != "bits":
+        return f"a sorted table has no addresses to encode, encoding '{encoding}' is no use"
+    return None if length == size else f"a sorted table of {size} entries has length {size}, not {length}"
+
+
 TASKS: Mapping[str, TaskInfo] = _by_token(
     TaskInfo(
         "forrelation", "Forrelation", "classification", "test_acc", True, "forrelation-g2", 0.5,
@@ -204,6 +215,7 @@ TASKS: Mapping[str, TaskInfo] = _by_token(
          "encoding": {"description": "of an address", "enum": ["bits", "onehot"]},
          "order": {"description": "of the steps; sorted: whole tables", "enum": ["random", "sorted"]}},
         channels=_forrelation_channels,
+        misfit=_forrelation_misfit,
         generators={"encoding": "forrelation-g3", "order": "forrelation-g3"},
         short="forr.",
         selected_on_test=True,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from qablate.analysis.bounds import CHUNKED_IN_BOTH_DIRECTIONS
 from qablate.errors import QablateError
-from qablate.files import write_json
+from qablate.files import check_writable, write_json
 from qablate.models import SequenceModel, build_model
 from qablate.models.published import load_trained, result_and_weights, untrained
 from qablate.quantum.kinds import DepolarisingCircuits, ExactCircuits, ObservedCircuits, circuit_kind
@@ -46,21 +46,25 @@ def check_file(study: Study, path: Path, seed: int = 0) -> Path:
     That is `checks/..._checks.json`, so that counting results never counts one. It holds what `check_model` returns,
     the exact cell means or degree marks of the same test items, the variance of gradients at initialisation, and the
     hash of the result; without weights next to the result, what needs none. A missing dataset is made. Raises
-    QablateError for a result that is not whole or of another study or dataset, and for weights of another model.
+    QablateError for a result that is not whole or of another study or dataset, and for weights of another model;
+    MachineError, before anything is computed, for a folder that cannot be written.
     """
     result, weights = result_and_weights(path)
     record = read_record(result)
-    cell = study.cell(record["model_id"], record["task"], record["seq_len"], record["seed"])
+    try:
+        cell = study.cell(record["model_id"], record["task"], record["seq_len"], record["seed"])
+    except QablateError as error:
+        raise QablateError(f"{result}: {error}") from error
     if lines := differences(study, cell, record):
         raise QablateError(f"{result}: not of study '{study.name}': {lines[0]}")
+    target = checks_path(result)
+    check_writable(target.parent)
     dataset = make_dataset(study.dataset(cell.task, cell.length, cell.seed), study.dataset_path(cell))
     model = untrained(record)
     answers = {"result_sha256": content_sha256(record), **marks(model, dataset), "gradients": gradient_variance(
         model, _inputs(model, dataset), n_draws=GRADIENT_DRAWS, seed=seed) if _has_states(model) else None}
     if weights.is_file():
         answers |= check_model(cast(SequenceModel, load_trained(result)), dataset, seed)
-    target = checks_path(result)
-    target.parent.mkdir(exist_ok=True)
     write_json(target, answers)
     return target
 

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import io
 import json
+import math
 import os
 import shlex
 import signal
@@ -27,6 +28,7 @@ from qablate.records import canonical_json
 from qablate.study import Study
 
 INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + the signal, as shells count
+MAX_SEED = 2**32 - 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -146,7 +148,7 @@ def _command(commands: Any, name: str, run: Any, text: str) -> argparse.Argument
 def _json_object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f"not valid JSON: {error}") from error
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError("must be a JSON object such as {\"system\": \"dgx\"}")
@@ -184,6 +186,9 @@ def _train(options: argparse.Namespace) -> int:
     output = options.output or study.result_path(cell)
     if output.name != cell.result_name:
         raise QablateError(f"--output {output}: the result of this cell is named {cell.result_name}")
+    if (asked := options.max_seconds) is not None and not 0 < asked < math.inf:
+        reason = "not allowed (exclusiveMinimum: 0)" if math.isfinite(asked) else "not of type finite number"
+        raise QablateError(f"--max-seconds: {asked} is {reason}")
     seconds = allowed_seconds(options.max_seconds, study.config["run"]["max_seconds"])
     if seconds is not None and seconds <= 0:
         print("the Slurm job around this cell is about to end: not started", flush=True)
@@ -224,6 +229,8 @@ def _check(options: argparse.Namespace) -> int:
     from qablate.checks import check_file
 
     study = _study(options)
+    if not 0 <= options.seed <= MAX_SEED:
+        raise QablateError(f"--seed: {options.seed} is outside 0..{MAX_SEED}")
     for path in options.results:
         print(check_file(study, path, options.seed), flush=True)
     return 0

@@ -32,12 +32,20 @@ PUBLISHED_TRAINING = {"max_epochs": 100, "patience": 20, "batch_size": 32, "lear
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Safe YAML without aliases: nine lines of them can stand for a billion values."""
+    """Safe YAML without aliases (nine lines of them can stand for a billion values) and without keys given twice."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.composer.ComposerError(None, None, "aliases are not read here", self.peek_event().start_mark)
         return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' is given twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def load_config(paths: Iterable[Path | str], overrides: Mapping[str, Any] | None = None) -> Config:
@@ -138,9 +146,12 @@ def check_config(config: Mapping[str, Any]) -> Config:
         raise ConfigError(f"settings cannot be checked: {error}") from error
     check_variants(config)
     for name, settings in config["tasks"].items():
+        parameters = task_parameters(config, name)
         for length in settings["lengths"]:
-            if least := TASKS[name].too_short(length, task_parameters(config, name)):
+            if least := TASKS[name].too_short(length, parameters):
                 raise ConfigError(f"tasks.{name}.lengths: {length} is shorter than {least}")
+            if reason := TASKS[name].misfit(length, parameters):
+                raise ConfigError(f"tasks.{name}: {reason}")
     training = config["training"]
     for key, published in PUBLISHED_TRAINING.items() if training["recipe"] == "published" else ():
         if training[key] != published:
@@ -200,12 +211,17 @@ class _NoNumber:
         return repr(self.value)
 
 
-def _strict(value: Any) -> Any:
-    """Return a copy of settings in which nothing passes for a number that is none, or for an integer."""
+def _strict(value: Any, where: str = "settings") -> Any:
+    """Return a copy of settings in which nothing passes for a number that is none, or for an integer.
+
+    Raises ConfigError for a key that is no text, such as what YAML makes of `no` or `2024-01-01`.
+    """
     if isinstance(value, Mapping):
-        return {key: _strict(inner) for key, inner in value.items()}
+        if other := [key for key in value if not isinstance(key, str)]:
+            raise ConfigError(f"{where}: key {other[0]} must be text, write it in quotes")
+        return {key: _strict(inner, f"{where}.{key}".removeprefix("settings.")) for key, inner in value.items()}
     if isinstance(value, list):
-        return list(map(_strict, value))
+        return [_strict(inner, where) for inner in value]
     if isinstance(value, float):
         return _Fraction(value) if math.isfinite(value) else _NoNumber(value)
     return value

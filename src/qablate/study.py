@@ -191,8 +191,9 @@ class Study:
             raise QablateError(f"{name} {value}: study '{self.name}' has {', '.join(map(str, known))}")
 
     def dataset(self, task: str, length: int, seed: int) -> DatasetSpec:
-        """Return the dataset of one task, length and seed."""
+        """Return the dataset of one task of this study, of any length and seed."""
         published = task_info(task).parameters
+        self._require("task", task, self.config["tasks"])
         changed = tuple(sorted((key, value) for key, value in task_parameters(self.config, task).items()
                                if value != published.get(key)))
         return DatasetSpec(task_info(task).id, length, seed, self.config["data"]["n_samples"], changed)

@@ -130,6 +130,9 @@ def _check_model(config: Config, where: str, token: str) -> None:
                 if reason := info.ignores(key):
                     raise ConfigError(f"{where}: tag '{tag}' has no effect, {reason}")
     model = {**config["model"], **model_changes(config, token, "model")}
+    shortest = min(length for settings in config["tasks"].values() for length in settings["lengths"])
+    if isinstance(chunk := model.get("chunk"), str) and shortest < int(chunk.removeprefix("L/")):
+        raise ConfigError(f"{where}: tag '{setter['chunk']}': chunk {chunk} of {shortest} steps is less than one step")
     if model["d_model"] % 8 or model["d_model"] % model["n_heads"]:
         named = f"{where}: d_model" if tags else "model.d_model:"
         raise ConfigError(f"{named} {model['d_model']} must be a multiple of 8 and of n_heads ({model['n_heads']})")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -63,11 +64,12 @@ def test_load_model_computes_what_was_tested(tmp_path):
     with torch.no_grad():
         found = qablate.load_model(result)(inputs)
         assert found.shape == (3, 1) and torch.equal(found, qablate.load_model(weights)(inputs))
-    weights.write_bytes(b"no weights")
-    with pytest.raises(QablateError, match=r"model\.pt: not weights of this result"):
-        qablate.load_model(weights)
+    for content in (b"no weights", b"", b"several lines\nof text\n", b"just a line of text"):
+        weights.write_bytes(content)
+        with pytest.raises(QablateError, match=r"model\.pt: not weights of this result: ."):
+            qablate.load_model(weights)
     weights.unlink()
-    with pytest.raises(QablateError, match=r"model\.pt: no weights next to the result"):
+    with pytest.raises(QablateError, match=r"model\.pt: no weights next to the result; move the result away"):
         qablate.load_model(result)
     with pytest.raises(QablateError, match="neither a result"):
         qablate.load_model(tmp_path / "other.txt")
@@ -82,6 +84,12 @@ def test_make_dataset_is_the_published_one_and_is_written_nowhere(tmp_path, monk
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
     with pytest.raises(QablateError, match="unknown task 'forelation'"):
         qablate.make_dataset("forelation", 100, 2024)
+    own = qablate.make_dataset("forrelation", np.int64(100), np.int64(2024))
+    assert own.sha256 == dataset.sha256
+    with pytest.raises(QablateError, match="task forrelation-n3: study 'published' has forrelation, adding_problem"):
+        qablate.make_dataset("forrelation-n3", 100, 1)
+    with pytest.raises(QablateError, match="task adding_problem: study 'ladder' has "):
+        qablate.make_dataset("adding_problem", 50, 1, ["config.yaml", ROOT / "workflow/studies/ladder.yaml"])
 
 
 def test_the_page_on_notebooks_runs_as_printed(tmp_path):

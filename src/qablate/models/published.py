@@ -238,11 +238,14 @@ def load_trained(path: Path) -> nn.Module:
     result, weights = result_and_weights(path)
     model = untrained(read_record(result))
     if not weights.is_file():
-        raise QablateError(f"{weights}: no weights next to the result; `qablate train` makes them again")
+        raise QablateError(f"{weights}: no weights next to the result; move the result away and run "
+                           "`qablate train` to make both again")
     try:
         model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    except (OSError, RuntimeError, ValueError, TypeError, EOFError, AttributeError, pickle.UnpicklingError) as error:
-        raise QablateError(f"{weights}: not weights of this result: {str(error).splitlines()[0]}") from error
+    except (OSError, RuntimeError, ValueError, TypeError, EOFError, AttributeError, LookupError,
+            pickle.UnpicklingError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise QablateError(f"{weights}: not weights of this result: {reason}") from error
     return model.eval()
 
 

@@ -165,6 +165,8 @@ def _check_parameters(spec: DatasetSpec) -> None:
         raise QablateError(f"{spec.task}: seed {spec.seed} is outside 0..{WORD_LIMIT - 1}")
     if longer := spec.info.too_short(spec.length, spec.parameters):
         raise QablateError(f"{spec.task}: length {spec.length} is shorter than {longer}")
+    if reason := spec.info.misfit(spec.length, spec.parameters):
+        raise QablateError(f"{spec.task}: {reason}")
 
 
 def _check_arrays(dataset: Dataset) -> None:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qablate.errors import QablateError
 from qablate.study import DatasetSpec
 from qablate.tasks.dataset import Arrays, Dataset, Generator, Layout
 
@@ -27,15 +26,10 @@ def forrelation(spec: DatasetSpec) -> Arrays:
 
     Channels: 2 * (n_bits + 1) for the encoding `bits`, 2 N for `onehot`, 2 for `sorted` tables; encoding and order
     change no draw. Extras: `phi_numerators` (n,) int64, Phi times N**1.5, an exact integer; `tables` (n, 2, N) int8, f
-    then g. Raises QablateError for sorted tables unless the length is N and the encoding `bits`, which then has no
-    effect.
+    then g. Of sorted tables the length is N and the encoding `bits`, which then has no effect.
     """
     n_bits, encoding = int(spec.parameters["n_bits"]), str(spec.parameters["encoding"])
     size, in_order = 1 << n_bits, spec.parameters["order"] == "sorted"
-    if in_order and encoding != "bits":
-        raise QablateError(f"forrelation: a sorted table has no addresses to encode, encoding '{encoding}' is no use")
-    if in_order and spec.length != size:
-        raise QablateError(f"forrelation: a sorted table of {size} entries has length {size}, not {spec.length}")
     labels = (np.arange(spec.n_items) % 2 == 0).astype(np.int64)
     gaussian, addresses = _draw(labels, spec.length, spec.seed, size, float(spec.parameters["reject_abs_phi"]))
     correlated = labels == 1
