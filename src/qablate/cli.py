@@ -20,15 +20,13 @@ from typing import Any, NoReturn
 import shtab
 
 from qablate import __version__
-from qablate.config import merge, profile_settings
+from qablate.config import config_schema, merge, options_of, profile_settings
 from qablate.errors import MachineError, QablateError, one_line
 from qablate.hours import COSTS_PATH
 from qablate.jobs import STOPPED_FOR_TIME, allowed_seconds
-from qablate.records import canonical_json
 from qablate.study import Study
 
 INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + the signal, as shells count
-MAX_SEED = 2**32 - 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -217,9 +215,7 @@ def _report(options: argparse.Namespace) -> int:
         print(make_report(study, True, jobs, options.pdf))
     else:
         made_from = fingerprint(merge_results(study))
-        given = ["--config", *options.config] if options.config != ["config.yaml"] else []
-        given += ["--set", canonical_json(options.set)] if options.set else []
-        command = shlex.join(["qablate", "report", "--partial", *given])
+        command = shlex.join(["qablate", "report", "--partial", *options_of(options.config, options.set)])
         print(make_report(study, False, None, options.pdf, command))
         note_report(study, made_from)
     return 0
@@ -229,8 +225,9 @@ def _check(options: argparse.Namespace) -> int:
     from qablate.checks import check_file
 
     study = _study(options)
-    if not 0 <= options.seed <= MAX_SEED:
-        raise QablateError(f"--seed: {options.seed} is outside 0..{MAX_SEED}")
+    largest = config_schema()["properties"]["seeds"]["items"]["maximum"]
+    if not 0 <= options.seed <= largest:
+        raise QablateError(f"--seed: {options.seed} is outside 0..{largest}")
     for path in options.results:
         print(check_file(study, path, options.seed), flush=True)
     return 0

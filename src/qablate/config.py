@@ -7,7 +7,7 @@ import copy
 import functools
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +20,7 @@ import yaml
 from qablate.catalog import MODELS, TAG, TASKS, TaskInfo
 from qablate.errors import ConfigError, suggestion
 from qablate.files import packaged_text
+from qablate.records import canonical_json
 from qablate.variants import check_variants, task_parameters
 
 Config = dict[str, Any]
@@ -122,6 +123,12 @@ def difference(base: Mapping[str, Any], over: Mapping[str, Any]) -> Config:
     return changed
 
 
+def options_of(files: Sequence[str], overrides: Mapping[str, Any]) -> list[str]:
+    """Return the options of a command that mean these settings: files, and what is laid over them."""
+    return [*(["--config", *files] if list(files) != ["config.yaml"] else []),
+            *(["--set", canonical_json(overrides)] if overrides else [])]
+
+
 def with_yaml_types(value: Any) -> Any:
     """Read the strings inside `value` as YAML: Snakemake keeps the 2024 of `--config seeds=[2024]` as text."""
     if isinstance(value, Mapping):
@@ -144,6 +151,7 @@ def check_config(config: Mapping[str, Any]) -> Config:
         raise ConfigError(_explained(error)) from error
     except (RecursionError, TypeError, ValueError) as error:
         raise ConfigError(f"settings cannot be checked: {error}") from error
+    config = {**config, **{key: config.get(key) or {} for key in ("systems", "variants", "task_variants")}}
     check_variants(config)
     for name, settings in config["tasks"].items():
         parameters = task_parameters(config, name)
@@ -163,7 +171,7 @@ def check_config(config: Mapping[str, Any]) -> Config:
     for where, system in named:
         if system not in known:
             raise ConfigError(f"{where}: unknown system '{system}', {suggestion(system, known)}")
-    return dict(config)
+    return config
 
 
 @functools.cache
@@ -259,4 +267,4 @@ def _short(value: object) -> str:
 
 def known_systems(config: Mapping[str, Any]) -> list[str]:
     """Return the systems that settings name, each once: in the order of sources, with a results folder, this one."""
-    return list(dict.fromkeys([*config["import"]["source_order"], *(config["systems"] or {}), config["system"]]))
+    return list(dict.fromkeys([*config["import"]["source_order"], *config["systems"], config["system"]]))

@@ -60,7 +60,7 @@ def _changes(config: Config, kind: str, token: str, part: str) -> dict[str, Any]
 
 def _declared(config: Config, kind: str, token: str, where: str = "") -> tuple[str, ...]:
     """The tags of a token; a ConfigError for one that the study does not declare."""
-    tags, declared = split_token(token)[1], config.get(kind) or {}
+    tags, declared = split_token(token)[1], config[kind]
     for tag in tags:
         if tag not in declared:
             raise ConfigError(f"{where}{token}: unknown tag '{tag}', {suggestion(tag, declared)}")
@@ -114,7 +114,7 @@ def _check_token(config: Config, where: str, token: str, bases: Mapping[str, Any
     if base not in bases:
         raise ConfigError(f"{where}: {token!r} is not allowed, one of {', '.join(bases)}")
     _declared(config, kind, token, f"{where}: ")
-    order = [tag for tag in config.get(kind) or {} if tag in tags]
+    order = [tag for tag in config[kind] if tag in tags]
     if list(tags) != order:
         raise ConfigError(f"{where}: {token}: write {join_token(base, order)}, each tag once and in declared order")
 

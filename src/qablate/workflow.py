@@ -28,12 +28,11 @@ from snakemake.settings.enums import Quietness, RerunTrigger
 from snakemake.utils import available_cpu_count
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from qablate.config import difference, read_files, with_yaml_types
+from qablate.config import difference, options_of, read_files, with_yaml_types
 from qablate.errors import QablateError
 from qablate.jobs import Jobs, budget, check_launcher, check_request, gpu_slots
 from qablate.locks import take_over_lock
 from qablate.plan import Plan
-from qablate.records import canonical_json
 from qablate.status.slurm_queue import start_on_slurm
 from qablate.study import Cell, Study
 
@@ -112,8 +111,7 @@ class StudyRun:
     def settings(self) -> str:
         """The same study in the words of the command line, for a rule's `shell`, where braces are doubled."""
         changed = {key: value for key, value in self.overrides.items() if key != "jobs"}    # no concern of a job's
-        words = ["--config", *self.config_files, *(["--set", canonical_json(changed)] if changed else [])]
-        return _shell_text(shlex.join(words))
+        return _shell_text(shlex.join(options_of(self.config_files, changed)))
 
     @property
     def progress(self) -> str:

@@ -178,8 +178,7 @@ def test_a_folder_that_may_not_be_looked_into_is_one_line(tmp_path, monkeypatch)
 
 
 def test_systems_may_be_empty(tmp_path):
-    study = small_study(tmp_path, models=["1b"], seeds=[1], tasks=SHORT)
-    study.config["systems"] = None
+    study = small_study(tmp_path, models=["1b"], seeds=[1], tasks=SHORT, systems=None)
     assert attention(collect(study)).title == "Needs attention"
 
 

@@ -14,12 +14,10 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import pandas as pd
 from markdown_it import MarkdownIt
-from pandas.api.types import is_numeric_dtype
 
 from qablate.analysis.collect import Runs, collect
 from qablate.analysis.explorer import explorer_page
@@ -40,6 +38,7 @@ from qablate.analysis.verdicts import compare
 from qablate.catalog import task_info
 from qablate.errors import MachineError, QablateError
 from qablate.files import LEFTOVER_AGE_S, check_writable, write_atomic
+from qablate.results.outputs import defused
 from qablate.study import Cell, Study
 
 TITLE = "Quantum Hydra/Mamba ablation study"
@@ -51,8 +50,6 @@ NAMED_MISSING = 3
 NUMBER = re.compile(r"–.*|[*(]*([+−-]?\d[\d,.]*(e-?\d+)?( ?%)?((/| / | to )[\d,.]+)?( ± [\d.e-]+)?)?[)*]*"
                     r"( \([^()]*\))?\**")
 """A cell that is shown as a number: `0.514 (n 1)`, `**1.2e-4 ± 3e-5**`, `12 / 36`, `–`, or nothing."""
-FORMULA = ("=", "+", "-", "@", "\t")
-"""What a spreadsheet takes for the beginning of a formula."""
 
 
 def make_report(study: Study, partial: bool, jobs: Mapping[Cell, str] | None = None, pdf: bool = False,
@@ -153,17 +150,9 @@ def _write_parts(sections: Iterable[Section], runs: Runs, folder: Path, pdf: boo
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a frame; text that a spreadsheet would run as a formula gets an apostrophe in front."""
-    words = {column: frame[column].map(_defused) for column in frame if not is_numeric_dtype(frame[column])}
-    text = frame.assign(**words).to_csv(index=False, lineterminator="\n")
+    """Write a frame; text that a spreadsheet would run as a formula is defused."""
+    text = frame.map(defused).to_csv(index=False, lineterminator="\n")
     write_atomic(path, text.encode("utf-8", "backslashreplace"))
-
-
-def _defused(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    text = value.replace("\r", " ").lstrip(" ")     # a bare carriage return would end the row for most readers
-    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def _swap(fresh: Path, results: Path, target: Path) -> None:

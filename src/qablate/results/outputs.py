@@ -84,7 +84,7 @@ def defused(value: Any) -> Any:
         try:
             float(value)
         except ValueError:
-            return f"'{value}" if value.startswith(FORMULA) else value
+            return f"'{value}" if value.lstrip(" ").startswith(FORMULA) else value
     return value
 
 

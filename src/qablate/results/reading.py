@@ -234,7 +234,7 @@ def list_sources(study: Study) -> Listing:
 
     A folder that several entries name is listed once, under the first system that names it.
     """
-    listing, systems = Listing(), study.config["systems"] or {}
+    listing, systems = Listing(), study.config["systems"]
     declared = [(name, folder, f"systems.{name}.results") for name, settings in systems.items()
                 for folder in _folders(settings["results"])]
     known = {os.path.realpath(folder) for _, folder, _ in declared}    # Path.resolve raises where links go round

@@ -47,7 +47,7 @@ def _kinds(runs: Runs) -> Iterator[dict[str, object]]:
             reason = f"epoch {epoch:.0f}" if state == "diverged" and pd.notna(epoch) else row["reason"]
             yield {"kind": kind, **{key: row[key] for key in CELL}, "reason": reason}
     # A system's folder may hold several studies: what is of another one needs no attention here.
-    systems = list(runs.study.config["systems"] or {})
+    systems = list(runs.study.config["systems"])
     others = (runs.files["reason"] == "not_in_study") & runs.files["source"].isin(systems)
     for status, kind in OF_FILES.items():
         for row in runs.files[(runs.files["status"] == status) & ~others].to_dict("records"):

@@ -56,7 +56,7 @@ def combined_progress(runs: Runs) -> Table:
     """Systems x tasks: cells each system has a valid result of, of those planned; every cell once in the last row."""
     cells, planned = runs.cells, runs.cells.groupby("task").size()
     done = cells.groupby("task")["finished"].sum()
-    systems = dict.fromkeys([*(runs.study.config["systems"] or {}), *runs.systems])
+    systems = dict.fromkeys([*runs.study.config["systems"], *runs.systems])
     found = runs.files[runs.files["finishes"]].drop_duplicates([*CELL, "system", "selected_on_test"])
     accepted = runs.study.config["import"]["accept_selected_on_test"]
     found = found.assign(counted=~found["selected_on_test"] | accepted)
