@@ -5,12 +5,14 @@ import json
 import pytest
 from factories import published_study, record_of, write_results
 
-from qablate.analysis.collect import collect
+from qablate.analysis.collect import SELECTED, collect
 from qablate.analysis.figure import render, style
 from qablate.analysis.sections.attention import attention
 from qablate.analysis.sections.controls import checks, contrasts, controls
+from qablate.analysis.sections.forrelation import ranking
 from qablate.analysis.sections.methods import models_tested
 from qablate.analysis.table import Table
+from qablate.analysis.verdicts import compare
 from qablate.records import write_record
 from qablate.results import checks_path
 
@@ -114,3 +116,20 @@ def test_odd_values_in_a_file_of_checks_count_as_missing(study, odd, drawn):
 
 def test_no_variants_no_section(tmp_path):
     assert controls(collect(published_study(tmp_path, models=["1b"]))).parts == ()
+
+
+def test_a_task_and_its_variants_are_kept_apart(tmp_path):
+    tasks = {"forrelation": {"lengths": [50, 100, 200]}, "forrelation-n2": {"lengths": [25]}}
+    study = published_study(tmp_path, models=["1b", "3b"], seeds=[2024, 2025], tasks=tasks,
+                            task_variants={"n2": {"forrelation": {"n_bits": 2}}})
+    for cell in study.cells[:-1]:
+        accuracy = 0.9 if cell.task == "forrelation-n2" else 0.5
+        legacy = {"name": SELECTED, SELECTED: accuracy, "epoch": 1, "legacy_censored": False, "biased": True}
+        write_record(study.result_path(cell), record_of(study, cell, test_acc=accuracy, legacy=legacy))
+    runs = collect(study)
+    verdicts = compare(runs)
+    assert set(ranking(runs, verdicts).frame["selected_mean"]) == {0.5}
+    assert set(verdicts.loc[verdicts["kind"] == "slope", "task"]) == {"forrelation"}
+    rungs = next(part for part in controls(runs).parts if isinstance(part, Table) and part.id == "variants_forrelation")
+    assert rungs.shown[["task", "1b", "3b"]].to_numpy().tolist() == [
+        *[["forrelation", "0.5000", "0.5000"]] * 3, ["forrelation-n2", "0.9000", "0.9000 (n 1)"]]

@@ -45,11 +45,13 @@ def compare(runs: Runs, contrasts: Sequence[Contrast] | None = None,
     `estimate`, `low95`, `high95`, `margin` are on the benefit scale of the task, of a slope per doubling of the length.
     `blocks` counts what was used of `planned`, in `unit` (blocks or seeds); `lengths` are those it rests on. `plus`
     and `minus` are models, `caveats` words separated by "; ". `pairs` holds (name, `Estimate`) of each pair that a
-    contrast is made of. Without a block the numbers are NaN. `scales`: of tasks that are not compared on theirs.
+    contrast is made of. Without a block the numbers are NaN. `scales`: of tasks that are not compared on theirs. A task
+    of one length has no slopes.
     """
     contrasts = load_claims(runs.study).contrasts if contrasts is None else contrasts
     rows = [row for task in runs.tasks for row in _rows(
-        runs, task, (scales or {}).get(task) or scale_of(task), [one for one in contrasts if task in one.tasks])]
+        runs, task, (scales or {}).get(task) or scale_of(task), [
+            one for one in contrasts if task in one.tasks and (one.kind != "slope" or len(runs.lengths(task)) > 1)])]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     for _, family in table.groupby(["task", "table", "alone"], sort=False):
         single = family["alone"].iloc[0]

@@ -36,9 +36,8 @@ def comparisons(runs: Runs, table: pd.DataFrame) -> Section:
     if table.empty:
         return Section("Comparisons", ("No comparison is declared for the models and tasks of this study.",))
     single, difference = table["label"] == "", table["kind"] == "difference"
-    one_length = table["task"].isin([task for task in runs.tasks if len(runs.lengths(task)) == 1])    # has no slope
     named = table[~single & (table["table"] != FINDINGS)]
-    pairs, models = table[single & difference], table[single & ~difference & ~(one_length & (table["kind"] == "slope"))]
+    pairs, models = table[single & difference], table[single & ~difference]
     by_task = [_by_task(task, named[named["task"] == task], table[table["task"] == task])
                for task in runs.tasks if (named["task"] == task).any()]
     by_model = [_by_model(key, title, rows) for key, title, rows in (

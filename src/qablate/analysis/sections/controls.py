@@ -13,9 +13,9 @@ from matplotlib.figure import Figure as Canvas
 from qablate.analysis import figure as look
 from qablate.analysis.claims import Contrast
 from qablate.analysis.collect import CELL, Runs
-from qablate.analysis.formats import DASH, fixed, metric_format, signed, significant
+from qablate.analysis.formats import DASH, fixed, signed, significant
 from qablate.analysis.sections.comparisons import forest, shown_estimate
-from qablate.analysis.sections.scores import means
+from qablate.analysis.sections.scores import means, shown_mean
 from qablate.analysis.statistics import Scale, scale_of
 from qablate.analysis.table import Figure, Part, Section, Table, cell_columns, written
 from qablate.analysis.verdicts import compare
@@ -130,16 +130,14 @@ def _rungs(runs: Runs, base: str) -> Table:
     marked = checks(runs)
     rows = [row.assign(task=task) for task in _family(runs, base) for row in [means(runs, task)]]
     frame = pd.concat(rows, ignore_index=True)
-    write = metric_format(task_info(base).metric)
     shown = []
     for (task, length), found in frame.groupby(["task", "length"], sort=False):
-        scores = {row["model"]: f"{write(row['mean'])} (n {row['n']})" if row["n"] else DASH
-                  for row in found.to_dict("records")}
+        scores = {row.model: shown_mean(row, task_info(base).metric) for row in found.itertuples()}
         of_task = marked[(marked["task"] == task) & (marked["length"] == length)]
         marks = {name: DASH if of_task[name].isna().all() else fixed(2)(of_task[name].mean())
                  for name in MARKS}
         shown.append({"task": task, "L": str(length), **scores, **(marks if base == "forrelation" else {})})
-    caption = "Mean over seeds." + (
+    caption = "Mean over seeds, n where runs are missing." + (
         " Mark d: a ridge on products of table entries with at most d address bits, on the same datasets "
         "(`qablate check`)." if base == "forrelation" else "")
     return Table(f"variants_{base}", f"{task_info(base).title} and its variants", caption, frame, pd.DataFrame(shown))

@@ -39,7 +39,7 @@ def ranking(runs: Runs, verdicts: pd.DataFrame) -> Table:
     rows = scores.means(runs, TASK)
     found = runs.of(TASK).groupby("model")["test_acc"]
     majority = runs.of(TASK).groupby("model")["majority_rate"].mean()
-    ours = runs.selected[runs.selected["origin"] == "ours"].groupby("model")["score"]
+    ours = runs.selected.query("task == @TASK and origin == 'ours'").groupby("model")["score"]
     frame = pd.DataFrame({"model": runs.models, "name": [model_info(model).name for model in runs.models]}).set_index(
         "model", drop=False).rename_axis(None)
     frame = frame.assign(mean=found.mean(), sd=found.std(), best=found.max(), n=found.size(), majority_rate=majority,

@@ -169,7 +169,7 @@ def best_scores(runs: Runs) -> Table:
             words = [f"{one.model} {_short(info.metric, one.mean)} at {one.length} (n {one.n})"
                      for one in best.itertuples()]
             row[kind] = "; ".join(words).replace(" at ", " at L = ", 1) or "not run"
-        upper = [upper_bound(runs.study, task, length) for length in lengths] or [PERFECT.get(info.metric)]
+        upper = [upper_bound(runs.study, task, length) for length in lengths or runs.lengths(task)]
         ends = dict.fromkeys(DASH if value is None else f"{value:.3g}" for value in (upper[0], upper[-1]))
         shown.append({**row, "baseline": f"{baseline(task):.3g}", "upper bound": " to ".join(ends)})
     columns = ["task", "kind", "length", "model", "mean", "sd", "n"]
