@@ -85,6 +85,12 @@ def model_look(model: str, line: bool = True) -> Look:
             **({"markerfacecolor": "white"} if is_variant(model) else {})}
 
 
+def name_panel(axis: Axes, task: str, *below: str) -> None:
+    """Put a task's title above a panel, the tags of a variant on a line of their own: its panels are narrow."""
+    title = TASKS[task].title.replace("-", "\n", 1) if is_variant(task) else TASKS[task].title
+    axis.set_title("\n".join([title, *below]), fontsize=SMALL if is_variant(task) else None)
+
+
 def legend_entry(label: str, look: Mapping[str, Any]) -> Line2D:
     """Return an entry for a legend."""
     return Line2D([], [], label=label, **look)

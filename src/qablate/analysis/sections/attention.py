@@ -174,7 +174,7 @@ def _draw(runs: Runs) -> Canvas:
         State(state).colour, "hatch": 2 * look.HATCHES.get(State(state), ""), "edgecolor": "#888888"}
         for state, shade in cells.groupby(["state", "shade"]).groups}
     for axis, task in zip(axes, runs.tasks, strict=True):
-        axis.set_title(task_info(task).title)
+        look.name_panel(axis, task)
         for row in cells[cells["task"] == task].itertuples():
             left = runs.lengths(task).index(row.length) - 0.46 + width * runs.seeds.index(row.seed)
             axis.add_patch(Rectangle((left, runs.models.index(row.model) - 0.42), width, 0.84, linewidth=0.3,

@@ -137,7 +137,7 @@ def _draw(runs: Runs, rows: pd.DataFrame) -> Canvas:
     figure, axes = look.grid(0.7 + ROW_HEIGHT * len(names), 1, len(tasks), sharey=True)
     for axis, task in zip(axes[0], tasks, strict=True):
         _panel(axis, rows[rows["task"] == task], names)
-        axis.set_title(task_info(task).title)
+        look.name_panel(axis, task)
     axes[0, 0].set_yticks(range(len(names)), names, parse_math=False)
     axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
     axes[0, len(tasks) // 2].set_xlabel("difference in margins; positive: the first is better", fontsize=look.SMALL)

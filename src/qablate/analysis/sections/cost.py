@@ -15,11 +15,12 @@ from qablate.analysis.table import Figure, Part, Section, Table, cell_columns, w
 from qablate.catalog import task_info
 from qablate.files import packaged_text
 from qablate.hours import MEASURED_ITEMS, CostTable
-from qablate.variants import labelled
+from qablate.variants import is_variant, labelled
 
 HOUR = 3600.0
 FRONTIER: look.Look = {"color": look.PALE, "linewidth": 0.8, "linestyle": (0, (4, 1.5))}
 COSTS = {"n_params_trainable": "trainable parameters", "training_time": "seconds of training"}
+MOST_PANELS = 4
 
 
 def cost(runs: Runs) -> Section:
@@ -33,9 +34,12 @@ def details(runs: Runs) -> tuple[Part, ...]:
 
 
 def tradeoff(runs: Runs) -> Figure:
-    """Score against size and time at one length per task: the one that most models have run, the longest of equals."""
-    frames = []
-    for task in runs.tasks:
+    """Score against size and time at one length per task: the one that most models have run, the longest of equals.
+
+    Variants of a task have no panel next to it.
+    """
+    frames, tasks = [], [task for task in runs.tasks if not is_variant(task)] or runs.tasks[:MOST_PANELS]
+    for task in tasks:
         found = means(runs, task)
         counts = found[found["n"] > 0].groupby("length").size()
         if len(counts):
@@ -51,12 +55,13 @@ def tradeoff(runs: Runs) -> Figure:
     return Figure("score_against_cost", "Score against parameters and training time",
                   "Means over seeds at the length that most models have run. The line joins models that no other "
                   f"beats at lower cost.{note} Hours: [Details](report/details.md#cost-by-model).",
-                  lambda: _draw(runs, frame), frame)
+                  lambda: _draw(runs, tasks, frame), frame)
 
 
-def _draw(runs: Runs, frame: pd.DataFrame) -> Canvas:
-    figure, axes = look.grid(4.2, len(COSTS), len(runs.tasks))
-    for column, task in enumerate(runs.tasks):
+def _draw(runs: Runs, tasks: list[str], frame: pd.DataFrame) -> Canvas:
+    figure, axes = look.grid(4.2, len(COSTS), len(tasks)) if len(tasks) > 1 else look.grid(2.6, 1, len(COSTS))
+    axes = axes.reshape(len(COSTS), len(tasks))
+    for column, task in enumerate(tasks):
         of_task = frame[frame["task"] == task]
         for axis, (key, name) in zip(axes[:, column], COSTS.items(), strict=True):
             _draw_panel(axis, task, of_task[of_task[key] > 0].sort_values(key), key)
@@ -67,7 +72,7 @@ def _draw(runs: Runs, frame: pd.DataFrame) -> Canvas:
     if named:
         look.legend_above(figure, [look.legend_entry(labelled(model), look.model_look(model, False))
                                    for model in named] + [look.legend_entry("not beaten at lower cost", FRONTIER)], 5)
-    look.banner(figure, look.missing_lines(runs))
+    look.banner(figure, look.missing_lines(runs, tasks))
     return figure
 
 
@@ -76,7 +81,8 @@ def _draw_panel(axis: Axes, task: str, known: pd.DataFrame, key: str) -> None:
         look.empty_panel(axis)
         return
     for row in known.to_dict("records"):
-        axis.plot(row[key], row["score"], zorder=3, **look.model_look(row["model"], line=False) | {"markersize": 5})
+        shape = look.model_look(row["model"], line=False) | {"markersize": 5, "zorder": 3, "clip_on": False}
+        axis.plot(row[key], row["score"], **shape)
     benefit = known["score"] if task_info(task).larger_is_better else -known["score"]
     best = known[benefit > benefit.shift().cummax().fillna(-float("inf"))]
     axis.step(best[key], best["score"], where="post", zorder=1, **FRONTIER)

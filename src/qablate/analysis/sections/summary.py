@@ -120,7 +120,7 @@ def map_panels(runs: Runs, height: float) -> tuple[Canvas, list[Axes]]:
 def _draw_map(runs: Runs, frame: pd.DataFrame) -> Canvas:
     figure, axes = map_panels(runs, 0.9 + 0.29 * len(runs.models))
     for axis, task in zip(axes, runs.tasks, strict=True):
-        axis.set_title(f"{task_info(task).title}\n{metric_name(task_info(task).metric)}")
+        look.name_panel(axis, task, metric_name(task_info(task).metric))
         for row in frame[frame["task"] == task].to_dict("records"):
             _draw_field(axis, task, runs.lengths(task).index(row["length"]), runs.models.index(row["model"]), row)
     bar = figure.colorbar(ScalarMappable(Normalize(0, 1), SHADES), ax=axes, location="bottom", shrink=0.4, aspect=35,
