@@ -194,9 +194,10 @@ def _draw_lengths(runs: Runs, task: str, frame: pd.DataFrame) -> Canvas:
     look.score_axis(axes[0, 0], task)
     axes[0, 0].set_ylabel(metric_name(task_info(task).metric))
     entries = [look.legend_entry(labelled(model), look.model_look(model)) for model in runs.models]
-    off = not task_info(task).larger_is_better and (frame.loc[frame["kind"] == "upper bound", "score"] == 0).any()
-    entries += [look.legend_entry("baseline", look.BASELINE),
-                look.legend_entry("upper bound" + (" 0, off the axis" if off else ""), look.UPPER)]
+    bounds = frame.loc[frame["kind"] == "upper bound", "score"]
+    off = " 0, off the axis" * (not task_info(task).larger_is_better and (bounds == 0).any())
+    entries.append(look.legend_entry("baseline", look.BASELINE))
+    entries += [look.legend_entry(f"upper bound{off}", look.UPPER)] * (len(bounds) > 0)
     look.legend_above(figure, entries, min(5, len(entries)))
     look.banner(figure, look.missing_lines(runs, [task]))
     return figure
@@ -252,7 +253,8 @@ def _draw_learning(runs: Runs, task: str, curves: pd.DataFrame, key: str) -> Can
     if key == "loss" and (curves[f"val_{key}"] > 0).any():
         look.error_axis(axes[0, 0])
     figure.supylabel("MSE" if key == "loss" else "accuracy", fontsize=look.SMALL)
-    for axis in axes[-1]:
+    for axis in list(axes.flat)[:len(runs.models)][-columns:]:    # the lowest of each column
+        axis.tick_params(labelbottom=True)
         axis.set_xlabel("epoch")
     entries = [look.legend_entry(f"L {length}", {"color": shade}) for length, shade in shades.items()]
     look.legend_above(figure, [*entries, look.legend_entry("validation", {"color": "#444444"}),
