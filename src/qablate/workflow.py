@@ -30,6 +30,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from qablate.config import difference, read_files, with_yaml_types
 from qablate.errors import QablateError
+from qablate.files import SNAKEFILE_FOLDER
 from qablate.jobs import Jobs, budget, check_launcher, check_request, gpu_slots
 from qablate.locks import take_over_lock
 from qablate.plan import Plan
@@ -78,6 +79,7 @@ class StudyRun:
     def prepare(self) -> None:
         """Check what was asked for, take over a dead owner's lock and say what is done and missing."""
         # Jobs run the qablate of this environment, activated or not, whatever else is in PATH.
+        os.environ[SNAKEFILE_FOLDER] = str(self.workflow.basedir)
         os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
         asked = self.workflow.resource_settings
         if asked.cores is None and asked.nodes is None:    # `snakemake TARGET` without --cores: on all of this machine

@@ -12,6 +12,7 @@ from typing import Any
 
 from qablate.catalog import MODELS, TASKS, task_info
 from qablate.config import ConfigError, read_yaml
+from qablate.files import in_workflow
 from qablate.records import METRICS
 from qablate.study import Study
 
@@ -91,6 +92,7 @@ def load_claims(study: Study, path: Path = CLAIMS_PATH) -> Claims:
 
     A ConfigError of one line names the file, the record and what is allowed.
     """
+    path = in_workflow(path)
     content = read_yaml(path) if path.exists() else {}
     _require(set(content) <= set(PARTS), f"{path}", "keys", set(content), PARTS)
     questions = content.get("questions") or {}
