@@ -25,7 +25,7 @@ from qablate.models.encoders import ChunkEncoder
 from qablate.models.layers import Head, StepTokens
 from qablate.models.sizes import ModelSettings, Sizes
 from qablate.quantum import circuit_kind
-from qablate.results import read_record
+from qablate.results import predictions_problem, read_record
 from qablate.ssm import scan_name
 
 RESULT, WEIGHTS = "results.json", "model.pt"
@@ -236,7 +236,10 @@ def result_and_weights(path: Path) -> tuple[Path, Path]:
 def load_trained(path: Path) -> nn.Module:
     """Return the model of a result or of its weights in evaluation mode, on the CPU; a QablateError says why not."""
     result, weights = result_and_weights(path)
-    model = untrained(read_record(result))
+    record = read_record(result)
+    if problem := predictions_problem(result, record):
+        raise QablateError(f"{weights}: not weights of this result, as {problem}; move both away to use the result")
+    model = untrained(record)
     if not weights.is_file():
         raise QablateError(f"{weights}: no weights next to the result; move the result away and run "
                            "`qablate train` to make both again")
