@@ -33,7 +33,7 @@ from qablate.errors import QablateError
 from qablate.files import SNAKEFILE_FOLDER
 from qablate.jobs import Jobs, budget, check_launcher, check_request, gpu_slots
 from qablate.locks import take_over_lock
-from qablate.plan import Plan
+from qablate.plan import NOT_IN_REPORT, Plan
 from qablate.records import canonical_json
 from qablate.status.slurm_queue import start_on_slurm
 from qablate.study import Cell, Study
@@ -121,7 +121,10 @@ class StudyRun:
     def progress(self) -> str:
         """The command that reports on what exists of this study."""
         overlays = self.config_files[1:]
-        return shlex.join(["snakemake", "progress", *(["--configfile", *overlays] if overlays else [])])
+        changed = [f"{key}={value if isinstance(value, str) else canonical_json(value)}"
+                   for key, value in self.overrides.items() if key not in NOT_IN_REPORT]
+        return shlex.join(["snakemake", "progress", *(["--configfile", *overlays] if overlays else []),
+                           *(["--config", *changed] if changed else [])])
 
     @property
     def launcher(self) -> str:
