@@ -243,7 +243,8 @@ def _explained(error: fastjsonschema.JsonSchemaValueException) -> str:
         known = error.definition.get("properties", {})
         if unknown := [key for key in found if key not in known]:
             return f"{prefix}{unknown[0]}: unknown key, {suggestion(str(unknown[0]), known)}"
-        return f"{prefix}{next(key for key in allowed if key not in found)}: missing key"
+        overlay = "" if prefix else "; name the file that an overlay lies over before it"
+        return f"{prefix}{next(key for key in allowed if key not in found)}: missing key{overlay}"
     if rule == "pattern" and (ids := re.match(r"\^\((.*)\)\(-", allowed)):    # a model or task
         return f"{where}: {found!r} is not allowed, one of {ids[1].replace('|', ', ')}, or a variant of one"
     if rule == "enum":

@@ -65,7 +65,8 @@ def test_a_question_is_printed_once_and_its_rows_stay_together(whole):
 def test_with_any_block_an_estimate_is_printed(few):
     found = by_question(*few)
     copy = found.loc[(QUESTIONS[2], COPY)]
-    assert "**open**; so far, of " in copy[ANSWER] and "pairs, 1c - 1b" in copy[ANSWER] and "**better** (provisional)" in copy[ANSWER]
+    assert "**open**; so far, of " in copy[ANSWER] and "pairs, 1c - 1b" in copy[ANSWER]
+    assert "**better** (provisional)" in copy[ANSWER]
     assert "1c - 1b" in copy[ESTIMATE] and "(3 blocks)" in copy[ESTIMATE]
     end = found.loc[(QUESTIONS[5], COPY)]
     assert "group 4 against 3: **open**" in end[ANSWER] and "(provisional)" in end[ANSWER]
