@@ -44,6 +44,9 @@ CELL = "--model 1b --task adding_problem --length 100 --seed 2024".split()
         ({"systems": {None: {"results": "there"}}}, "systems: key None must be text"),
         ({"tasks": {1: {"lengths": [6]}}}, "tasks: key 1 must be text"),
         ({"import": {"quarantine": [{1: "x"}]}}, "import.quarantine: key 1 must be text"),
+        ({"results": "a/../../b"}, "results: 'a/../../b' is not allowed: write the folder without '..'"),
+        ({"results": "x" * 251}, "is not allowed (maxLength: 250)"),
+        ({"systems": {"x": {"results": ["a\0b"]}}}, r"systems.x.results: 'a\x00b' holds '\x00', which no file"),
     ],
 )
 def test_bad_settings_name_the_key(capsys, tmp_path, changes, expected):

@@ -5,6 +5,7 @@ Importing the package itself imports neither pandas nor torch.
 """
 
 import operator
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,7 +40,12 @@ def load_results(folder: str | Path = "results",
     """
     from qablate.analysis.collect import collect, study_of
 
-    return collect(study_of(Path(folder), config)).table
+    runs = collect(study_of(Path(folder), config))
+    if runs.table.empty and len(runs.files):
+        reasons = ", ".join(f"{n} {reason}" for reason, n in runs.files["reason"].value_counts().items())
+        warnings.warn(f"{folder}: no result counts in study '{runs.study.name}' ({reasons}); config= names the "
+                      "settings of another study", stacklevel=2)
+    return runs.table
 
 
 def load_model(path: str | Path) -> "nn.Module":

@@ -25,6 +25,7 @@ from qablate.variants import check_variants, task_parameters
 
 Config = dict[str, Any]
 MAX_CONFIG_BYTES = 1_000_000
+NAMES_NO_FILE = re.compile(r"[\x00\ud800-\udfff]")
 PROFILE_FILE = re.compile(r"(profile|config)(\.v(?P<version>[0-9]+)\+)?\.yaml")
 
 PUBLISHED_TRAINING = {"max_epochs": 100, "patience": 20, "batch_size": 32, "learning_rate": 1e-3, "weight_decay": 1e-4,
@@ -152,6 +153,8 @@ def check_config(config: Mapping[str, Any]) -> Config:
     except (RecursionError, TypeError, ValueError) as error:
         raise ConfigError(f"settings cannot be checked: {error}") from error
     config = {**config, **{key: config.get(key) or {} for key in ("systems", "variants", "task_variants")}}
+    if ".." in Path(config["results"]).parts:
+        raise ConfigError(f"results: {config['results']!r} is not allowed: write the folder without '..'")
     check_variants(config)
     for name, settings in config["tasks"].items():
         parameters = task_parameters(config, name)
@@ -230,6 +233,8 @@ def _strict(value: Any, where: str = "settings") -> Any:
         return {key: _strict(inner, f"{where}.{key}".removeprefix("settings.")) for key, inner in value.items()}
     if isinstance(value, list):
         return [_strict(inner, where) for inner in value]
+    if isinstance(value, str) and (odd := NAMES_NO_FILE.search(value)):
+        raise ConfigError(f"{where}: {value[:40]!r} holds {odd[0]!r}, which no file or command can have in its name")
     if isinstance(value, float):
         return _Fraction(value) if math.isfinite(value) else _NoNumber(value)
     return value
@@ -246,7 +251,8 @@ def _explained(error: fastjsonschema.JsonSchemaValueException) -> str:
         known = error.definition.get("properties", {})
         if unknown := [key for key in found if key not in known]:
             return f"{prefix}{unknown[0]}: unknown key, {suggestion(str(unknown[0]), known)}"
-        return f"{prefix}{next(key for key in allowed if key not in found)}: missing key"
+        overlay = "" if prefix else "; name the file that an overlay lies over before it"
+        return f"{prefix}{next(key for key in allowed if key not in found)}: missing key{overlay}"
     if rule == "pattern" and (ids := re.match(r"\^\((.*)\)\(-", allowed)):    # a model or task
         return f"{where}: {found!r} is not allowed, one of {ids[1].replace('|', ', ')}, or a variant of one"
     if rule == "enum":

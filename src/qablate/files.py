@@ -26,6 +26,8 @@ from typing import BinaryIO
 from qablate.errors import MachineError
 from qablate.slurm import command_of
 
+SNAKEFILE_FOLDER = "QABLATE_SNAKEFILE_FOLDER"
+"""Variable that the workflow sets for itself and its jobs."""
 LEFTOVER_AGE_S = 86_400
 """After a day nobody is still writing a temporary file, whatever host it came from."""
 
@@ -191,6 +193,11 @@ def read_regular(path: Path, limit: int) -> bytes:
             return file.read(status.st_size)
     finally:
         os.close(handle)
+
+
+def in_workflow(path: Path) -> Path:
+    """A file of the workflow: in the working folder, else beside the Snakefile that runs (`snakemake -d FOLDER`)."""
+    return path if path.exists() else Path(os.environ.get(SNAKEFILE_FOLDER, "")) / path
 
 
 def packaged_text(name: str) -> str:

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from qablate.catalog import model_info, task_info
 from qablate.errors import QablateError
+from qablate.files import in_workflow
 from qablate.records import Record
 from qablate.study import Cell, Study
 from qablate.variants import is_variant
@@ -78,6 +79,7 @@ class CostTable:
     @classmethod
     def read(cls, path: Path = COSTS_PATH) -> "CostTable":
         """Read a table; a missing file, column or number is a QablateError that names file and line."""
+        path = in_workflow(path)
         try:
             lines = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
             if missing := [name for name in COLUMNS if name not in (lines.fieldnames or ())]:
@@ -88,8 +90,8 @@ class CostTable:
 
     @classmethod
     def at_hand(cls) -> "CostTable":
-        """The table of the working folder, an empty one where there is none."""
-        return cls.read() if COSTS_PATH.exists() else cls(())
+        """The table of the workflow, an empty one where there is none."""
+        return cls.read() if in_workflow(COSTS_PATH).exists() else cls(())
 
     def estimate(self, device: str, model: str, task: str, length: int, max_epochs: int, n_items: int = MEASURED_ITEMS,
                  epochs_used: float | None = None) -> Estimate | None:

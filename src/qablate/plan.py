@@ -15,7 +15,7 @@ from pathlib import Path
 
 from qablate import __version__
 from qablate.errors import QablateError
-from qablate.files import sha256_of, write_atomic
+from qablate.files import in_workflow, sha256_of, write_atomic
 from qablate.hours import COSTS_PATH
 from qablate.records import sha256_of_json
 from qablate.results import CellState, Merged, State, checks_path, merge
@@ -166,7 +166,8 @@ def fingerprint(merged: Merged) -> str:
     files = [[str(verdict.file.path), verdict.sha256, verdict.status, verdict.reason, verdict.detail]
              for verdict in merged.verdicts]
     checks = [checks_path(verdict.file.path) for verdict in merged.verdicts if verdict.chosen]
-    others = [_hash(path) for path in (COSTS_PATH, COSTS_PATH.with_name("claims.yaml"), *checks)]
+    declared = [in_workflow(path) for path in (COSTS_PATH, COSTS_PATH.with_name("claims.yaml"))]
+    others = [_hash(path) for path in (*declared, *checks)]
     return sha256_of_json([__version__, settings, files, others])
 
 

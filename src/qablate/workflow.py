@@ -30,9 +30,11 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from qablate.config import difference, options_of, read_files, with_yaml_types
 from qablate.errors import QablateError
+from qablate.files import SNAKEFILE_FOLDER
 from qablate.jobs import Jobs, budget, check_launcher, check_request, gpu_slots
 from qablate.locks import take_over_lock
-from qablate.plan import Plan
+from qablate.plan import NOT_IN_REPORT, Plan
+from qablate.records import canonical_json
 from qablate.status.slurm_queue import start_on_slurm
 from qablate.study import Cell, Study
 
@@ -77,6 +79,7 @@ class StudyRun:
     def prepare(self) -> None:
         """Check what was asked for, take over a dead owner's lock and say what is done and missing."""
         # Jobs run the qablate of this environment, activated or not, whatever else is in PATH.
+        os.environ[SNAKEFILE_FOLDER] = str(self.workflow.basedir)
         os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
         asked = self.workflow.resource_settings
         if asked.cores is None and asked.nodes is None:    # `snakemake TARGET` without --cores: on all of this machine
@@ -117,7 +120,10 @@ class StudyRun:
     def progress(self) -> str:
         """The command that reports on what exists of this study."""
         overlays = self.config_files[1:]
-        return shlex.join(["snakemake", "progress", *(["--configfile", *overlays] if overlays else [])])
+        changed = [f"{key}={value if isinstance(value, str) else canonical_json(value)}"
+                   for key, value in self.overrides.items() if key not in NOT_IN_REPORT]
+        return shlex.join(["snakemake", "progress", *(["--configfile", *overlays] if overlays else []),
+                           *(["--config", *changed] if changed else [])])
 
     @property
     def launcher(self) -> str:

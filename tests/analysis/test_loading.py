@@ -112,3 +112,11 @@ def test_the_page_on_notebooks_runs_as_printed(tmp_path):
 def test_the_package_runs_as_a_module():
     done = subprocess.run([sys.executable, "-m", "qablate", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"qablate {qablate.__version__}"
+
+
+def test_a_folder_of_another_study_is_said_and_an_overlay_alone_is_explained(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.warns(UserWarning, match="no result counts in study 'published' .*not_in_study"):
+        assert qablate.load_results("results/systems/controls").empty
+    with pytest.raises(QablateError, match="missing key; name the file that an overlay lies over before it"):
+        qablate.load_results("results/systems/controls", "workflow/studies/chunks.yaml")

@@ -247,14 +247,21 @@ def test_another_report_in_between_takes_nobodys_files(tmp_path, monkeypatch):
     assert {path.name for path in (study.results / "tables").iterdir()} == {"mine.txt", "others.csv"}
 
 
-def test_leftovers_of_killed_reports_go_after_a_day_unless_they_may_hold_files_of_others(tmp_path):
+def test_leftovers_of_killed_reports_go_after_a_day_and_files_of_others_go_back(tmp_path):
     study = one_model(tmp_path / "results", **ONE_TASK)
-    for name, age in (("new", 0), ("old", 2 * LEFTOVER_AGE_S), ("swapping", 2 * LEFTOVER_AGE_S)):
-        folder = study.results / f".report-{name}"
-        (folder / ("tables.old" if name == "swapping" else "tables")).mkdir(parents=True)
-        os.utime(folder, (time.time() - age,) * 2)
     make_report(study, partial=True)
-    assert sorted(path.name for path in study.results.glob(".report-*")) == [".report-new", ".report-swapping"]
+    for name, age, others in (("new", 0, "new.txt"), ("swapping", 2, "mine.txt"), ("taken", 2, "runs.xls")):
+        old = study.results / f".report-{name}" / "tables.old"
+        old.mkdir(parents=True)
+        for file in (others, "runs.csv"):
+            (old / file).write_text(name)
+        os.utime(old.parent, (time.time() - age * LEFTOVER_AGE_S,) * 2)
+    (study.results / "tables/runs.xls").write_text("another")
+    make_report(study, partial=True)
+    assert sorted(path.name for path in study.results.glob(".report-*")) == [".report-new", ".report-taken"]
+    assert (study.results / "tables/mine.txt").read_text() == "swapping"
+    assert (study.results / ".report-taken/tables.old/runs.xls").read_text() == "taken"
+    assert (study.results / "tables/runs.csv").read_text() != "swapping"
 
 
 def files_below(study):

@@ -198,6 +198,7 @@ def test_parameters_and_settings_are_those_of_the_records(tmp_path):
 @pytest.mark.parametrize(("metric", "published", "found", "expected"), [
     ("test_mse", 0.0763, 0.2288, True), ("test_mse", 0.0763, 0.2290, False), ("test_mse", 0.0763, 0.0254, False),
     ("test_mse", 0.0, 0.0004, True), ("test_mse", 0.0, 0.0006, False),       # printed 0.0000: both solve it
+    ("test_mse", 0.0763, 0.0, False),
     ("test_r2", 0.333, 0.380, True), ("test_r2", 0.333, 0.280, False),
     ("test_acc", 0.5240, 0.5041, True), ("test_acc", 0.5240, 0.5450, False),
 ])

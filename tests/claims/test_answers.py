@@ -65,7 +65,8 @@ def test_a_question_is_printed_once_and_its_rows_stay_together(whole):
 def test_with_any_block_an_estimate_is_printed(few):
     found = by_question(*few)
     copy = found.loc[(QUESTIONS[2], COPY)]
-    assert "**open**; so far 1c - 1b" in copy[ANSWER] and "**better** (provisional)" in copy[ANSWER]
+    assert "**open**; so far, of " in copy[ANSWER] and "pairs, 1c - 1b" in copy[ANSWER]
+    assert "**better** (provisional)" in copy[ANSWER]
     assert "1c - 1b" in copy[ESTIMATE] and "(3 blocks)" in copy[ESTIMATE]
     end = found.loc[(QUESTIONS[5], COPY)]
     assert "group 4 against 3: **open**" in end[ANSWER] and "(provisional)" in end[ANSWER]
@@ -224,3 +225,11 @@ def test_the_forest_draws_every_composed_row_with_its_pairs(whole, few):
 ])
 def test_estimates_are_written_in_units_of_the_score(metric, numbers, shown):
     assert shown_estimate(metric, *numbers) == shown
+
+
+def test_diverged_runs_are_the_last_caveat_to_be_left_out():
+    table = grid(np.random.default_rng(4), {"2d": 9.0})
+    table.loc[(table["model"] == "4e") & (table["seed"] == 2024), ["status", "valid"]] = "diverged", False
+    runs = runs_of(table)
+    found = by_question(runs, compare(runs))[MISSING]
+    assert found.str.contains("runs diverged and count as baseline").all() and len(found) == 16

@@ -9,6 +9,8 @@ from factories import published_study, small_study
 from qablate.analysis.claims import CLAIMS_PATH, load_claims
 from qablate.catalog import MODELS
 from qablate.errors import QablateError
+from qablate.files import SNAKEFILE_FOLDER
+from qablate.hours import CostTable
 
 ROOT = Path(__file__).parents[2]
 TABLES = {"quantum_classical": 9, "factors": 5, "architecture": 2, "length": 13, "chance": 12}
@@ -66,6 +68,8 @@ def test_no_file_declares_nothing(tmp_path):
     ({"claims": []}, "keys"),
     ({"contrasts": [contrast(plus=["9z"])]}, "x: plus, minus: ['9z'], allowed are 1a, 1b"),
     ({"contrasts": [contrast(plus="1b")]}, "x: plus: '1b' is not a list of names"),
+    ({"contrasts": [contrast(plus=["each", "1b"])]}, "x: plus, minus: ['each'], allowed are 1a, 1b"),
+    ({"contrasts": [contrast(plus="each", minus=["each"])]}, "x: plus, minus: ['each'], allowed are 1a, 1b"),
     ({"contrasts": [contrast(kind="ratio")]}, "x: kind: ratio, allowed are difference, slope, chance"),
     ({"contrasts": [contrast(tasks=["sorting"])]}, "x: tasks: ['sorting'], allowed are forrelation"),
     ({"contrasts": [contrast(question="why")]}, "x: question: why"),
@@ -109,3 +113,16 @@ def test_a_mistake_is_one_line_that_names_file_record_and_what_is_allowed(tmp_pa
     with pytest.raises(QablateError) as error:
         claims_of(tmp_path, content)
     assert words in str(error.value) and "claims.yaml" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_each_is_one_row_per_other_model_under_a_label_of_its_own(tmp_path):
+    found = claims_of(tmp_path, {"contrasts": [contrast(plus="each", label="against 3b")]}).contrasts
+    assert [one.plus for one in found] == [(model,) for model in sorted(MODELS) if model != "3b"]
+    assert found[0].label == "1a against 3b"
+
+
+def test_in_another_working_folder_claims_and_costs_are_those_beside_the_snakefile(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert not load_claims(published_study(tmp_path)).contrasts and not CostTable.at_hand().rows
+    monkeypatch.setenv(SNAKEFILE_FOLDER, str(ROOT))
+    assert load_claims(published_study(tmp_path)).contrasts and CostTable.at_hand().rows

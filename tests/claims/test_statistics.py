@@ -173,3 +173,9 @@ def test_without_enough_points_there_is_no_interval():
     assert one.interval() == (-math.inf, math.inf) and one.tost(1.0) == 1.0 and one.p == 1.0
     assert math.isnan(slope(blocks([1, 2, 3], lengths=(100,))).value)
     assert slope(blocks([0.5] * 12)).interval() == (0.0, 0.0)
+
+
+def test_models_with_equal_scores_differ_by_nothing_that_rounding_leaves():
+    y = pd.DataFrame({model: blocks([0.1 * (1 + n % 9) for n in range(12)]) for model in "abcdef"})
+    d = contrast(y, weights("abc", "def" * 3))
+    assert len(d) == 12 and not d.any() and difference(d).p == 1.0

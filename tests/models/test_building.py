@@ -238,3 +238,8 @@ def test_any_chunk_size_in_models_with_and_without_chunks(model_id, chunk):
     if model_id.startswith("3"):
         added = parameter_counts(model)[1] - parameter_counts(small_model(model_id))[1]
         assert added == 16 * 8 + 8 + 8 + 1  # the published pool: d / 2 hidden units
+
+
+def test_a_variant_without_settings_is_no_base_under_its_name():
+    with pytest.raises(QablateError, match="model 1b-tanh: what its tags change is in the settings of a study"):
+        build_model("1b-tanh", 2, 40, 1)

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import json
 import math
 import random
@@ -325,3 +326,18 @@ def test_bad_settings_of_systems_are_one_line(tmp_path, change, message):
         check_config({**study_with(tmp_path).config, **change})
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("same_run", [True, False])
+def test_weights_and_predictions_of_another_run_do_not_stay_next_to_an_adopted_result(tmp_path, same_run):
+    study = study_with(tmp_path)
+    told = {"file": "x.npz", "sha256": hashlib.sha256(b"ours" if same_run else b"theirs").hexdigest(), "n": 500}
+    put(tmp_path / "dgx", ADDING, text_of(study, ADDING, {"predictions": told}, 2))
+    study.result_folder.mkdir(parents=True)
+    stem = study.result_path(ADDING).name.removesuffix("results.json")
+    for ending in ("predictions.npz", "model.pt"):
+        (study.result_folder / f"{stem}{ending}").write_bytes(b"ours")
+    assert adopt(merge(study)) == [study.result_path(ADDING)]
+    assert len(list(study.result_folder.glob(f"{stem}[mp]*"))) == (2 if same_run else 0)
+    assert len(list(study.superseded.glob("*"))) == (0 if same_run else 2)
+    assert "other_predictions" not in merge(study).runs[ADDING].flags

@@ -36,6 +36,7 @@ def test_every_state_from_its_trace(study, traces, squeue):
     traces.log(failed, START, event("fail", reason="out of memory"))
     traces.checkpoint(failed)
     traces.result(stale, model_config={"model_code_version": 99})
+    traces.checkpoint(stale)
     study.result_path(unreadable).write_text("{")
     squeue.answers(("11", "PENDING", comment(queued)), ("12", "RUNNING", comment(waiting)))
     found = look(study)

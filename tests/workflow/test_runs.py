@@ -120,10 +120,10 @@ def test_progress_trains_nothing(tiny: Workspace) -> None:
 
 
 def test_the_path_of_an_overlay_may_have_braces_and_is_in_the_command_that_a_failure_prints(tiny: Workspace) -> None:
-    overlay = ("--configfile", "my {st}.yaml")
+    overlay = ("--configfile", "my {st}.yaml", "--config", "seeds=[1]", "system=dgx")
     (tiny.folder / overlay[1]).write_text("name: mine\nresults: mine\nmodels: [1b]\n")
     failed = tiny.snakemake(*PROFILE, "--retries", "0", *overlay, QABLATE_FAKE_FAIL=tiny.cell("1b", 1).name)
-    assert failed.code and "What exists: snakemake progress --configfile 'my {st}.yaml'" in failed.text
+    assert failed.code and "progress --configfile 'my {st}.yaml' --config 'seeds=[1]'\n" in failed.text
     assert tiny.snakemake(*PROFILE, *overlay).code == 0
     assert DONE in tiny.snakemake("-n", *overlay).text
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from qablate.catalog import MODELS, TASKS, task_info
 from qablate.config import ConfigError, read_yaml
+from qablate.files import in_workflow
 from qablate.records import METRICS
 from qablate.study import Study
 
@@ -56,10 +57,11 @@ class Contrast:
         return list(zip(self.plus, self.minus, strict=True)) if len(self.plus) == len(self.minus) > 1 else []
 
     def over(self, models: Iterable[str]) -> "list[Contrast]":
-        """This contrast, or where `plus` is `each` one per model, named `id-model`."""
+        """This contrast, or where `plus` is `each` one per model that it is not held against, named `id-model`."""
         if self.plus != EACH:
             return [self]
-        return [replace(self, id=f"{self.id}-{model}", plus=(model,)) for model in models]
+        return [replace(self, id=f"{self.id}-{model}", plus=(model,), label=self.label and f"{model} {self.label}")
+                for model in models if model not in self.minus]
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def load_claims(study: Study, path: Path = CLAIMS_PATH) -> Claims:
 
     A ConfigError of one line names the file, the record and what is allowed.
     """
+    path = in_workflow(path)
     content = read_yaml(path) if path.exists() else {}
     _require(set(content) <= set(PARTS), f"{path}", "keys", set(content), PARTS)
     questions = content.get("questions") or {}
@@ -138,7 +141,7 @@ def _contrast(where: str, record: Any, questions: Collection[str], tasks: Collec
     if one.margin is not None:
         _require(one.margin > 0, where, "margin", one.margin, ["numbers above 0"])
     _require(bool(one.plus), where, "plus", [], MODELS)
-    models = {*one.plus, *one.minus} - set(EACH)
+    models = {*one.plus, *one.minus} if one.plus != EACH else set(one.minus)    # `each` stands alone
     _require(models <= set(MODELS), where, "plus, minus", sorted(models - set(MODELS)), MODELS)
     return one
 

@@ -8,6 +8,7 @@ import base64
 import contextlib
 import csv
 import html
+import os
 import re
 import shutil
 import tempfile
@@ -157,11 +158,7 @@ def write_csv(path: Path, frame: pd.DataFrame) -> None:
 
 def _swap(fresh: Path, results: Path, target: Path) -> None:
     """Put a finished report in the place of the last one, whole or not at all; files that no report wrote stay."""
-    try:
-        with (results / INDEX).open(newline="", encoding="utf-8") as file:
-            ours = {row["file"] for row in csv.DictReader(file)}
-    except (OSError, ValueError, KeyError, csv.Error):
-        ours = set()
+    ours = _listed(results / INDEX)
     undo: list[tuple[Path, Path]] = []
     foreign: list[Path] = []
     for name in (*FOLDERS, target.with_suffix(".html").name, target.name):
@@ -189,13 +186,38 @@ def _swap(fresh: Path, results: Path, target: Path) -> None:
             raise MachineError(f"{place}: cannot write: {error.strerror or error}") from error
 
 
+def _listed(index: Path) -> set[str]:
+    """The tables and figures of a report by its list of them; nothing without one."""
+    try:
+        with index.open(newline="", encoding="utf-8") as file:
+            return {row["file"] for row in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError, csv.Error):
+        return set()
+
+
 def _remove_leftovers(results: Path) -> None:
-    """Remove the temporary folders of reports killed over a day ago; not in the swap, others' files may be inside."""
+    """Remove the temporary folders of reports killed over a day ago; files that no report wrote go back first."""
     for folder in results.glob(f"{TEMPORARY}*"):
         with contextlib.suppress(OSError):
-            old = time.time() - folder.stat().st_mtime > LEFTOVER_AGE_S
-            if old and not any(folder.glob(f"*{OLD}")):
+            if time.time() - folder.stat().st_mtime > LEFTOVER_AGE_S and _given_back(folder, results):
                 shutil.rmtree(folder)
+
+
+def _given_back(folder: Path, results: Path) -> bool:
+    """Whether no file of others is left in a killed report's folder; one whose name is taken stays there."""
+    ours = {f"report/{name}" for name in ("contents.csv", "details.md", "details.html", "explorer.html")}
+    for index in (results / INDEX, folder / INDEX, folder / f"report{OLD}" / INDEX.name):
+        ours |= _listed(index)
+    left = False
+    for name in FOLDERS:
+        for path in [*(folder / f"{name}{OLD}").glob("*"), *(folder / name).glob("*")]:
+            place = results / name / path.name
+            if f"{name}/{path.name}" not in ours:
+                left |= (taken := os.path.lexists(place))
+                if not taken:
+                    place.parent.mkdir(exist_ok=True)
+                    path.rename(place)
+    return not left
 
 
 def _write_page(path: Path, title: str, intro: str, sections: Sequence[Section], pictures: Mapping[str, bytes]) -> None:

@@ -76,12 +76,16 @@ def weights(plus: Sequence[str], minus: Sequence[str] = ()) -> dict[str, float]:
 
 
 def contrast(y: pd.DataFrame, weight: Mapping[str, float]) -> pd.Series:
-    """Weighted sum of benefits in each block that has every model named, ordered by length, then seed."""
+    """Weighted sum of benefits in each block that has every model named, ordered by length, then seed.
+
+    What is left of equal benefits by rounding is 0: the signs of such rests would be a p of their own.
+    """
     if not set(weight) <= set(y.columns):
         return pd.Series(index=y.index[:0], dtype="float64")
-    values = y[list(weight)].to_numpy()
+    values, factors = y[list(weight)].to_numpy(), np.array(list(weight.values()))
     matched = ~np.isnan(values).any(axis=1)
-    return pd.Series(values[matched] @ np.array(list(weight.values())), index=y.index[matched])
+    d, largest = values[matched] @ factors, np.abs(values[matched]) @ np.abs(factors)
+    return pd.Series(np.where(np.abs(d) > ROUNDING * largest, d, 0.0), index=y.index[matched])
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,9 @@ from qablate.models.encoders import ChunkEncoder
 from qablate.models.layers import Head, StepTokens
 from qablate.models.sizes import ModelSettings, Sizes
 from qablate.quantum import circuit_kind
-from qablate.results import read_record
+from qablate.results import predictions_problem, read_record
 from qablate.ssm import scan_name
+from qablate.variants import is_variant
 
 RESULT, WEIGHTS = "results.json", "model.pt"
 Part = Callable[[Sizes], nn.Module]
@@ -165,7 +166,7 @@ def build_model(
     """Build one model with fresh weights from torch's global generator.
 
     Args:
-        model_id: one of `qablate.catalog.MODELS`.
+        model_id: one of `qablate.catalog.MODELS`, or a variant of one, whose settings must be given.
         n_channels: channels of the input.
         length: steps of the input.
         n_outputs: width of the output.
@@ -178,6 +179,9 @@ def build_model(
         QablateError: on an unknown id, impossible sizes, or a setting without effect on this model: its results would
             be those of the model without it, under another name.
     """
+    if settings is None and is_variant(model_id):
+        raise QablateError(f"model {model_id}: what its tags change is in the settings of a study; give settings=, "
+                           "such as ModelSettings(circuit='tanh')")
     info, settings = model_info(model_id), settings or ModelSettings()
     for name, published in AS_PUBLISHED.items():
         value, reason = getattr(settings, name), info.ignores(name)
@@ -236,7 +240,10 @@ def result_and_weights(path: Path) -> tuple[Path, Path]:
 def load_trained(path: Path) -> nn.Module:
     """Return the model of a result or of its weights in evaluation mode, on the CPU; a QablateError says why not."""
     result, weights = result_and_weights(path)
-    model = untrained(read_record(result))
+    record = read_record(result)
+    if problem := predictions_problem(result, record):
+        raise QablateError(f"{weights}: not weights of this result, as {problem}; move both away to use the result")
+    model = untrained(record)
     if not weights.is_file():
         raise QablateError(f"{weights}: no weights next to the result; move the result away and run "
                            "`qablate train` to make both again")

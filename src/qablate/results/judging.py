@@ -5,7 +5,6 @@ expected and what was found. The first of `RULES` that yields decides; what pass
 """
 
 import functools
-import hashlib
 import itertools
 import math
 import os
@@ -16,7 +15,6 @@ from typing import Any
 
 from qablate.catalog import AS_PUBLISHED, task_info
 from qablate.errors import one_line
-from qablate.files import read_regular
 from qablate.goldens import PUBLISHED_MODEL, DatasetFacts, published_parameters
 from qablate.logs import Log
 from qablate.records import (
@@ -37,7 +35,7 @@ from qablate.records import (
     settings_of_record,
     stop_problems,
 )
-from qablate.results.reading import CHANGED, Reading, read_result
+from qablate.results.reading import CHANGED, Reading, predictions_problem, read_result
 from qablate.results.states import COMPRESSED, LOCAL, NAMELESS, CellState, Found, State, Status, Verdict
 from qablate.study import Cell, Study, known_dataset, selected_on_test
 from qablate.variants import split_token
@@ -49,7 +47,6 @@ LEAK_MARGIN = 0.01
 STANDARD_ERRORS = 4
 """An accuracy this far above that of the solver that knows the rule is none that items can give."""
 DATA_SETTINGS = ("data.", "split", "dataset ")
-MAX_PREDICTIONS_BYTES = 500_000_000
 
 Refusals = Iterator[tuple[Status, str, str]]
 """Status, reason code, and a line for people; an empty line refuses nothing."""
@@ -101,15 +98,8 @@ class Case:
 
     @functools.cached_property
     def predictions_problem(self) -> str:
-        """Say if the predictions next to a result are not those it tells of; no path inside the record is followed."""
-        path = self.file.path.with_name(self.file.path.name.removesuffix("results.json") + "predictions.npz")
-        if not self.own or not self.record["predictions"] or not os.path.lexists(path):
-            return ""
-        try:
-            digest = hashlib.sha256(read_regular(path, MAX_PREDICTIONS_BYTES)).hexdigest()
-        except OSError as error:
-            return f"{path.name} cannot be read: {error.strerror or error}"
-        return "" if digest == self.record["predictions"]["sha256"] else f"{path.name} is of another run"
+        """Say if the predictions next to a result of schema 2 are not those it tells of."""
+        return predictions_problem(self.file.path, self.record) if self.own else ""
 
     @property
     def system(self) -> str:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from qablate.errors import QablateError
-from qablate.files import put_in_place, write_atomic, write_json
+from qablate.files import put_in_place, supersede, write_atomic, write_json
 from qablate.provenance import utc_time
 from qablate.records import METRICS
 from qablate.results.judging import state_of
 from qablate.results.merging import Merged, adoption_note
+from qablate.results.reading import predictions_problem
 from qablate.results.states import FINISHED, Verdict
 from qablate.study import Cell, Study
 
@@ -109,6 +110,16 @@ def _is_finished(study: Study, cell: Cell) -> bool:
     return state_of(study, cell).state.finished
 
 
+def _put_aside_others(study: Study, run: Verdict, target: Path) -> None:
+    """Keep weights and predictions of another run in `superseded/`; the predictions tell whose both are."""
+    predictions, weights = (target.with_name(target.name.removesuffix("results.json") + ending)
+                            for ending in ("predictions.npz", "model.pt"))
+    told = run.record.get("predictions")
+    if not (told and predictions.is_file() and not predictions_problem(target, run.record)):
+        for path in (predictions, weights):
+            supersede(path, study.superseded)
+
+
 def adopt(merged: Merged) -> list[Path]:
     """Copy the chosen whole results of other folders, unchanged, to where the study looks for them; return the copies.
 
@@ -132,5 +143,6 @@ def adopt(merged: Merged) -> list[Path]:
         write_json(adoption_note(study, run.cell), note)
         if put_in_place(target, content, study.superseded, partial(_is_finished, study, run.cell)) == target:
             os.utime(target, (file.modified, file.modified))
+            _put_aside_others(study, run, target)
             copies.append(target)
     return copies

@@ -16,7 +16,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -39,6 +39,7 @@ from qablate.study import Cell, Study
 CHECKPOINT_NAME = re.compile(rf"checkpoint_({MODEL_TOKEN})_({TASK_TOKEN})_L(\d{{1,6}})_seed(\d{{1,10}})\.pt")
 MISPLACED_NAME = re.compile(r"synthetic_.*_results\.json(?:\.\w{1,4})?")
 MAX_DEPTH = 3
+MAX_PREDICTIONS_BYTES = 500_000_000
 LITERALS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
 NUMBER_STUBS = (".", "e", "E", "e-", "e+", "E-", "E+")
 ESCAPE_LENGTH = 6
@@ -64,6 +65,18 @@ class Reading:
 def checks_path(result: Path) -> Path:
     """Return the file of what `qablate check` found out about a result; in a folder of its own, not among results."""
     return result.parent / "checks" / result.name.replace("results.json", "checks.json")
+
+
+def predictions_problem(result: Path, record: Mapping[str, Any]) -> str:
+    """Say if the predictions next to a result are not those it tells of; no path inside the record is followed."""
+    path = result.with_name(result.name.removesuffix("results.json") + "predictions.npz")
+    if not record["predictions"] or not os.path.lexists(path):
+        return ""
+    try:
+        digest = hashlib.sha256(read_regular(path, MAX_PREDICTIONS_BYTES)).hexdigest()
+    except OSError as error:
+        return f"{path.name} cannot be read: {error.strerror or error}"
+    return "" if digest == record["predictions"]["sha256"] else f"{path.name} is of another run"
 
 
 def read_record(path: Path) -> Record:

@@ -112,7 +112,8 @@ def _without_job(cell: Cell, tail: Log, plan: Plan, system: str, now: float) -> 
     if tail.name == "fail":
         return State.FAILED, {"epoch": tail.saved_epoch, "reason": tail.reason or "no reason logged"}
     checkpoint = study.result_folder / f"checkpoints/checkpoint_{cell.name}.pt"
-    if checkpoint.exists() or checkpoint.with_name(checkpoint.name + ".previous").exists():
+    replaced = judged.state in (State.STALE, State.UNREADABLE)    # as the dry run and the report say
+    if not replaced and (checkpoint.exists() or checkpoint.with_name(checkpoint.name + ".previous").exists()):
         silence = tail.silent_for(now)
         why = "no log" if silence is None else f"silent for {duration(silence)}"
         why = f"stopped: {tail.reason}" if tail.name == "stop" else "its process is gone" if tail.process_gone else why

@@ -43,7 +43,7 @@ def agree(metric: str, published: float, found: float) -> bool:
     """
     if metric == "test_mse":
         solved = max(published, found) < MSE_SOLVED
-        return solved or (published > 0 and abs(math.log(found / published)) <= math.log(MSE_FACTOR))
+        return solved or (min(published, found) > 0 and abs(math.log(found / published)) <= math.log(MSE_FACTOR))
     return abs(found - published) <= (R2_MARGIN if metric == "test_r2" else ACCURACY_MARGIN)
 
 

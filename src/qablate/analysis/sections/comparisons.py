@@ -171,8 +171,8 @@ def _panel(axis: Axes, rows: pd.DataFrame, names: list[str]) -> None:
 
 
 WORDS: Mapping[str, Mapping[str, str]] = {
-    "difference": {"higher": "better", "lower": "worse", "equivalent": "no difference"},
-    "slope": {"higher": "rises with length", "lower": "falls with length", "equivalent": "does not change with length"},
+    "difference": {"higher": "better", "lower": "worse", "equivalent": "no difference that matters"},
+    "slope": {"higher": "rises with length", "lower": "falls with length", "equivalent": "no change that matters"},
     "slopes": {"higher": "scales better", "lower": "scales worse", "equivalent": "scales alike"},
     "chance": {"higher": "above chance", "lower": "below chance", "equivalent": "at chance"},
 }
@@ -187,7 +187,8 @@ def answers(runs: Runs, table: pd.DataFrame) -> Section:
     if frame.empty:
         return Section("Answers", ("No question is declared for the models and tasks of this study.",))
     shown = frame.assign(question=frame["question"].mask(frame["question"].duplicated(), ""))
-    caption = "Each verdict speaks about these models. Provisional: fewer than 6 matched blocks (length, seed)."
+    caption = ("Each verdict speaks about these models. Provisional: fewer than 6 matched blocks (length, seed), 3 "
+               "lengths of a slope or 3 seeds against chance, and not corrected for the number of comparisons.")
     return Section("Answers", (Table("answers", "Answers", caption, frame, shown, len(shown)),))
 
 
@@ -196,14 +197,18 @@ def _answer(runs: Runs, question: str, task: str, rows: pd.DataFrame) -> dict[st
     main = _main(rows)
     known, single = main[main["verdict"] != "open"].to_dict("records"), rows.drop(index=main.index).to_dict("records")
     pairs = [pair for row in main.to_dict("records") for pair in _pairs(row)]
-    so_far = [row for row in single if _differs(row)] or [pair for pair in pairs if _differs(pair)]
+    looked_at = single if any(map(_differs, single)) else pairs
+    so_far = [row for row in looked_at if _differs(row)]
     said = _grouped(main.to_dict("records")) if _has_interval(main).any() else ["**open**"]
-    said += [f"{'so far ' * bool(pairs)}{'; '.join(_grouped(so_far))}"] * bool(so_far)
+    counted = sum(math.isfinite(row["low95"]) for row in looked_at)
+    so_many = f"so far, of {counted} {'pairs' if looked_at is pairs else 'rows'}, " if pairs else ""
+    said += [so_many + "; ".join(_grouped(so_far))] * bool(so_far)
     estimates = [f"{_short(row)} {_estimate(row)}" if len(main) > 1 else _estimate(row) for row in known]
-    estimates += [f"{_short(row)} {_estimate(row)} ({row['blocks']} blocks)"
+    estimates += [f"{_short(row)} {_estimate(row)}" + f" ({row['blocks']} {row['unit']})" * (row["blocks"] > 1)
                   for row in (so_far or pairs[:1])[:SHOWN_ROWS]]
     solvers, rule = _of_forrelation(runs) if (rows["kind"] == "chance").any() else ("", "")
-    caveats = dict.fromkeys(part for row in [*known, *so_far] for part in row["caveats"].split("; ") if part)
+    parts = dict.fromkeys(part for row in [*known, *so_far] for part in row["caveats"].split("; ") if part)
+    caveats = sorted(parts, key=lambda words: "diverged" not in words)[:SHOWN_CAVEATS]    # cut, but never that
     low, high = main["blocks"].min(), main["blocks"].max()
     return {"question": question, "task": task_info(task).title,
             "answer so far": ". ".join(filter(None, (solvers, "; ".join(said)))),
@@ -211,7 +216,7 @@ def _answer(runs: Runs, question: str, task: str, rows: pd.DataFrame) -> dict[st
             "blocks": f"{low if low == high else f'{low} to {high}'} / {main['planned'].max()}"
                       + " seeds" * bool((main["unit"] == "seeds").all()),
             "caveat, what is missing": "; ".join(filter(None, (
-                *list(caveats)[:SHOWN_CAVEATS], rule, _missing(runs, main))))}
+                *caveats, rule, _missing(runs, main))))}
 
 
 def _has_interval(rows: pd.DataFrame) -> pd.Series:
@@ -257,7 +262,8 @@ def _pairs(row: Row) -> list[Row]:
 def _estimate(row: Row) -> str:
     if row["kind"] == "chance":
         at = baseline(row["task"])
-        return f"{row['estimate'] + at:.3f} [{row['low95'] + at:.3f}, {row['high95'] + at:.3f}]"
+        words = f"{row['estimate'] + at:.3f} [{row['low95'] + at:.3f}, {row['high95'] + at:.3f}]"
+        return words + " (1 seed)" * (row["blocks"] == 1)
     words = shown_estimate(task_info(row["task"]).metric, row["estimate"], row["low95"], row["high95"])
     return words + " per doubling" * (row["kind"] == "slope") + " (1 block)" * (row["blocks"] == 1)
 

@@ -161,14 +161,15 @@ def best_scores(runs: Runs) -> Table:
     for task in runs.tasks:
         info, found = task_info(task), means(runs, task).query("n > 0")
         lengths = sorted(found["length"].unique().tolist())
+        none = "no valid score" if (runs.table["task"] == task).any() else "not run"
         row = {"task (lengths run)": f"{info.title}, {metric_name(info.metric).removeprefix('test ')} "
-                                     f"({', '.join(map(str, lengths)) or 'none run'})"}
+                                     f"({', '.join(map(str, lengths)) or none})"}
         for kind, models in (("best quantum", quantum), ("best classical", MODELS.keys() - quantum)):
             best = best_of(task, found[found["model"].isin(models)]).groupby("length").head(1)
             rows += best.assign(task=task, kind=kind).to_dict("records")
             words = [f"{one.model} {_short(info.metric, one.mean)} at {one.length} (n {one.n})"
                      for one in best.itertuples()]
-            row[kind] = "; ".join(words).replace(" at ", " at L = ", 1) or "not run"
+            row[kind] = "; ".join(words).replace(" at ", " at L = ", 1) or (none if found.empty else "not run")
         upper = [upper_bound(runs.study, task, length) for length in lengths or runs.lengths(task)]
         ends = dict.fromkeys(DASH if value is None else f"{value:.3g}" for value in (upper[0], upper[-1]))
         shown.append({**row, "baseline": f"{baseline(task):.3g}", "upper bound": " to ".join(ends)})
