@@ -26,6 +26,7 @@ def config_with(tmp_path: Path, **changes) -> str:
 
 
 CELL = "--model 1b --task adding_problem --length 100 --seed 2024".split()
+SYSTEMS = {"systems": {"dgx": {"results": "there"}}}
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,14 @@ CELL = "--model 1b --task adding_problem --length 100 --seed 2024".split()
         ({"systems": {None: {"results": "there"}}}, "systems: key None must be text"),
         ({"tasks": {1: {"lengths": [6]}}}, "tasks: key 1 must be text"),
         ({"import": {"quarantine": [{1: "x"}]}}, "import.quarantine: key 1 must be text"),
+        ({"assign": {"forrelation": "dxg"}, **SYSTEMS}, "assign.forrelation: unknown system 'dxg', did you mean 'dgx'"),
+        ({"assign": {"overrides": [{"system": "moon"}]}}, "assign.overrides.0.system: unknown system 'moon'"),
+        ({"assign": {"adding": "dgx"}, **SYSTEMS}, "assign.adding: unknown key, did you mean 'adding_problem'?"),
+        ({"systems": {"dgx": {"logs": "x"}}}, "systems.dgx.results: missing key"),
+        ({"systems": {"dgx": {"results": 3}}}, "systems.dgx.results: 3 is not of type"),
+        ({"seeds": [2024.0]}, "seeds.0: 2024.0 is not of type integer"),    # it would be another number in file names
+        ({"model": {"d_model": 128.0}}, "model.d_model: 128.0 is not of type integer"),
+        ({"training": {"patience": True}}, "training.patience: True is not of type integer"),
     ],
 )
 def test_bad_settings_name_the_key(capsys, tmp_path, changes, expected):
