@@ -13,7 +13,7 @@ from qablate.catalog import MODELS, TASKS
 from qablate.config import ConfigError, config_schema, load_config
 from qablate.errors import QablateError
 from qablate.results import state_of
-from qablate.study import DatasetSpec, Study, published_sha256
+from qablate.study import Study, published_sha256
 
 CELLS_SHA256 = "2e0f14faea9acb4a9bdc8b8fd7abb25f533b113dd785f02cc59eefa2bf661847"
 GOLDENS = Path(__file__).parent / "data" / "dataset_goldens.csv"
@@ -44,15 +44,6 @@ def test_nothing_that_results_are_judged_by_has_moved():
         for spec in [study.dataset(cell.task, cell.length, cell.seed)]
     ]
     assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == CELLS_SHA256
-
-
-@pytest.mark.parametrize("change", [{"n_samples": 400}, {"changed": (("n_markers", 4),)}])
-def test_any_changed_parameter_changes_path_and_identity(change):
-    base = DatasetSpec("selective_copy", 100, 2024)
-    other = DatasetSpec("selective_copy", 100, 2024, **change)
-    assert other.path(Path("r")) != base.path(Path("r"))
-    assert other.identity_json != base.identity_json
-    assert DatasetSpec("selective_copy", 200, 2024, **change).variant == other.variant
 
 
 @pytest.mark.parametrize(

@@ -233,12 +233,11 @@ def test_memory_is_not_taken_before_the_file_is_known_to_be_right(stored, kind):
         tracemalloc.stop()
 
 
-def test_things_that_are_no_files(stored, tmp_path):
-    stored.unlink()
-    stored.mkdir()
-    assert "not a regular file" in refused(stored)
-    stored.rmdir()
-    os.mkfifo(stored)
+@pytest.mark.parametrize("ending", [".npz", ".json"])
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_things_that_are_no_files(stored, ending, make):
+    stored.with_suffix(ending).unlink()
+    make(stored.with_suffix(ending))
     assert "not a regular file" in refused(stored)
 
 
