@@ -120,7 +120,7 @@ def test_a_dataset_that_is_not_the_one_stays_as_it_is(capsys, tmp_path, monkeypa
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["train", *CELL, "--config", "nowhere.yaml"]])
 def test_heavy_imports_wait_until_they_are_needed(arguments):
     code = (
-        "import sys; from qablate.cli import main\n"
+        "import sys; import qablate; from qablate.cli import main\n"
         f"try: main({arguments!r})\nexcept SystemExit: pass\n"
         "print(sorted({'torch', 'pennylane', 'pandas', 'numpy', 'numba', 'matplotlib'} & set(sys.modules)))"
     )
