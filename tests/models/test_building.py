@@ -152,18 +152,6 @@ def test_the_table_of_counts_in_the_docs():
         assert rows[model_id] == [str(count) for count in counts]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("model_id", CIRCUIT_MODELS)
-def test_compiled_and_plain_kinds_agree_through_whole_models(model_id, kind):
-    results = []
-    for backend in ("auto", "reference"):
-        model = small_model(model_id, circuit=kind, backend=backend, scan_backend="reference").double()
-        outputs, by_name = gradients(model)
-        results.append([outputs, *(g for g in by_name.values() if g is not None)])
-    for one, other in zip(*results, strict=True):
-        assert (one - other).abs().max() <= 1e-9 * (1 + other.abs().max())
-
-
 @pytest.mark.parametrize("model_id", CIRCUIT_MODELS)
 def test_untrained_angles_are_exactly_what_the_angles_depend_on(model_id):
     """Found by differentiating the angles at every circuit call, not by name."""
