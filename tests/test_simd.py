@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept, and what they need of numba."""
+"""The vector functions against long double, odd values, and where compiled kernels are kept."""
 
 import os
 import pkgutil
@@ -8,9 +8,59 @@ import tempfile
 from pathlib import Path
 
 import numba
+import numpy as np
 import pytest
 
 from qablate import simd
+from qablate.simd import cos_sin, exp, load, pointer, store
+
+EPS = {"float32": 2e-7, "float64": 2e-15}
+
+
+@numba.njit(**simd.OPTIONS)
+def evaluate(x, results):
+    """cos, sin and exp of a whole number of vectors into the three rows of `results`."""
+    source = pointer(x)
+    for row in range(x.shape[0] // simd.lane_count(source)):
+        cosine, sine = cos_sin(load(source, row))
+        store(pointer(results[0]), row, cosine)
+        store(pointer(results[1]), row, sine)
+        store(pointer(results[2]), row, exp(load(source, row)))
+
+
+def functions_of(numbers, dtype):
+    """cos, sin, exp of any number of numbers."""
+    padded = np.zeros(-(-len(numbers) // 16) * 16, dtype)
+    padded[: len(numbers)] = numbers
+    results = np.empty((3, len(padded)), dtype)
+    evaluate(padded, results)
+    return results[:, : len(numbers)]
+
+
+@pytest.mark.parametrize("dtype", EPS)
+@pytest.mark.parametrize("limit", [1.0, 30.0, 1000.0, simd.ANGLE_LIMIT])
+def test_cos_and_sin_hold_their_bound(dtype, limit):
+    angles = np.random.default_rng(1).uniform(-limit, limit, 200_000).astype(dtype)
+    cosine, sine, _ = functions_of(angles, dtype)
+    exact = angles.astype(np.longdouble)
+    assert np.abs(cosine - np.cos(exact)).max() < EPS[dtype]
+    assert np.abs(sine - np.sin(exact)).max() < EPS[dtype]
+
+
+@pytest.mark.parametrize(("dtype", "low", "high"), [("float32", -87, 88), ("float64", -708, 709)])
+def test_exp_holds_its_bound(dtype, low, high):
+    exponents = np.random.default_rng(2).uniform(low, high, 200_000).astype(dtype)
+    got = functions_of(exponents, dtype)[2]
+    exact = np.exp(exponents.astype(np.longdouble))
+    assert (np.abs(got - exact) / exact).max() < {"float32": 2e-7, "float64": 1e-15}[dtype]
+
+
+@pytest.mark.parametrize("dtype", EPS)
+def test_nan_and_infinity_are_never_turned_into_numbers(dtype):
+    cosine, sine, power = functions_of([np.nan, np.inf, -np.inf, 0, -1e6, 1e6], dtype)
+    assert np.isnan(cosine[:3]).all() and np.isnan(sine[:3]).all()
+    assert np.isnan(power[0])
+    assert power[1:].tolist() == [np.inf, 0, 1, 0, np.inf]
 
 
 def test_cache_is_where_the_user_says(monkeypatch, tmp_path):
