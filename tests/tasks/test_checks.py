@@ -8,6 +8,7 @@ import pytest
 from qablate.study import DatasetSpec
 from qablate.tasks import Dataset, checks, generate
 from qablate.tasks.checks import check_dataset
+from qablate.tasks.dataset import Check
 from qablate.tasks.forrelation import encode_steps
 
 ADDING, SELECTIVE = DatasetSpec("adding_problem", 100, 2024), DatasetSpec("selective_copy", 100, 2025)
@@ -157,3 +158,9 @@ def test_t8_and_t12_see_a_wrong_split(monkeypatch):
     by_class = dataclasses.replace(split, train=split.train[np.argsort(split.train % 2, kind="stable")])
     monkeypatch.setattr(checks, "split_of", lambda spec: by_class)
     assert checks.one_class_batches(dataset).value > 100
+
+
+@pytest.mark.parametrize(("low", "high", "bound"), [
+    (0, 0, "= 0"), (-np.inf, 0.13, "<= 0.13"), (0.985, np.inf, ">= 0.985"), (0.45, 0.55, "0.45 to 0.55")])
+def test_bounds_in_words(low, high, bound):
+    assert Check("name", np.nan, low, high).bound == bound and not Check("name", np.nan, low, high).passed
