@@ -111,30 +111,32 @@ def test_statements_are_checked_against_the_rows_they_rest_on(whole):
     assert set(found) <= {"holds", "does not hold", "open"}
 
 
-@pytest.mark.parametrize(("adding", "copy", "changed", "outcome", "numbers"), [
-    (0.997, 0.99, {}, "holds", "lowest mean R² 0.9900 (Selective Copy, 1b, L = 100); 8 of 8 means there, 0 against"),
-    (0.997, 0.5, {}, "does not hold",
+@pytest.mark.parametrize(("bound", "copy", "changed", "outcome", "numbers"), [
+    ("above", 0.99, {}, "holds", "lowest mean R² 0.9900 (Selective Copy, 1b, L = 100); 8 of 8 means there, 0 against"),
+    ("above", 0.5, {}, "does not hold",
      "lowest mean R² 0.5000 (Selective Copy, 1b, L = 100); 8 of 8 means there, 4 against"),
-    (0.997, None, {}, "open", "lowest mean R² 0.9970 (Adding Problem, 1b, L = 100); 4 of 8 means there, 0 against"),
-    (0.997, 0.99, {500: {"test_r2": 0.6}}, "does not hold",
+    ("below", 0.5, {}, "does not hold",
+     "highest mean R² 0.9970 (Adding Problem, 1b, L = 100); 8 of 8 means there, 4 against"),
+    ("above", None, {}, "open", "lowest mean R² 0.9970 (Adding Problem, 1b, L = 100); 4 of 8 means there, 0 against"),
+    ("above", 0.99, {500: {"test_r2": 0.6}}, "does not hold",
      "lowest mean R² 0.8600 (Selective Copy, 1b, L = 500); 8 of 8 means there, 1 against"),
-    (0.997, 0.99, {500: {"status": "diverged"}}, "does not hold",    # it counts as a constant
+    ("above", 0.99, {500: {"status": "diverged"}}, "does not hold",    # it counts as a constant
      "lowest mean R² 0.6600 (Selective Copy, 1b, L = 500); 8 of 8 means there, 1 against"),
-    (0.997, 0.99, {500: None}, "open",
+    ("above", 0.99, {500: None}, "open",
      "lowest mean R² 0.9900 (Selective Copy, 1b, L = 100); 7 of 8 means there, 0 against"),
 ])
-def test_a_threshold_is_on_the_means_of_each_task_over_all_seeds(adding, copy, changed, outcome, numbers, tmp_path,
+def test_a_threshold_is_on_the_means_of_each_task_over_all_seeds(bound, copy, changed, outcome, numbers, tmp_path,
                                                                  monkeypatch):
     """`changed`: the first seed of Selective Copy at a length, None for none."""
     rows = []
-    for task, r2 in (("adding_problem", adding), ("selective_copy", copy)):
+    for task, r2 in (("adding_problem", 0.997), ("selective_copy", copy)):
         for length, seed in itertools.product((100, 200, 500, 1000), SEEDS):
             change = changed.get(length, {}) if (task, seed) == ("selective_copy", SEEDS[0]) else {}
             if r2 is not None and change is not None:
                 rows.append(row("1b", task, length, seed, 9.0, **{"test_r2": r2, **change}))
     runs = runs_of(pd.DataFrame(rows))
     statement = {"statement": "1b solves both", "tasks": ["adding_problem", "selective_copy"], "models": ["1b"],
-                 "metric": "test_r2", "above": 0.9}
+                 "metric": "test_r2", bound: 0.9}
     (tmp_path / "workflow").mkdir()
     (tmp_path / CLAIMS_PATH).write_text(yaml.safe_dump({"statements": [statement]}))
     table = compare(runs)
