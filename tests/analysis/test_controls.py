@@ -110,7 +110,3 @@ def test_odd_values_in_a_file_of_checks_count_as_missing(study, odd, drawn):
     assert len(figures) == drawn
     with style():
         assert all(render(figure.draw()).startswith(b"\x89PNG") for figure in figures)
-
-
-def test_no_variants_no_section(tmp_path):
-    assert controls(collect(published_study(tmp_path, models=["1b"]))).parts == ()

@@ -57,11 +57,6 @@ def test_a_smaller_study_has_the_contrasts_that_it_can_run(tmp_path):
     assert found.contrasts[-1].tasks == ("forrelation",) and found.statements == ()
 
 
-def test_no_file_declares_nothing(tmp_path):
-    found = load_claims(published_study(tmp_path), tmp_path / "none.yaml")
-    assert (found.contrasts, found.statements, found.questions) == ((), (), {})
-
-
 @pytest.mark.parametrize(("content", "words"), [
     ({"claims": []}, "keys"),
     ({"contrasts": [contrast(plus=["9z"])]}, "x: plus, minus: ['9z'], allowed are 1a, 1b"),
