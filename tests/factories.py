@@ -47,13 +47,12 @@ def small_study(results: Path, **changes: Any) -> Study:
     return published_study(results, **{**SMALL, "training": training, "legacy_metric": False, **changes})
 
 
-def record_of(study: Study, cell: Cell, rng: np.random.Generator | None = None, status: str = "ok",
-              **overrides: Any) -> dict[str, Any]:
+def record_of(study: Study, cell: Cell, status: str = "ok", **overrides: Any) -> dict[str, Any]:
     """A valid schema-2 record of `cell`; overrides replace top-level keys, mappings are laid over key by key.
 
     Of MSE, MAE and R2, those that are not given follow the one that is.
     """
-    rng = rng or np.random.default_rng(stable_int(study.cell_key(cell)))
+    rng = np.random.default_rng(stable_int(study.cell_key(cell)))
     spec, facts = study.dataset(cell.task, cell.length, cell.seed), _facts(study, cell)
     settings, training = study.model_settings(cell.model, cell.length), study.training_settings(cell.model)
     history, sizes = _history(study, cell, rng, status), spec.split_sizes

@@ -26,6 +26,7 @@ def config_with(tmp_path: Path, **changes) -> str:
 
 
 CELL = "--model 1b --task adding_problem --length 100 --seed 2024".split()
+SYSTEMS = {"systems": {"dgx": {"results": "there"}}}
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,14 @@ CELL = "--model 1b --task adding_problem --length 100 --seed 2024".split()
         ({"results": "a/../../b"}, "results: 'a/../../b' is not allowed: write the folder without '..'"),
         ({"results": "x" * 251}, "is not allowed (maxLength: 250)"),
         ({"systems": {"x": {"results": ["a\0b"]}}}, r"systems.x.results: 'a\x00b' holds '\x00', which no file"),
+        ({"assign": {"forrelation": "dxg"}, **SYSTEMS}, "assign.forrelation: unknown system 'dxg', did you mean 'dgx'"),
+        ({"assign": {"overrides": [{"system": "moon"}]}}, "assign.overrides.0.system: unknown system 'moon'"),
+        ({"assign": {"adding": "dgx"}, **SYSTEMS}, "assign.adding: unknown key, did you mean 'adding_problem'?"),
+        ({"systems": {"dgx": {"logs": "x"}}}, "systems.dgx.results: missing key"),
+        ({"systems": {"dgx": {"results": 3}}}, "systems.dgx.results: 3 is not of type"),
+        ({"seeds": [2024.0]}, "seeds.0: 2024.0 is not of type integer"),    # it would be another number in file names
+        ({"model": {"d_model": 128.0}}, "model.d_model: 128.0 is not of type integer"),
+        ({"training": {"patience": True}}, "training.patience: True is not of type integer"),
     ],
 )
 def test_bad_settings_name_the_key(capsys, tmp_path, changes, expected):
@@ -114,7 +123,7 @@ def test_a_dataset_that_is_not_the_one_stays_as_it_is(capsys, tmp_path, monkeypa
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["train", *CELL, "--config", "nowhere.yaml"]])
 def test_heavy_imports_wait_until_they_are_needed(arguments):
     code = (
-        "import sys; from qablate.cli import main\n"
+        "import sys; import qablate; from qablate.cli import main\n"
         f"try: main({arguments!r})\nexcept SystemExit: pass\n"
         "print(sorted({'torch', 'pennylane', 'pandas', 'numpy', 'numba', 'matplotlib'} & set(sys.modules)))"
     )

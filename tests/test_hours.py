@@ -43,16 +43,6 @@ def test_epochs_come_from_the_best_source(task, used, limit, epochs):
     assert TABLE.estimate("cpu", "1b", task, 1000, limit, epochs_used=used).epochs == epochs
 
 
-def test_fewer_items_cost_less():
-    whole, half = (TABLE.estimate("cpu", "1b", "adding_problem", 100, 100, n_items=n) for n in (5000, 2500))
-    assert half.seconds_per_epoch == pytest.approx(whole.seconds_per_epoch / 2)
-
-
-def test_what_the_table_does_not_hold_has_no_estimate():
-    assert TABLE.estimate("cpu", "2a", "adding_problem", 100, 100) is None
-    assert TABLE.estimate("NVIDIA H200", "1b", "adding_problem", 100, 100) is None
-
-
 def test_the_file_gives_back_the_rows(tmp_path):
     path = tmp_path / "costs.csv"
     path.write_bytes(to_csv(with_rows(TABLE, [row(seconds=3.0)])))

@@ -41,17 +41,10 @@ def imports_of(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_point_down(path: Path):
-    own = LAYERS[part_of(path)]
-    for name in imports_of(path):
-        if not name.startswith("qablate."):
-            continue
-        part = name.split(".")[1]
-        assert part == part_of(path) or LAYERS[part] < own or (LAYERS[part] == own == 0), f"{path.name} imports {name}"
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_light_layers_stay_light(path: Path):
-    if LAYERS[part_of(path)] == 0 or part_of(path) in WITHOUT_TORCH:
-        heavy = {name.split(".")[0] for name in imports_of(path)} & (HEAVY | {"pandas"})
-        assert heavy <= ({"pandas"} if part_of(path) == "analysis" else set())
+def test_imports_point_down_and_light_layers_stay_light(path: Path):
+    here, imported = part_of(path), imports_of(path)
+    for part in (name.split(".")[1] for name in imported if name.startswith("qablate.")):
+        assert part == here or LAYERS[part] < LAYERS[here] or LAYERS[part] == LAYERS[here] == 0, f"imports {part}"
+    if LAYERS[here] == 0 or here in WITHOUT_TORCH:
+        heavy = {name.split(".")[0] for name in imported} & (HEAVY | {"pandas"})
+        assert heavy <= ({"pandas"} if here == "analysis" else set())

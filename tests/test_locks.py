@@ -81,16 +81,14 @@ def test_a_zombie_and_a_number_that_another_program_has_now_are_dead(folder: Pat
 @pytest.mark.parametrize("changes", [{"host": "another"}, {"space": "pid:[1]"}])
 def test_of_another_host_or_container_stays(folder: Path, changes: dict[str, str]) -> None:
     note(folder, dead(), **changes)
-    assert locks.take_over_lock(folder) == ""
-    assert locked(folder)
+    assert locks.take_over_lock(folder) == "" and locked(folder)
     assert own_note() not in owners(folder)
 
 
 def test_of_a_living_owner_stays_whoever_died_next_to_it(folder: Path, alive: subprocess.Popen) -> None:
-    note(folder, dead())
-    note(folder, alive.pid)
-    assert locks.take_over_lock(folder) == ""
-    assert locked(folder)
+    for pid in (dead(), alive.pid):
+        note(folder, pid)
+    assert locks.take_over_lock(folder) == "" and locked(folder)
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", '{"host": 1}', '{"host": "x", "pid": "x"}'])

@@ -19,7 +19,7 @@ from qablate.errors import QablateError
 from qablate.hours import CostRow, CostTable
 from qablate.plan import Plan
 from qablate.records import RESULT_NAME, RecordError, check_record, write_record
-from qablate.results import checks_path, merge, state_of
+from qablate.results import checks_path, state_of
 from qablate.study import Study
 from qablate.training.cell import train_cell
 from qablate.variants import join_token, split_token
@@ -170,14 +170,6 @@ def test_a_record_whose_name_and_tags_differ_is_none(tmp_path):
                    {"model_variant": {**record["model_variant"], "settings": {"model.circuit": "linear"}}}):
         with pytest.raises(RecordError, match=next(iter(change))):
             check_record({**record, **change}, tmp_path)
-
-
-def test_variants_are_imported_from_other_systems(tmp_path):
-    there = study_of(tmp_path / "there")
-    write_results(there)
-    here = study_of(tmp_path / "here", systems={"there": {"results": str(there.result_folder)}})
-    assert all(merge(here).finished(cell) for cell in here.cells)
-    assert Plan(here).to_train == ()
 
 
 def test_a_variant_costs_what_its_base_does_until_it_is_measured():

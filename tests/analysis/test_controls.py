@@ -114,10 +114,6 @@ def test_odd_values_in_a_file_of_checks_count_as_missing(study, odd, drawn):
         assert all(render(figure.draw()).startswith(b"\x89PNG") for figure in figures)
 
 
-def test_no_variants_no_section(tmp_path):
-    assert controls(collect(published_study(tmp_path, models=["1b"]))).parts == ()
-
-
 def test_a_task_and_its_variants_are_kept_apart(tmp_path):
     tasks = {"forrelation": {"lengths": [50, 100, 200]}, "forrelation-n2": {"lengths": [25]}}
     study = published_study(tmp_path, models=["1b", "3b"], seeds=[2024, 2025], tasks=tasks,

@@ -25,11 +25,6 @@ from qablate.training.cell import train_cell
 ROOT = Path(__file__).parents[2]
 
 
-def test_import_of_the_package_is_light():
-    code = "import qablate, sys; print(*sorted({'pandas', 'torch', 'matplotlib', 'numpy'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
-
-
 def test_load_results_is_the_table_of_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     runs = qablate.load_results("results/systems/cpu")

@@ -3,6 +3,7 @@
 import html
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from factories import published_study, record_of, small_study, write_results
 from qablate.analysis import make_report, report
 from qablate.analysis.collect import collect
 from qablate.analysis.figure import render, style
-from qablate.analysis.report import INDEX, TITLE, details_sections, markdown, plain, report_sections, write_csv
+from qablate.analysis.report import INDEX, TITLE, details_sections, markdown, report_sections, write_csv
 from qablate.analysis.sections import summary
 from qablate.cli import main
 from qablate.errors import MachineError, QablateError
@@ -56,13 +57,8 @@ def one_task(results):
 
 
 STUDIES = {"none": published_study, "one cell": lambda results: filled(published_study(results), slice(200, 201)),
-           "141 cells": shipped, "396 cells": lambda results: filled(published_study(results)),
+           "396 cells": lambda results: filled(published_study(results)),
            "two systems": two_systems, "one task": one_task, "one model": one_model}
-
-
-def text_of(study):
-    runs = collect(study)
-    return markdown(TITLE, summary.headline(runs), report_sections(runs))
 
 
 def first_page(text):
@@ -77,9 +73,10 @@ def in_the_repository(monkeypatch):
     monkeypatch.chdir(ROOT)     # where workflow/claims.yaml and the cost table are
 
 
-@pytest.mark.parametrize("kind", STUDIES)
-def test_report_of_every_size_is_short_and_says_nothing_that_is_no_word(kind, tmp_path):
-    text = text_of(STUDIES[kind](tmp_path))
+@pytest.mark.parametrize("kind", [*STUDIES, "shipped"])
+def test_report_of_every_size_is_short_and_says_nothing_that_is_no_word(kind, tmp_path, of_shipped):
+    runs = of_shipped[0] if kind == "shipped" else collect(STUDIES[kind](tmp_path))
+    text = markdown(TITLE, summary.headline(runs), report_sections(runs))
     assert len(text.splitlines()) <= 300
     assert len(first_page(text).splitlines()) <= 70
     assert not re.search(r"\b(?:nan|None|NaT|NaN|inf)\b", text)
@@ -89,21 +86,26 @@ def test_report_of_every_size_is_short_and_says_nothing_that_is_no_word(kind, tm
         assert line.endswith("|")
 
 
-def test_first_page_of_the_shipped_cells_is_the_one_that_was_read(tmp_path):
-    assert first_page(text_of(shipped(tmp_path))) == FIRST_PAGE.read_text(encoding="utf-8")
+@pytest.fixture(scope="module")
+def of_shipped(tmp_path_factory):
+    """Runs of the cells that this repository ships, and their report."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        runs = collect(shipped(tmp_path_factory.mktemp("shipped")))
+        return runs, markdown(TITLE, summary.headline(runs), report_sections(runs))
 
 
-def test_founding_document_readers_find_their_headings(tmp_path):
-    text = text_of(shipped(tmp_path))
+def test_first_page_of_the_shipped_cells_is_the_one_that_was_read(of_shipped):
+    assert first_page(of_shipped[1]) == FIRST_PAGE.read_text(encoding="utf-8")
+
+
+def test_founding_document_readers_find_their_headings_and_checks_are_in_the_details(of_shipped):
+    runs, text = of_shipped
     for name in ("Summary", "Combined progress", "Completion status", "Adding Problem results",
                  "Selective Copy results", "Forrelation results", "Models tested", "Hyperparameters",
                  "Task configurations"):
         assert re.search(rf"^(?:## |\*\*){name}", text, re.M), name
-
-
-def test_checks_of_a_study_without_variants_are_in_the_details(tmp_path):
-    runs = collect(shipped(tmp_path))
-    assert "Controls" not in {section.title for section in report_sections(runs)}
+    assert "\n## Controls" not in text    # a study without variants
     found = {section.title: section.parts for section in details_sections(runs)}
     assert [part.id for part in found["Controls"]] == ["checks", "gradients"]
 
@@ -171,38 +173,55 @@ def test_the_command_for_what_exists_is_that_of_the_same_study(words, command, t
     assert f"; `{command}` reports on what exists" in capsys.readouterr().err
 
 
-def test_a_report_that_fails_leaves_the_last_one_and_other_files_stay(tmp_path, monkeypatch):
-    study = one_model(tmp_path / "results")
+@pytest.fixture(scope="module")
+def last(tmp_path_factory):
+    """The results of a small study with its report; in the folders of the report lie files of others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        study = one_model(tmp_path_factory.mktemp("last") / "results", **ONE_TASK)
+        make_report(study, partial=True)
     for name in ("tables", "report"):
-        (study.results / name).mkdir()
         (study.results / name / "mine.txt").write_text("kept")
-    make_report(study, partial=True)
+    return study
+
+
+@pytest.fixture
+def study(last, tmp_path, monkeypatch):
+    """A copy of the results with a report; figures are not drawn anew."""
+    shutil.copytree(last.results, tmp_path / "results")
+    monkeypatch.setattr(report, "render", lambda *_: b"a figure")
+    return small_study(tmp_path / "results", models=["2e"], seeds=[5], **ONE_TASK)
+
+
+def files_below(study):
+    return {path.relative_to(study.results): path.read_bytes() for path in sorted(study.results.rglob("*"))
+            if path.is_file() and "synthetic_benchmarks" not in path.parts}
+
+
+def test_a_report_that_fails_leaves_the_last_one_and_other_files_stay(study, monkeypatch):
     before = files_below(study)
-    assert before[Path("tables/mine.txt")] == before[Path("report/mine.txt")] == b"kept"
 
     def full(*_):
         raise OSError("no space left")
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
         patch.setattr(report, "render", full)
-        with pytest.raises(OSError, match="no space"):
-            make_report(study, partial=True)
+        make_report(study, partial=True)
     assert files_below(study) == before
     (study.results / "tables/scores_adding_problem.csv").write_text("old")
-    study.config["tasks"] = {"adding_problem": study.config["tasks"]["adding_problem"]}
-    make_report(Study(study.config | {"results": str(study.results)}), partial=True)
+    other = Study({**study.config, "tasks": {"adding_problem": {"lengths": [16], "placement": "extremes"}}})
+    other.results = study.results
+    make_report(other, partial=True)
     after = files_below(study)
     gone = {path.name for path in before} - {path.name for path in after}
-    assert {"scores_forrelation.csv", "length_selective_copy.png"} <= gone and Path("tables/mine.txt") in after
+    assert {"scores_selective_copy.csv", "length_selective_copy.png"} <= gone
+    assert after[Path("tables/mine.txt")] == after[Path("report/mine.txt")] == b"kept"
     assert after[Path("tables/scores_adding_problem.csv")] != b"old"
 
 
 @pytest.mark.parametrize(("name", "reason"), [
     ("tables", "Not a directory"), ("report", "Not a directory"), ("progress_report.md", "Is a directory")])
-def test_what_is_in_the_way_is_one_line_and_the_last_report_stays_whole(name, reason, tmp_path):
-    study = one_model(tmp_path / "results", **ONE_TASK)
-    make_report(study, partial=True)
-    (study.results / "tables/mine.txt").write_text("kept")
+def test_what_is_in_the_way_is_one_line_and_the_last_report_stays_whole(study, name, reason, tmp_path):
     place, aside = study.results / name, tmp_path / "aside"
     place.rename(aside)
     if aside.is_dir():
@@ -211,7 +230,7 @@ def test_what_is_in_the_way_is_one_line_and_the_last_report_stays_whole(name, re
         place.mkdir()
         (place / "mine.txt").write_text("in the way")
     before = files_below(study)
-    write_results(study, [cell for cell in study.cells if cell.length == 16])
+    write_results(study, [cell for cell in study.cells if cell.length == 16], test_r2=0.5)
     with pytest.raises(MachineError, match=f"results/{name}: cannot write: {reason}"):
         make_report(study, partial=True)
     assert files_below(study) == before and not list(study.results.glob(".report-*"))
@@ -229,10 +248,7 @@ def test_results_that_are_no_folder_are_one_line(kind, tmp_path):
     assert results.is_symlink() or results.read_text() == "mine"
 
 
-def test_another_report_in_between_takes_nobodys_files(tmp_path, monkeypatch):
-    study = one_model(tmp_path / "results", **ONE_TASK)
-    make_report(study, partial=True)
-    (study.results / "tables/mine.txt").write_text("kept")
+def test_another_report_in_between_takes_nobodys_files(study, monkeypatch):
     rename = Path.rename
 
     def slow(path, target):
@@ -247,8 +263,7 @@ def test_another_report_in_between_takes_nobodys_files(tmp_path, monkeypatch):
     assert {path.name for path in (study.results / "tables").iterdir()} == {"mine.txt", "others.csv"}
 
 
-def test_leftovers_of_killed_reports_go_after_a_day_and_files_of_others_go_back(tmp_path):
-    study = one_model(tmp_path / "results", **ONE_TASK)
+def test_leftovers_of_killed_reports_go_after_a_day_and_files_of_others_go_back(study):
     make_report(study, partial=True)
     for name, age, others in (("new", 0, "new.txt"), ("swapping", 2, "mine.txt"), ("taken", 2, "runs.xls")):
         old = study.results / f".report-{name}" / "tables.old"
@@ -262,11 +277,6 @@ def test_leftovers_of_killed_reports_go_after_a_day_and_files_of_others_go_back(
     assert (study.results / "tables/mine.txt").read_text() == "swapping"
     assert (study.results / ".report-taken/tables.old/runs.xls").read_text() == "taken"
     assert (study.results / "tables/runs.csv").read_text() != "swapping"
-
-
-def files_below(study):
-    return {path.relative_to(study.results): path.read_bytes() for path in sorted(study.results.rglob("*"))
-            if path.is_file() and "synthetic_benchmarks" not in path.parts}
 
 
 MAKE_REPORT = """
@@ -305,15 +315,11 @@ def test_hostile_text_is_only_text(tmp_path):
     assert row["device_name"] == f"'{nasty}" and row["provenance.host"] == "'@SUM(1)"
 
 
-@pytest.mark.parametrize("start", "=+-@\t")
-def test_text_that_would_be_a_formula_is_defused_and_numbers_are_not(start, tmp_path):
-    write_csv(tmp_path / "t.csv", pd.DataFrame({"text": [f"{start}1+1", f" {start}1+1"], "number": [-1.5, 2.0]}))
+def test_text_that_would_be_a_formula_is_defused_and_numbers_are_not(tmp_path):
+    words = [f"{start}1+1" for start in "=+-@\t"]
+    write_csv(tmp_path / "t.csv", pd.DataFrame({"text": [*words, " =1+1"], "number": -1.5}))
     rows = pd.read_csv(tmp_path / "t.csv")
-    assert rows["text"].tolist() == [f"'{start}1+1", f"' {start}1+1"] and rows["number"].tolist() == [-1.5, 2.0]
-
-
-def test_what_markdown_would_read_is_escaped():
-    assert plain("a|b <i> `c` \\ [x](y) [95 %]\nz") == "a\\|b \\<i> \\`c\\` \\\\ [x\\](y) [95 %] z"
+    assert rows["text"].tolist() == [*(f"'{text}" for text in words), "' =1+1"] and set(rows["number"]) == {-1.5}
 
 
 def test_a_pdf_if_asked_for_and_maps_print_what_their_csv_holds(tmp_path):

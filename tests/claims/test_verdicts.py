@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from qablate.analysis.verdicts import COLUMNS, compare, leaning, verdict
 
 COPY = "selective_copy"
-SETTLED = ("higher", "lower", "equivalent")
 
 
 def copy_grid(effects=None, **changes) -> pd.DataFrame:

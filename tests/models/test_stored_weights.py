@@ -132,14 +132,6 @@ def test_shots_end_at_the_exact_outputs():
     assert classes[0]["agreement"] >= 0.95
 
 
-def test_noise_of_rate_zero_changes_nothing():
-    model = small_model("2d")
-    row = checks.depolarising(model, COPY, [0.0], n_trajectories=2)[0]
-    assert row["agreement"] == pytest.approx(1, abs=1e-6)
-    assert row["score"] == pytest.approx(checks.swap(model, COPY, [])["exact"], abs=1e-5)
-    assert (row["n_items"], row["n_trajectories"]) == (20, 2)
-
-
 def test_noise_follows_pennylane_on_density_matrices():
     circuit, rate, n = Circuit(2, (*embedding(2), Gate("CRX", (0, 1), 2), Gate("RZ", (1,), 3))), 0.15, 40_000
     given = torch.tensor([0.7, 1.9, 2.2, 0.4])
@@ -215,8 +207,11 @@ def test_checks_of_variants():
     found = checks.check_model(small_model("2d", FORRELATION, circuit="tanh"), FORRELATION)
     assert [found[key] for key in ("swap", "entanglement", "shots", "noise")] == [None] * 4
     assert found["probe"]["cells"] is None
-    (row,) = checks.depolarising(small_model("1b", circuit="unentangled"), COPY, [0.0], n_trajectories=1)
+    model = small_model("1b", circuit="unentangled")
+    (row,) = checks.depolarising(model, COPY, [0.0], n_trajectories=1)    # no noise changes nothing
     assert row["agreement"] == pytest.approx(1, abs=1e-6)
+    assert row["score"] == pytest.approx(checks.check_model(model, COPY)["score"], abs=1e-5)
+    assert (row["n_items"], row["n_trajectories"]) == (20, 1)
 
 
 def test_a_dataset_of_another_shape_is_an_error():

@@ -12,7 +12,7 @@ from qablate.quantum import Circuit, ansatz, embedding, evolve, expectations, me
 
 BACKENDS = ("reference", "torch", "pennylane", "numba")
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
-QUBITS = {"reference": (2, 3, 6), "torch": range(2, 9), "pennylane": (2, 6), "numba": range(2, 9)}
+QUBITS = {"reference": (2, 3, 6), "torch": range(2, 9), "pennylane": (2, 6), "numba": range(2, 11)}
 SIZES = [(name, n) for name in BACKENDS for n in QUBITS[name]]
 
 

@@ -44,15 +44,6 @@ def test_mixed_gates_and_shared_columns_agree_with_the_definition(batch, dtype):
         torch.testing.assert_close(got.to(wanted.dtype), wanted, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("n", [1, 2, 9, 10])
-def test_smallest_and_largest_registers(n):
-    rotations = tuple(Gate(kind, (q,), i) for q in range(n) for i, kind in enumerate(("RY", "RX", "RY", "RZ")))
-    circuit = Circuit(n, rotations if n == 1 else embedding(n) + ansatz(n, 1, n))
-    expected = outcome(circuit, "torch", 3, torch.float64)
-    for got, wanted in zip(outcome(circuit, "numba", 3, torch.float64), expected, strict=True):
-        torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
-
-
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_bits_do_not_depend_on_the_place_in_the_batch(dtype):
     lanes = lanes_of(str(dtype).removeprefix("torch."))

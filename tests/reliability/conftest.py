@@ -1,7 +1,9 @@
-"""A cell of two epochs, once before its training and once after it, for tests that disturb copies of it."""
+"""A cell of two epochs before, in the middle of and after its training, for tests that disturb copies of it."""
+
+import signal
 
 import pytest
-from harness import Workplace, copy_of, workplace
+from harness import KillAtStep, Workplace, copy_of, workplace
 
 TWO_EPOCHS = {"max_epochs": 2, "batch_size": 48}
 
@@ -18,7 +20,21 @@ def whole(fresh) -> Workplace:
     return place
 
 
+@pytest.fixture(scope="module")
+def killed(fresh) -> Workplace:
+    place = copy_of(fresh, fresh.folder.with_name("killed"))
+    assert place.run(KillAtStep(16)) == -signal.SIGKILL
+    assert len(place.checkpoints()) == 2
+    return place
+
+
 @pytest.fixture
 def place(fresh, tmp_path) -> Workplace:
     """A copy that a test may spoil."""
     return copy_of(fresh, tmp_path / "cell")
+
+
+@pytest.fixture
+def halfway(killed, tmp_path) -> Workplace:
+    """A copy of the killed cell, with checkpoints of two generations."""
+    return copy_of(killed, tmp_path / "halfway")

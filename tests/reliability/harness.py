@@ -20,14 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tiny import stable, tiny_study, with_dataset
+from tiny import files_of, tiny_study, with_dataset
 
 from qablate.cli import main
-from qablate.results import read_record
 from qablate.study import Cell, Study
 from qablate.training.cell import checkpoint_path
 from qablate.training.checkpoint import previous
-from qablate.training.record import companion
 
 Damage = Callable[[], None]
 
@@ -79,8 +77,7 @@ class Workplace:
 
     def files(self) -> tuple[dict[str, Any], bytes, bytes]:
         """Record without times and provenance, predictions, weights."""
-        record = stable(read_record(self.output))
-        return record, *(companion(self.output, ending).read_bytes() for ending in ("predictions.npz", "model.pt"))
+        return files_of(self.study, self.cell)
 
     def leftovers(self) -> list[str]:
         """Files that no finished cell leaves: temporaries and checkpoints."""
@@ -202,3 +199,25 @@ class FullDisk:
             remove(*arguments, **named)
 
         tempfile.mkstemp, os.unlink = mkstemp, unlink
+
+
+@dataclass(frozen=True)
+class Signalled:
+    """The process gets a signal, or ignores it, as soon as it has printed a line with these words."""
+
+    words: str
+    number: int
+    ignored: bool = False
+
+    def __call__(self) -> None:
+        write, left = sys.stdout.write, [self.number]
+        if self.number == signal.SIGHUP:
+            signal.signal(self.number, signal.SIG_IGN if self.ignored else signal.SIG_DFL)
+
+        def write_and_be_hit(text: str) -> int:
+            written = write(text)
+            if self.words in text and left:
+                os.kill(os.getpid(), left.pop())
+            return written
+
+        sys.stdout.write = write_and_be_hit  # type: ignore[method-assign]

@@ -22,6 +22,7 @@ else:
 import harness  # noqa: E402
 from tiny import SMALL_MODEL  # noqa: E402
 
+from qablate.results import read_record  # noqa: E402
 from qablate.training import cell as cell_module  # noqa: E402
 from qablate.training.loop import Training  # noqa: E402
 
@@ -123,7 +124,7 @@ def disturbed_and_whole(model):
         return f"the last run ended with {code}: {place.log.read_text()[-300:]}"
     if place.files() != fresh.files():
         return "other numbers"
-    kernels = set(harness.read_record(place.output)["provenance"]["kernels"].values())
+    kernels = set(read_record(place.output)["provenance"]["kernels"].values())
     return "equal" if kernels <= {KERNELS} else f"computed by {kernels}"
 
 

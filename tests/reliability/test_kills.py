@@ -7,7 +7,7 @@ from itertools import cycle
 
 import numpy as np
 import pytest
-from harness import KillAtStep, Workplace, copy_of, workplace
+from harness import KillAtStep, Signalled, Workplace, copy_of, workplace
 from warmed import CELLS
 
 KILLED = -signal.SIGKILL
@@ -83,6 +83,22 @@ def test_a_whole_training_is_not_repeated_when_writing_its_result_was_killed(sho
     epochs = place.log.read_text().count("Epoch ")
     assert place.run() == 0
     assert place.log.read_text().count("Epoch ") == epochs == 1
+    assert place.files() == whole.files()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_signals_save_and_stop_sigusr1_and_nohup_go_on(tmp_path, number):
+    fresh, whole, _ = undisturbed(tmp_path, "signal", run={"checkpoint_interval_s": 1e9})
+    place, hung_up = (copy_of(fresh, tmp_path / name) for name in ("one", "nohup"))
+    goes_on = number == signal.SIGUSR1
+    assert place.run(Signalled("Epoch   2/", number)) == (0 if goes_on else 85)
+    assert place.output.exists() == goes_on and any(event["event"] == "checkpoint" for event in place.events())
+    if not goes_on:
+        assert place.events()[-1] == {"event": "stop", "reason": signal.Signals(number).name}
+        assert place.checkpoint.exists() and place.run() == 0
+    if number == signal.SIGHUP:
+        assert hung_up.run(Signalled("Epoch   2/", number, ignored=True)) == 0
+        assert hung_up.files() == whole.files()
     assert place.files() == whole.files()
 
 

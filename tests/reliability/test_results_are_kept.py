@@ -115,7 +115,7 @@ def test_a_part_of_a_copy_never_passes_for_the_copy(place, whole, share):
     assert kept(place) == {name_of(place, content): content}
 
 
-@pytest.mark.parametrize("part", [4, pytest.param(1, marks=pytest.mark.full)])
+@pytest.mark.parametrize("part", [8, pytest.param(1, marks=pytest.mark.full)])
 def test_killed_at_any_change_of_a_file_nothing_is_lost(place, whole, tmp_path, part):
     place.output.write_bytes(stale(whole))
     counted = copy_of(place, tmp_path / "counted")
@@ -157,22 +157,18 @@ RESULT = "synthetic_1b_adding_problem_L16_seed2024_results.json"
 
 
 @pytest.mark.parametrize("moment", ["test_outputs", "_name_new"])
-def test_a_valid_result_that_comes_meanwhile_stays_and_the_own_one_is_kept(place, whole, moment):
-    content = whole.output.read_bytes() + b"\n"
+@pytest.mark.parametrize("valid", [True, False])
+def test_a_valid_result_that_comes_meanwhile_stays_and_both_are_kept(place, whole, valid, moment):
+    content = whole.output.read_bytes() + b"\n" if valid else stale(whole)
     assert place.run(Comes(content, moment)) == 0
-    assert place.output.read_bytes() == content
-    ((name, own),) = kept(place).items()
-    assert name == name_of(place, own)
-    assert json.loads(own)["test_mse"] == json.loads(content)["test_mse"]
-    assert "a valid result came while this one was trained" in place.log.read_text()
-    assert place.leftovers() == []
-
-
-@pytest.mark.parametrize("moment", ["test_outputs", "_name_new"])
-def test_an_invalid_one_that_comes_meanwhile_is_kept_and_replaced(place, whole, moment):
-    assert place.run(Comes(stale(whole), moment)) == 0
-    assert place.files() == whole.files()
-    assert kept(place) == {name_of(place, stale(whole)): stale(whole)}
+    ((name, other),) = kept(place).items()
+    assert name == name_of(place, other) and place.leftovers() == []
+    if valid:
+        assert place.output.read_bytes() == content
+        assert json.loads(other)["test_mse"] == json.loads(content)["test_mse"]
+        assert "a valid result came while this one was trained" in place.log.read_text()
+    else:
+        assert (place.files(), other) == (whole.files(), content)
 
 
 def test_the_copy_that_cannot_be_made_is_one_line_before_training(place, whole):

@@ -16,7 +16,6 @@ from import_builders import ADDING, lay, only, put, study_with, text_of, varianc
 
 from qablate.analysis.collect import collect
 from qablate.analysis.sections.attention import attention
-from qablate.files import read_regular
 from qablate.hours import CostTable
 from qablate.plan import Plan
 from qablate.records import write_record
@@ -30,55 +29,45 @@ FORRELATION = Cell("3a", "forrelation", 50, 2024)
 SHORT = {"adding_problem": {"lengths": [16], "placement": "extremes"}}
 
 
-def own_verdict(folder: Path, cell: Cell, **changes):
-    """The verdict of a record that was written with these changes, so that its checksum fits."""
-    study = published_study(folder)
-    write_record(study.result_path(cell), record_of(study, cell, **changes))
-    (verdict,) = merge(study).verdicts
-    own = state_of(study, cell)
-    assert own.state.finished == verdict.finishes == merge(study).state_of(cell).state.finished
-    return verdict
-
-
-CONTRADICTING = [
+OF_OWN_RECORDS = [
     (ADDING, {"test_mse": 0.04, "test_mae": 0.1, "test_r2": 0.9}, "inconsistent", "variance of the test targets"),
     (ADDING, {"n_params": 439_586, "model_config": {"n_params_trainable": 1}}, "hyperparameters",
      "model.n_params is 439586, the study has 421730"),
     (ADDING, {"model_config": {"chunk": 8}}, "hyperparameters", "model.chunk is 8, the study has 32"),
+    (ADDING, {"model_config": {"model_code_version": 7}}, "code_version", "model_code_version is 7"),
+    (ADDING, {"dataset": {"dataset_sha256": "0" * 64}}, "dataset_mismatch", "dataset 000000000000 is not the study's"),
     (ADDING, {"split": {"split_sha256": "0" * 64}}, "dataset_mismatch", "split 000000000000 is not the study's"),
+    (ADDING, {"training": {"clip_norm": 3.0}}, "hyperparameters", "training.clip_norm is 3.0"),
     (ADDING, {"training": {"optimizer": "SGD"}}, "hyperparameters", "training.optimizer is 'SGD'"),
     (ADDING, {"training": {"scheduler": "none"}}, "hyperparameters", "training.scheduler is 'none'"),
     (ADDING, {"training": {"monitor": "test MSE"}}, "hyperparameters", "training.monitor is 'test MSE'"),
     (ADDING, {"data_info": {"output_dim": 3}}, "dataset_mismatch", "data.n_outputs is 3, the study has 1"),
     (FORRELATION, {"test_acc": 0.998}, "inconsistent", "more than the solver that knows the rule can do"),
+    (FORRELATION, {"test_acc": 0.942}, "", ""),    # what that solver reaches is believed
 ]
 
 
-@pytest.mark.parametrize(("cell", "changes", "reason", "words"), CONTRADICTING, ids=lambda value: str(value)[:40])
-def test_what_contradicts_the_shipped_facts_does_not_count(tmp_path, cell, changes, reason, words):
-    verdict = own_verdict(tmp_path, cell, **changes)
-    assert (verdict.finishes, verdict.reason) == (False, reason)
-    assert words in verdict.detail
-    assert words in index_row(verdict)["detail"]
+@pytest.mark.parametrize(("cell", "changes", "reason", "words"), OF_OWN_RECORDS, ids=lambda value: str(value)[:40])
+def test_what_contradicts_the_study_or_the_shipped_facts_does_not_count(tmp_path, cell, changes, reason, words):
+    """Written with these changes, so that the checksum fits."""
+    study = published_study(tmp_path)
+    write_record(study.result_path(cell), record_of(study, cell, **changes))
+    verdict = only(study)
+    assert (verdict.finishes, verdict.reason) == (not reason, reason)
+    assert words in verdict.detail and words in index_row(verdict)["detail"]
+    assert state_of(study, cell).state.finished == merge(study).state_of(cell).state.finished == verdict.finishes
 
 
-def test_a_score_at_the_reference_solver_is_believed(tmp_path):
-    assert own_verdict(tmp_path, FORRELATION, test_acc=0.942).status == "ok"
-
-
-@pytest.mark.parametrize(
-    ("accuracy", "epochs", "length", "status"),
-    [(1.0, 21, 100, "quarantined"), (1.0, 22, 100, "quarantined"), (0.999, 40, 50, "quarantined"),
-     (1.0, 35, 200, "quarantined"), (0.95, 40, 50, "quarantined"), (0.541, 40, 50, "ok")],
-)
-def test_published_forrelation_that_only_leaky_data_allow(tmp_path, accuracy, epochs, length, status):
-    curve = [0.5] * (epochs - 21) + [accuracy] + [0.5] * 20
-    history = {**{key: [0.5] * epochs for key in ("train_loss", "train_metric", "val_loss", "lr")},
-               "val_metric": curve, "epochs": list(range(1, epochs + 1))}
-    verdict = verdict_of(tmp_path, Cell("3a", "forrelation", length, 2024), {
-        "test_acc": accuracy, "test_auc": accuracy, "best_val_metric": accuracy, "epochs_trained": epochs,
-        "history": history})
-    assert (verdict.status, verdict.reason) == (status, "forrelation_v1" if status != "ok" else "selected_on_test")
+@pytest.mark.parametrize(("accuracy", "length", "leaky"), [
+    (1.0, 100, True), (1.0, 200, True), (0.999, 50, True), (0.95, 50, True), (0.65, 50, False)])
+def test_published_forrelation_that_only_leaky_data_allow(tmp_path, accuracy, length, leaky):
+    cell = Cell("3a", "forrelation", length, 2024)
+    history = record_of(study_with(tmp_path), cell)["history"]
+    history["val_metric"][history["val_metric"].index(max(history["val_metric"]))] = accuracy
+    verdict = verdict_of(tmp_path, cell, {"test_acc": accuracy, "test_auc": accuracy, "best_val_metric": accuracy,
+                                          "history": history})
+    expected = ("quarantined", "forrelation_v1") if leaky else ("ok", "selected_on_test")
+    assert (verdict.status, verdict.reason) == expected
 
 
 def test_a_patience_that_shows_in_a_published_curve_is_refused(tmp_path):
@@ -195,16 +184,6 @@ def test_what_lies_under_the_name_of_a_result_is_the_state_of_its_cell_alone(tmp
     assert [index_row(verdict)["sha256"] for verdict in merge(study).verdicts][1] == ""
 
 
-def test_only_regular_files_of_a_size_are_read(tmp_path):
-    (tmp_path / "file").write_bytes(b"12345")
-    assert read_regular(tmp_path / "file", 5) == b"12345"
-    os.mkfifo(tmp_path / "pipe")
-    for path, limit, words in (("file", 4, "over 4 bytes"), ("pipe", 9, "not a regular file"),
-                               (".", 9, "not a regular file"), ("none", 9, "No such file")):
-        with pytest.raises(OSError, match=words):
-            read_regular(tmp_path / path, limit)
-
-
 def test_a_source_of_which_nothing_was_read_says_so_and_where_results_lie(tmp_path):
     study = study_with(tmp_path)
     below = tmp_path / "dgx/run/synthetic_benchmarks"
@@ -219,15 +198,8 @@ def test_a_source_of_which_nothing_was_read_says_so_and_where_results_lie(tmp_pa
     assert summary(merged)[-3:] == list(merged.remarks)
     (verdict,) = merged.verdicts
     assert (verdict.status, verdict.reason, verdict.cell) == ("rejected", "in_subfolder", ADDING)
-
-
-def test_a_subfolder_that_is_a_source_itself_is_read_once(tmp_path):
-    study = study_with(tmp_path)
-    (tmp_path / "nersc/more").mkdir()
-    put(tmp_path / "nersc/more", ADDING, text_of(study, ADDING))
-    systems = {"nersc": {"results": [str(tmp_path / "nersc"), str(tmp_path / "nersc/more")]}}
-    merged = merge(study_with(tmp_path, systems=systems))
-    assert [v.status for v in merged.verdicts] == ["ok"]
+    study.config["systems"] = {"dgx": {"results": [str(tmp_path / "dgx"), str(below)]}}
+    assert [verdict.status for verdict in merge(study).verdicts] == ["ok"]    # a source itself: read once
 
 
 def test_a_compressed_result_is_said(tmp_path):
@@ -252,20 +224,17 @@ def test_a_partial_result_says_whether_it_counts(tmp_path):
     assert merged.state_of(ADDING).state is State.PARTIAL and merged.state_of(other).state is State.NO_SCORE
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1"])
-def test_text_that_a_spreadsheet_would_run_is_defused(tmp_path, text):
-    assert defused(text) == f"'{text}"
+def test_text_that_a_spreadsheet_would_run_is_defused_and_numbers_are_left_alone(tmp_path):
+    for text in ("=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1"):
+        assert defused(text) == f"'{text}"
+    for value in (-1.5, "-1.5", "+3", "-1e-05", "plain", "", None, True):
+        assert defused(value) == value and type(defused(value)) is type(value)
+    assert defused("\r=1\r\n2") == "\\r=1\\r\n2"
     study = study_with(tmp_path, systems={})
     study.result_folder.mkdir(parents=True)
-    put(study.result_folder, ADDING, json.dumps(record_of(study, ADDING, provenance={"source": text})))
+    put(study.result_folder, ADDING, json.dumps(record_of(study, ADDING, provenance={"source": "=1+1"})))
     with write_tables(merge(study))[0].open(newline="") as file:
-        assert [row["system"] for row in csv.DictReader(file)] == [f"'{text}"]
-
-
-@pytest.mark.parametrize("value", [-1.5, "-1.5", "+3", "-1e-05", "plain", "", None, True])
-def test_numbers_and_plain_text_are_left_alone_but_for_a_carriage_return(value):
-    assert defused(value) == value and type(defused(value)) is type(value)
-    assert defused("\r=1\r\n2") == "\\r=1\\r\n2"
+        assert [row["system"] for row in csv.DictReader(file)] == ["'=1+1"]
 
 
 def test_the_facts_are_those_of_the_data(tmp_path):

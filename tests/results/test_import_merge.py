@@ -15,7 +15,6 @@ from factories import CONFIG, record_of, schema1_of, write_results
 from import_builders import ADDING, COPY, FORRELATION, put, put_log, study_with, text_of
 
 from qablate.cli import main
-from qablate.config import ConfigError, check_config
 from qablate.errors import QablateError
 from qablate.plan import Plan
 from qablate.results import merge, outputs, state_of
@@ -308,24 +307,6 @@ def test_cells_of_another_system_are_left_to_it(tmp_path):
     assert plan.aim([])[0] == {"all"}    # no report: cells are missing elsewhere
     counted = r"0 done, 141 to train \(141 missing\)\n  \d+ cells are assigned to dgx\n  \d+ cells"
     assert re.search(counted, plan.summary())
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"assign": {"forrelation": "dxg"}}, "assign.forrelation: unknown system 'dxg', did you mean 'dgx'?"),
-        ({"assign": {"overrides": [{"system": "moon"}]}}, "assign.overrides.0.system: unknown system 'moon'"),
-        ({"assign": {"adding": "dgx"}}, "assign.adding: unknown key, did you mean 'adding_problem'?"),
-        ({"systems": {"dgx": {"logs": "x"}}}, "systems.dgx.results: missing key"),
-        ({"systems": {"dgx": {"results": 3}}}, "systems.dgx.results: 3 is not of type"),
-    ],
-    ids=str,
-)
-def test_bad_settings_of_systems_are_one_line(tmp_path, change, message):
-    with pytest.raises(ConfigError) as caught:
-        check_config({**study_with(tmp_path).config, **change})
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("same_run", [True, False])

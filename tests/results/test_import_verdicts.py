@@ -93,8 +93,11 @@ def test_a_file_cut_at_any_byte_is_never_ok_and_never_crashes(tmp_path, cell):
     assert judge(study, Found("dgx", path)).status == "ok"
 
 
-def test_zero_bytes_at_the_end_are_a_cut_too(tmp_path):
+def test_zero_bytes_at_the_end_are_a_cut_too_and_a_cut_own_record_is_none(tmp_path):
     study = study_with(tmp_path)
+    text = text_of(study, ADDING, version=2)
+    put(tmp_path / "dgx", ADDING, text[: text.index('"predictions"')])
+    assert (only(study).status, only(study).reason) == ("rejected", "truncated")
     text = text_of(study, ADDING)
     put(tmp_path / "dgx", ADDING, text[: text.index('"test_mae"') + 14].encode() + b"\0" * 500)
     verdict = only(study)
@@ -135,7 +138,6 @@ def test_a_link_to_a_sound_file_with_a_byte_order_mark_is_that_file(tmp_path):
     ("changes", "status", "reason"),
     [
         ({"test_mse": float("nan")}, "diverged", "non_finite"),
-        ({"test_r2": float("-inf")}, "diverged", "non_finite"),
         ({"best_val_metric": float("inf")}, "diverged", "non_finite"),
         ({"model_name": "Another name", "_note": "ignored", "more": [1]}, "ok", ""),
         ({"n_params": 1}, "ok", ""),
@@ -144,14 +146,10 @@ def test_a_link_to_a_sound_file_with_a_byte_order_mark_is_that_file(tmp_path):
         ({"seq_len": "100"}, "rejected", "name_mismatch"),
         ({"test_mse": "0.1"}, "rejected", "schema"),
         ({"test_mse": -0.1}, "rejected", "metric_range"),
-        ({"test_r2": 1.09, "test_mse": 0.01}, "rejected", "metric_range"),
         ({"test_mse": 0.01, "test_mae": 0.2}, "rejected", "metric_range"),
-        ({"training_time": -5.0}, "rejected", "metric_range"),
         ({"n_params": float("nan")}, "rejected", "schema"),
-        ({"history": None}, "rejected", "schema"),
         ({"history": {}}, "rejected", "schema"),
         ({"epochs_trained": 3}, "rejected", "history_lengths"),
-        ({"epochs_trained": [3]}, "rejected", "schema"),
         ({"model_info": {"name": "", "group": 3, "feat": "quantum", "mix": "classical", "type": "mamba"}},
          "rejected", "schema"),
         ({"schema_version": 3}, "rejected", "schema_version"),
@@ -207,19 +205,6 @@ def test_accepting_selected_scores_saves_the_hours_and_no_more(tmp_path):
     assert merged.finished(FORRELATION)
     assert merged.runs == {}
     assert not merged.legacy[FORRELATION].enters_means
-
-
-def test_own_files_with_another_dataset_or_code_do_not_count(tmp_path):
-    study = study_with(tmp_path)
-    record = record_of(study, ADDING)
-    for section, key, value, verdict in (("dataset", "dataset_sha256", "0" * 64, ("quarantined", "dataset_mismatch")),
-                                         ("model_config", "model_code_version", 7, ("rejected", "code_version")),
-                                         ("training", "clip_norm", 3.0, ("rejected", "hyperparameters"))):
-        put(tmp_path / "dgx", ADDING, json.dumps({**record, section: {**record[section], key: value}}))
-        assert (only(study).status, only(study).reason) == verdict
-    text = json.dumps(record, indent=2)
-    put(tmp_path / "dgx", ADDING, text[: text.index('"predictions"')])
-    assert (only(study).status, only(study).reason) == ("rejected", "truncated")
 
 
 def test_names_and_cells_that_are_none_of_the_study(tmp_path):

@@ -12,13 +12,12 @@ import psutil
 import pytest
 from conftest import QUICKLY, Place
 from slurm_cluster import Cluster
-from tiny import stable
+from tiny import files_of
 from working_folder import wait_for
 
 from qablate.cli import main
 from qablate.results import read_record
 from qablate.study import Cell
-from qablate.training.record import companion
 
 SLOW = Path(__file__).parent / "slow_cell.py"
 
@@ -52,13 +51,6 @@ def processes_in(folder: Path) -> list[str]:
         except psutil.Error:
             continue
     return found
-
-
-def files_of(place: Place, cell: Cell) -> tuple[dict[str, Any], bytes, bytes]:
-    """The record without times and places, predictions and weights."""
-    output = place.study.result_path(cell)
-    predictions, weights = (companion(output, ending).read_bytes() for ending in ("predictions.npz", "model.pt"))
-    return stable(read_record(output)), predictions, weights
 
 
 def train_undisturbed(place: Place, cells: tuple[Cell, ...], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +90,7 @@ def test_cells_arrive_whatever_happens_to_their_jobs(
     train_undisturbed(whole, disturbed, monkeypatch)
     for cell in disturbed:
         assert read_record(place.study.result_path(cell))["training"]["n_resumes"] >= 1
-        assert files_of(place, cell) == files_of(whole, cell)
+        assert files_of(place.study, cell) == files_of(whole.study, cell)
 
 
 @pytest.mark.full

@@ -14,16 +14,9 @@ from qablate.config import read_yaml
 from qablate.hours import CostTable, Hours
 from qablate.logs import TAIL_BYTES, read_tail
 from qablate.status.screen import missing_lines
-from qablate.status.survey import STATES, counts, hours, survey
+from qablate.status.survey import counts, hours, survey
 
 START = event("start", cell="x")
-
-
-def test_an_untouched_study_is_missing(study):
-    found = look(study)
-    assert counts(found.cells) == {**dict.fromkeys(STATES, 0), "missing": len(study.cells)}
-    assert {status.reason for status in found.cells} == {"never started"}
-    assert all(status.to_train for status in found.cells)
 
 
 def test_every_state_from_its_trace(study, traces, squeue):
@@ -38,12 +31,15 @@ def test_every_state_from_its_trace(study, traces, squeue):
     traces.result(stale, model_config={"model_code_version": 99})
     traces.checkpoint(stale)
     study.result_path(unreadable).write_text("{")
-    squeue.answers(("11", "PENDING", comment(queued)), ("12", "RUNNING", comment(waiting)))
+    squeue.answers(("11", "PENDING", comment(queued)), ("12", "RUNNING", comment(waiting)),
+                   ("13", "COMPLETING", comment(done)))    # finished stays finished, whatever the queue says
     found = look(study)
     states = {status.cell: status for status in found.cells}
     assert [states[cell].state for cell in study.cells[:9]] == [
         "done", "running", "queued", "checkpoint", "failed", "stale", "unreadable", "running", "done"]
     assert (states[running].epoch, states[checkpoint].epoch) == (2, 2)
+    untouched = {(states[cell].state, states[cell].reason, states[cell].to_train) for cell in study.cells[9:]}
+    assert untouched == {("missing", "never started", True)}
     assert states[checkpoint].reason == "stopped: SIGTERM"
     assert states[failed].reason == "out of memory"
     assert "model_code_version" in states[stale].reason
@@ -191,12 +187,6 @@ def test_jobs_of_another_folder_are_not_ours(study, squeue):
     squeue.answers(("1", "RUNNING", comment(study.cells[0])), workdir="/somewhere/else")
     found = look(study)
     assert (counts(found.cells)["running"], found.queue.others) == (0, 1)
-
-
-def test_a_finished_cell_stays_finished_whatever_the_queue_says(study, traces, squeue):
-    traces.result(study.cells[0])
-    squeue.answers(("1", "COMPLETING", comment(study.cells[0])))
-    assert at(look(study), study.cells[0]).state == "done"
 
 
 def test_without_a_queue_nothing_fails(study, squeue):

@@ -67,19 +67,6 @@ def test_a_narrow_terminal_and_a_wide_one(busy):
         assert out.getvalue() != plain
 
 
-def test_rows_of_the_table_add_up(busy, tmp_path, capsys):
-    main(arguments(busy, tmp_path))
-    lines = capsys.readouterr().out.splitlines()
-    number = {".": 0}
-    rows = [[number.get(part, part) for part in line.split()] for line in lines if re.match(r"(1b|2d|3a) ", line)]
-    total = next(line.split() for line in lines if line.startswith("all  "))
-    assert len(rows) == 3
-    for column in range(-6, -1):
-        assert sum(int(row[column]) for row in rows) == int(number.get(total[column], total[column]))
-    assert total[-7] == f"6/{len(busy.cells)}"
-    assert sum(int(number.get(part, part)) for part in total[-6:-1]) == len(busy.cells) - 6
-
-
 def test_two_systems_fit_a_terminal_of_24_lines(tmp_path, capsys):
     """All models of the published study, one system of unknown cost: what is at work comes below."""
     (tmp_path / "dgx").mkdir()

@@ -123,16 +123,14 @@ def test_another_identity_names_the_key(stored):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "not valid JSON"),
         (b"{", "not valid JSON"),
         (b"[1]", "no 'identity'"),
         (b'{"identity": 3}', "no 'identity'"),
-        (b'{"identity": {}}', "generator is 'None'"),
         (b"\xff\xfe\x00", "not valid JSON"),
         (b"[" * 99_000, "not valid JSON"),
         (b" " * 200_000, "over 100000 bytes"),
     ],
-    ids=range(8),
+    ids=range(6),
 )
 def test_bad_sidecars_are_refused_and_kept(stored, content, message):
     stored.with_suffix(".json").write_bytes(content)
@@ -172,22 +170,17 @@ TARGETS = bytes(40 * 3 * 4)
         (npy(TARGETS, "<f8", (40, 3)), "targets.npy holds float64"),
         (npy(TARGETS, "<f4", (3, 40)), r"targets.npy holds float32 \(3, 40\)"),
         (npy(TARGETS, "<f4", (40, 3), fortran=True), "targets.npy holds"),
-        (npy(TARGETS, ">f4", (40, 3)), "targets.npy holds >f4"),
         (npy(TARGETS, "|O", (40, 3)), "targets.npy holds object"),
         (npy(TARGETS, "<f4", (10**15, 10**15)), "targets.npy holds float32"),
         (npy(TARGETS, "<f4", (40, -3)), "targets.npy holds float32"),
-        (npy(TARGETS, "nonsense", (40, 3)), "has no valid header"),
         (npy(TARGETS, "<f4", "[" * 400), "has no valid header"),
-        (npy(TARGETS, "<f4", "(40, 3", version=(1, 0)), "has no valid header"),
         (npy(TARGETS, "<f4", (40, 3), version=(2, 0)), "not an .npy array of format 1.0"),
-        (npy(TARGETS, "<f4", (40, 3), version=(9, 9)), "has no valid header|not an .npy array"),
         (TARGETS + b"\0" * 90, "has no valid header"),
         (npy(TARGETS[:-4], "<f4", (40, 3)), "targets.npy holds float32 .* in 476 bytes"),
-        (npy(TARGETS + b"1234", "<f4", (40, 3)), "targets.npy holds float32 .* in 484 bytes"),
         (npy(TARGETS, "<f4", (40, 3)), "holds data with hash"),
         (None, "holds other arrays"),
     ],
-    ids=range(17),
+    ids=range(12),
 )
 def test_hostile_members(stored, member, message):
     rewrite(stored, targets=member)
@@ -233,12 +226,11 @@ def test_memory_is_not_taken_before_the_file_is_known_to_be_right(stored, kind):
         tracemalloc.stop()
 
 
-def test_things_that_are_no_files(stored, tmp_path):
-    stored.unlink()
-    stored.mkdir()
-    assert "not a regular file" in refused(stored)
-    stored.rmdir()
-    os.mkfifo(stored)
+@pytest.mark.parametrize("ending", [".npz", ".json"])
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_things_that_are_no_files(stored, ending, make):
+    stored.with_suffix(ending).unlink()
+    make(stored.with_suffix(ending))
     assert "not a regular file" in refused(stored)
 
 

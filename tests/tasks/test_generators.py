@@ -66,12 +66,6 @@ def test_markers_of_fewer_are_among_those_of_more():
     assert (few.sequences[:, :, 1] <= many.sequences[:, :, 1]).all()
 
 
-def test_blocks_of_items_change_nothing(monkeypatch):
-    whole = drawn("selective_copy", 30, 4, 50)
-    monkeypatch.setattr("qablate.tasks.marked_values.BLOCK_WORDS", 130)
-    assert np.array_equal(whole.sequences, drawn("selective_copy", 30, 4, 50).sequences)
-
-
 def direct_phi(f, g):
     """The definition: a double sum over all pairs of addresses."""
     size = len(f)

@@ -13,7 +13,6 @@ from qablate.tasks.solvers import (
     plug_in_phi,
     position_only_limit,
     position_readout_limit,
-    ridge,
     seen_tables,
     solver_accuracies,
 )
@@ -73,12 +72,3 @@ def test_threshold_by_trying_all():
         candidates = np.arange(-1, 4, 0.25)
         best = max(np.mean((scores > t) == labels) for t in candidates)
         assert np.mean((scores > best_threshold(scores, labels)) == labels) == best
-
-
-def test_ridge_finds_a_linear_rule_and_ignores_constant_features():
-    generator = np.random.default_rng(2)
-    features = np.concatenate([generator.normal(size=(600, 5)) * 9 + 4, np.full((600, 1), 7.0)], axis=1)
-    targets = features[:, :2] * [[0.5, -2.0]] + 3
-    predicted = ridge((features[:400], targets[:400]), (features[400:500], targets[400:500]), features[500:])
-    assert np.abs(predicted - targets[500:]).max() < 0.6
-    assert 1 - np.mean((predicted - targets[500:]) ** 2) / targets[500:].var() > 0.999

@@ -1,4 +1,4 @@
-"""What is cached on first use serves training too, whatever mode the process began in.
+"""What is cached on first use serves training too, whatever mode the process began in; no compiler is imported.
 
 A process that resumes at the end of an epoch begins with validation; one that loads a model may begin in torch's
 inference mode, whose tensors no backward pass may save. Each test is a process of its own, since this one is warm.
@@ -17,17 +17,20 @@ import torch
 from qablate.catalog import MODELS
 from qablate.models import ModelSettings, build_model
 from qablate.ssm import SCAN_BACKENDS
+from qablate.training.loop import TrainingStep
 
 circuits = sys.argv[1]
 scans = circuits if circuits in SCAN_BACKENDS else "reference"
 settings = ModelSettings(n_qubits=3, n_layers=1, d_model=16, d_state=4, n_heads=2, backend=circuits, scan_backend=scans)
-inputs = torch.randn(2, 2, 8)
+inputs, recipe = torch.randn(2, 2, 8), dict(learning_rate=1e-3, weight_decay=0, max_epochs=2, clip_norm=1)
 for model_id in MODELS:
     model = build_model(model_id, 2, 8, 1, settings)
     with torch.inference_mode():
         model.eval()(inputs)
-    model.train()(inputs).sum().backward()
-    assert all(p.grad is None or not p.grad.is_inference() for p in model.parameters())
+    step = TrainingStep(model.train(), "regression", recipe)
+    assert step(inputs, torch.rand(2, 1)).taken
+    [optimizer.load_state_dict(optimizer.state_dict()) for optimizer in step.optimizers]
+    assert circuits == "pennylane" or "torch._dynamo" not in sys.modules    # a second of every start
     print(model_id)
 """
 

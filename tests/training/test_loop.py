@@ -3,8 +3,6 @@
 import copy
 import hashlib
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -106,35 +104,18 @@ def test_optimiser_equals_torchs_to_the_bit(dtype, fused):
     assert ours.grad is None
 
 
-def test_a_training_process_imports_no_compiler():
-    script = """
-import sys, torch
-from qablate.models import ModelSettings, build_model
-from qablate.training.loop import TrainingStep
-model = build_model("2a", 2, 16, 1)
-step = TrainingStep(model, "regression", dict(learning_rate=1e-3, weight_decay=0, max_epochs=2, clip_norm=1))
-step(torch.rand(2, 2, 16), torch.rand(2, 1))
-[optimizer.load_state_dict(optimizer.state_dict()) for optimizer in step.optimizers]
-sys.exit("torch._dynamo" in sys.modules)
-"""
-    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
-
-
-@pytest.mark.parametrize("kind", ["regression", "classification"])
-def test_only_strict_improvement_counts_and_patience_stops(study, monkeypatch, kind):
-    cell = with_dataset(study, task="adding_problem" if kind == "regression" else "forrelation")
-    values = iter([0.5, 0.4, 0.4, 0.4, 0.4] if kind == "regression" else [0.5, 0.6, 0.6, 0.6, 0.6])
-    monkeypatch.setattr(loop, "validation_values", lambda *_: (1.0, next(values)))
+@pytest.mark.parametrize(("task", "values", "best"), [
+    ("adding_problem", [0.5, 0.4, 0.4, 0.4, 0.4], 2), ("forrelation", [0.5, 0.6, 0.6, 0.6, 0.6], 2),
+    ("forrelation", [0.0, 0.0, 0.0], None),    # a classifier at zero accuracy never improves
+])
+def test_only_strict_improvement_counts_and_patience_stops(study, monkeypatch, task, values, best):
+    cell, found = with_dataset(study, task=task), iter(values)
+    monkeypatch.setattr(loop, "validation_values", lambda *_: (1.0, next(found)))
     study.config["training"] |= {"patience": 3}
-    progress = run(training_of(study, cell)).progress
-    assert (progress.best_epoch, len(progress.seconds), progress.stop_reason) == (2, 5, "patience")
-
-
-def test_a_classifier_at_zero_accuracy_never_improves(study, monkeypatch):
-    cell = with_dataset(study, task="forrelation")
-    monkeypatch.setattr(loop, "validation_values", lambda *_: (1.0, 0.0))
     training = run(training_of(study, cell))
-    assert (training.progress.best_epoch, training.best_weights) == (None, None)
+    progress = training.progress
+    assert (progress.best_epoch, len(progress.seconds), progress.stop_reason) == (best, len(values), "patience")
+    assert (training.best_weights is None) == (best is None)
 
 
 def inject(monkeypatch, outcome_at, make):
@@ -160,26 +141,18 @@ def test_running_losses_are_weighted_as_published(study, monkeypatch):
         assert training.progress.history["train_loss"] == [pytest.approx(expected)]
 
 
-def test_nan_at_epoch_3_is_a_diverged_result_with_its_curve(study, monkeypatch, capsys):
+@pytest.mark.parametrize(("step", "loss", "epoch"), [(2 * 6 + 1, math.nan, 3), (0, math.inf, 1)])   # 6 batches an epoch
+def test_a_loss_that_is_not_finite_is_a_diverged_result_with_its_curve(study, monkeypatch, capsys, step, loss, epoch):
     cell = with_dataset(study)
-    inject(monkeypatch, lambda n: n == 2 * 6 + 1, lambda o: o._replace(loss=math.nan))   # 6 batches an epoch
+    inject(monkeypatch, lambda n: n == step, lambda outcome: outcome._replace(loss=loss))
     assert train_cell(study, cell, study.result_path(cell)) == 0
     record = read_record(study.result_path(cell))
-    assert record["status"] == "diverged"
-    assert record["training"]["diverged_epoch"] == 3
-    assert record["training"]["stop_reason"] == "non_finite"
-    assert record["history"]["val_loss"][2] is None
-    assert all(value is not None for value in record["history"]["val_loss"][:2])
-    assert record["test_mse"] is not None      # of the best finite epoch
+    training, curve = record["training"], record["history"]["val_loss"]
+    assert (record["status"], training["diverged_epoch"], training["stop_reason"]) == ("diverged", epoch, "non_finite")
+    assert curve[epoch - 1] is None and None not in curve[: epoch - 1]
+    assert len(curve) == record["epochs_trained"] == epoch
+    assert record["test_mse"] is not None and (record["best_val_metric"] is None) == (epoch == 1)
     assert '"status": "diverged"' in capsys.readouterr().out
-
-
-def test_nan_in_the_first_batch_still_gives_a_result(study, monkeypatch):
-    cell = with_dataset(study)
-    inject(monkeypatch, lambda n: n == 0, lambda o: o._replace(loss=math.inf))
-    assert train_cell(study, cell, study.result_path(cell)) == 0
-    record = read_record(study.result_path(cell))
-    assert (record["status"], record["best_val_metric"], record["epochs_trained"]) == ("diverged", None, 1)
 
 
 def test_a_few_bad_gradients_are_counted_ten_in_a_row_diverge(tmp_path, monkeypatch):

@@ -2,31 +2,13 @@
 
 from functools import partial
 
-import numpy as np
 import pytest
 import torch
-from tiny import StopAfter, stable, tiny_study, with_dataset
+from tiny import StopAfter, files_of, stable, tiny_study, with_dataset
 
 from qablate.results import read_record
 from qablate.training import cell as cell_module
 from qablate.training.cell import FINISHED, STOPPED_FOR_TIME, checkpoint_path, train_cell
-from qablate.training.record import companion
-
-
-def files_of(study, cell):
-    output = study.result_path(cell)
-    with np.load(companion(output, "predictions.npz")) as arrays:
-        predictions = {name: arrays[name] for name in arrays.files}
-    weights = torch.load(companion(output, "model.pt"), weights_only=True)
-    return stable(read_record(output)), predictions, weights
-
-
-def assert_equal(left, right):
-    assert left[0] == right[0]
-    for name, array in left[1].items():
-        assert np.array_equal(array, right[1][name]), name
-    for name, tensor in left[2].items():
-        assert torch.equal(tensor, right[2][name]), name
 
 
 @pytest.mark.parametrize("model", ["1b", "2a", "3a", "4d"])
@@ -47,7 +29,7 @@ def test_resumed_equals_undisturbed(tmp_path, monkeypatch, model, task):
     assert codes == [STOPPED_FOR_TIME] * 5 + [FINISHED]
     assert read_record(output)["training"]["n_resumes"] == 5
     assert not checkpoint_path(output).exists()
-    assert_equal(files_of(whole, cell), files_of(parts, cell))
+    assert files_of(whole, cell) == files_of(parts, cell)
 
 
 @pytest.mark.full

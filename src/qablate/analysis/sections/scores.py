@@ -195,7 +195,7 @@ def _draw_lengths(runs: Runs, task: str, frame: pd.DataFrame) -> Canvas:
     axes[0, 0].set_ylabel(metric_name(task_info(task).metric))
     entries = [look.legend_entry(labelled(model), look.model_look(model)) for model in runs.models]
     bounds = frame.loc[frame["kind"] == "upper bound", "score"]
-    off = " 0, off the axis" * (not task_info(task).larger_is_better and (bounds == 0).any())
+    off = " 0, off the axis" if not task_info(task).larger_is_better and (bounds == 0).any() else ""
     entries.append(look.legend_entry("baseline", look.BASELINE))
     entries += [look.legend_entry(f"upper bound{off}", look.UPPER)] * (len(bounds) > 0)
     look.legend_above(figure, entries, min(5, len(entries)))
