@@ -27,8 +27,8 @@ Problems = Iterator[str]
 """Lines that say what is wrong with a record, in the order of how much hangs on it; none if nothing is."""
 MAX_RECORD_BYTES = 8_000_000
 RESULT_NAME = re.compile(
-    rf"synthetic_(?P<model>{MODEL_TOKEN})_(?P<task>{TASK_TOKEN})_L(?P<length>[0-9]{{1,12}})_seed(?P<seed>[0-9]{{1,12}})"
-    r"_results\.json"
+    rf"synthetic_(?P<model>{MODEL_TOKEN})_(?P<task>{TASK_TOKEN})"
+    r"_L(?P<length>[1-9][0-9]{0,11})_seed(?P<seed>0|[1-9][0-9]{0,11})_results\.json"
 )
 CURVES = ("train_loss", "train_metric", "val_loss", "val_metric")
 HISTORY = (*CURVES, "epochs", "lr")

@@ -265,7 +265,7 @@ def test_another_report_in_between_takes_nobodys_files(study, monkeypatch):
 
 def test_leftovers_of_killed_reports_go_after_a_day_and_files_of_others_go_back(study):
     make_report(study, partial=True)
-    for name, age, others in (("new", 0, "new.txt"), ("swapping", 2, "mine.txt"), ("taken", 2, "runs.xls")):
+    for name, age, others in (("new", 0, "new.txt"), ("swapping", 2, "yours.txt"), ("taken", 2, "runs.xls")):
         old = study.results / f".report-{name}" / "tables.old"
         old.mkdir(parents=True)
         for file in (others, "runs.csv"):
@@ -274,7 +274,7 @@ def test_leftovers_of_killed_reports_go_after_a_day_and_files_of_others_go_back(
     (study.results / "tables/runs.xls").write_text("another")
     make_report(study, partial=True)
     assert sorted(path.name for path in study.results.glob(".report-*")) == [".report-new", ".report-taken"]
-    assert (study.results / "tables/mine.txt").read_text() == "swapping"
+    assert (study.results / "tables/yours.txt").read_text() == "swapping"
     assert (study.results / ".report-taken/tables.old/runs.xls").read_text() == "taken"
     assert (study.results / "tables/runs.csv").read_text() != "swapping"
 

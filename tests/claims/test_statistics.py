@@ -179,3 +179,10 @@ def test_models_with_equal_scores_differ_by_nothing_that_rounding_leaves():
     y = pd.DataFrame({model: blocks([0.1 * (1 + n % 9) for n in range(12)]) for model in "abcdef"})
     d = contrast(y, weights("abc", "def" * 3))
     assert len(d) == 12 and not d.any() and difference(d).p == 1.0
+
+
+def test_few_values_without_spread_have_no_interval():
+    assert difference([0.05] * 2).interval() == difference([0.0] * 5).interval() == (-math.inf, math.inf)
+    assert difference([0.05] * 6).interval() == pytest.approx((0.05, 0.05))
+    line = blocks([0.50, 0.52, 0.54], (50, 100, 200), (2024,))
+    assert slope(line).value == pytest.approx(0.02) and not math.isfinite(slope(line).interval()[0])

@@ -212,6 +212,7 @@ def test_names_and_cells_that_are_none_of_the_study(tmp_path):
     other = Cell("1b", "adding_problem", 100, 7)
     put(tmp_path / "dgx", other, text_of(study, ADDING, {"seed": 7}))
     (tmp_path / "dgx" / "summary.json").write_text("{}")
+    (tmp_path / "dgx" / ADDING.result_name.replace("L100", "L0100")).write_text(text_of(study, ADDING))
     (tmp_path / "dgx" / "notes.txt").write_text("no result")
     assert {v.reason for v in merge(study).verdicts} == {"not_in_study", "file_name"}
 

@@ -28,6 +28,8 @@ MAX_PATTERNS, DRAWN_PATTERNS = 2**20, 99_999
 ROUNDING = 1e-10
 """Sums that differ by less than this share of the largest possible one are ties."""
 SMALLEST_MSE = 1e-8
+FEW = 6
+"""Values below which no spread among them is chance, such as two equal accuracies, and tells no error."""
 
 
 @dataclass(frozen=True)
@@ -119,12 +121,14 @@ class Estimate:
 
 
 def difference(d: ArrayLike) -> Estimate:
-    """Mean of block values with its t error and exact sign-flip p."""
+    """Mean of block values with its t error and exact sign-flip p; few equal values tell no error."""
     values = np.asarray(d, dtype=np.float64)
     if len(values) < 2:
         return Estimate(float(values.mean()) if len(values) else math.nan, math.nan, 0, 1.0, len(values))
-    error = 0.0 if np.ptp(values) == 0 else float(values.std(ddof=1)) / math.sqrt(len(values))
-    return Estimate(float(values.mean()), error, len(values) - 1, sign_flip_p(values), len(values))
+    equal = np.ptp(values) == 0
+    error = 0.0 if equal else float(values.std(ddof=1)) / math.sqrt(len(values))
+    df = 0 if equal and len(values) < FEW else len(values) - 1
+    return Estimate(float(values.mean()), error, df, sign_flip_p(values), len(values))
 
 
 def slope(d: pd.Series) -> Estimate:
@@ -138,7 +142,8 @@ def slope(d: pd.Series) -> Estimate:
         return Estimate(math.nan, math.nan, 0, 1.0, y.size)
     fit = stats.linregress(np.tile(x, len(y)), y.ravel())
     error = 0.0 if np.ptp(y) == 0 else float(fit.stderr)
-    return Estimate(float(fit.slope), error, y.size - 2, slope_p(y, x), y.size)
+    on_a_line = y.size < FEW and error <= ROUNDING * np.abs(y).max()    # values of a grid may lie there by chance
+    return Estimate(float(fit.slope), error, 0 if on_a_line else y.size - 2, slope_p(y, x), y.size)
 
 
 def rectangle(d: pd.Series) -> pd.DataFrame:

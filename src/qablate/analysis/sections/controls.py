@@ -101,7 +101,9 @@ def _differences(rows: pd.DataFrame) -> Table:
         "margin": significant(row["margin"], 2), "verdict": _in_words(row["verdict"]),
         "blocks": f"{row['blocks']} / {row['planned']}", "equivalence p, Holm": significant(row["p_tost_holm"], 2),
         "caveats": row["caveats"]} for row in known.to_dict("records")])
-    waiting = sorted({row["plus"][0] for row in rows[rows["verdict"] == "open"].to_dict("records")})
+    several = rows["task"].nunique() > 1
+    waiting = sorted({row["plus"][0] + f" ({task_info(row['task']).title})" * several
+                      for row in rows[rows["verdict"] == "open"].to_dict("records")})
     caption = "Variant minus base over matched blocks (length, seed); positive: the variant is better." + (
         f" No block yet: {', '.join(waiting)}." if waiting else "")
     frame = rows.drop(columns=["pairs", "question", "label", "alone"]).assign(
