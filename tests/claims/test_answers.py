@@ -49,11 +49,11 @@ def test_a_whole_study_is_answered_in_words(whole):
     table = answers(*whole).parts[0]
     assert tuple(filter(None, table.shown["question"])) == QUESTIONS and table.foot == len(table.shown) == 16
     found = by_question(*whole)
-    assert "quantum against classical: **better**" in found.loc[(QUESTIONS[0], ADDING), ANSWER]
+    assert "Quantum against classical: **better**" in found.loc[(QUESTIONS[0], ADDING), ANSWER]
     factors = found.loc[(QUESTIONS[1], COPY), ANSWER]
-    assert "quantum features: **better**" in factors and "provisional" not in factors
+    assert "Quantum features: **better**" in factors and "provisional" not in factors
     forrelation = found.loc[(QUESTIONS[4], FORRELATION)]
-    assert "all models: **at chance**" in forrelation[ANSWER] and "0.885, 0.989, 1.000" in forrelation[ANSWER]
+    assert "All models: **at chance**" in forrelation[ANSWER] and "0.885, 0.989, 1.000" in forrelation[ANSWER]
     assert "0.5197" in forrelation[MISSING]
     assert not found[MISSING].str.contains("missing").any() and not found[ANSWER].str.contains("open").any()
     assert not found[ESTIMATE].isin(["", "–"]).any()
@@ -66,7 +66,7 @@ def test_with_any_block_an_estimate_is_printed(few):
     assert "**better** (provisional)" in copy[ANSWER]
     assert "1c - 1b" in copy[ESTIMATE] and "(3 blocks)" in copy[ESTIMATE]
     end = found.loc[(QUESTIONS[5], COPY)]
-    assert "group 4 against 3: **open**" in end[ANSWER] and "(provisional)" in end[ANSWER]
+    assert "Group 4 against 3: **open**" in end[ANSWER] and "(provisional)" in end[ANSWER]
     assert end["blocks"] == "0 to 3 / 12"
 
 

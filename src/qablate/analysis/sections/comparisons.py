@@ -210,8 +210,9 @@ def _answer(runs: Runs, question: str, task: str, rows: pd.DataFrame) -> dict[st
     parts = dict.fromkeys(part for row in [*known, *so_far] for part in row["caveats"].split("; ") if part)
     caveats = sorted(parts, key=lambda words: "diverged" not in words)[:SHOWN_CAVEATS]    # cut, but never that
     low, high = main["blocks"].min(), main["blocks"].max()
+    words = "; ".join(said)
     return {"question": question, "task": task_info(task).title,
-            "answer so far": ". ".join(filter(None, (solvers, "; ".join(said)))),
+            "answer so far": ". ".join(filter(None, (solvers, words[:1].upper() + words[1:]))),
             "estimate [95 %]": "; ".join(estimates) or DASH,
             "blocks": f"{low if low == high else f'{low} to {high}'} / {main['planned'].max()}"
                       + " seeds" * bool((main["unit"] == "seeds").all()),
