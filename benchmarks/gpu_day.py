@@ -154,7 +154,7 @@ def time_steps(study: Study, device: torch.device, options: Any) -> None:
 def _steps(study: Study, device: torch.device, model: str, length: int, compiled: str) -> dict[str, Any]:
     spec = study.dataset("adding_problem", length, study.config["seeds"][0])
     batch = batch_of(study, spec, device)
-    index = torch.arange(study.config["training"]["batch_size"], device=device)
+    index = torch.arange(len(batch[0]), device=device)
     names = ("torch", compiled, compiled)
     plain, fast, held = (trained_model(study, spec, model, device, name, name) for name in names)
     graph = CudaGraphStep(held.model, spec.info.kind, Items(*batch), study.config["training"], MAX_NONFINITE_RUN)

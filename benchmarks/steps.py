@@ -18,7 +18,8 @@ from qablate.catalog import TaskKind
 from qablate.models import ModelSettings, build_model, fused, mixers
 from qablate.quantum import execution
 from qablate.study import DatasetSpec, Study
-from qablate.training.loop import EVALUATION_BATCH, TrainingStep
+from qablate.training.cuda_graph import CudaGraphStep
+from qablate.training.loop import EVALUATION_BATCH, GPU_EVALUATION_BATCH, MAX_NONFINITE_RUN, Items, TrainingStep
 
 LENGTHS = (100, 200, 1000)
 LONGEST_BASELINE = 200
@@ -51,7 +52,7 @@ def measure_step(
     ours = trained_model(study, spec, model, device, study.config["quantum"]["backend"], "auto")
     batch = batch_of(study, spec, device)
     calls: dict[str, Callable[[], object]] = {
-        OURS: lambda: ours(*batch),
+        OURS: as_trained(study, spec, ours, batch),
         EVALUATION: _evaluation(ours, batch[0]),
     }
     parts = {CIRCUITS: (execution, "simulate"), SCANS: (mixers, "selective_scan")} if share else {}
@@ -62,7 +63,8 @@ def measure_step(
         opponent = trained_model(study, spec, model, device, "pennylane", "reference")
         calls[BASELINE] = _in_plain_torch(lambda: opponent(*batch))
     timings = time_side_by_side(calls, rounds)
-    row = {"part": "step", "task": spec.task, "model": model, "length": spec.length, **_row(timings, spec, study)}
+    row = {"part": "step", "task": spec.task, "model": model, "length": spec.length,
+           **_row(timings, spec, study, batch[0].is_cuda)}
     if share:
         known = sum(1 / timings[name].ratio_to(timings[OURS]) for name in parts if name in timings)
         row["floor_share"] = round(known + products_ms(lambda: ours(*batch)) / timings[OURS].cpu, 4)
@@ -82,6 +84,17 @@ def trained_model(
     return step
 
 
+def as_trained(
+    study: Study, spec: DatasetSpec, step: TrainingStep, batch: tuple[Tensor, Tensor]
+) -> Callable[[], object]:
+    """The step as a cell of the study runs it: on a GPU, with `run.cuda_graph`, as one CUDA graph."""
+    if not (batch[0].is_cuda and study.config["run"]["cuda_graph"]):
+        return lambda: step(*batch)
+    graph = CudaGraphStep(step.model, spec.info.kind, Items(*batch), study.config["training"], MAX_NONFINITE_RUN)
+    index = torch.arange(len(batch[0]), device=batch[0].device)
+    return lambda: graph(index, 1.0)
+
+
 def batch_of(study: Study, spec: DatasetSpec, device: torch.device) -> tuple[Tensor, Tensor]:
     """Random inputs (b, c, l) and targets of a dataset's shape; what the numbers are does not change the time."""
     size, generator = study.config["training"]["batch_size"], torch.Generator().manual_seed(2024)
@@ -97,6 +110,8 @@ def _targets(kind: TaskKind, size: int, n_outputs: int, generator: torch.Generat
 
 def _evaluation(step: TrainingStep, inputs: Tensor) -> Callable[[], object]:
     """Forward pass of one batch in evaluation mode, as validation does it."""
+    if inputs.is_cuda:
+        inputs = inputs.repeat(GPU_EVALUATION_BATCH // EVALUATION_BATCH, 1, 1)
 
     def call() -> Tensor:
         step.model.eval()
@@ -116,11 +131,12 @@ def _in_plain_torch(step: Callable[[], object]) -> Callable[[], object]:
     return call
 
 
-def _row(timings: dict[str, Timing], spec: DatasetSpec, study: Study) -> dict[str, Any]:
+def _row(timings: dict[str, Timing], spec: DatasetSpec, study: Study, cuda: bool) -> dict[str, Any]:
     row: dict[str, Any] = {name: timing.to_dict() for name, timing in timings.items()}
     step, evaluation = timings[OURS], timings[EVALUATION]
     n_train, n_validation, _ = spec.split_sizes
-    batches = -(-n_train // study.config["training"]["batch_size"]), -(-n_validation // EVALUATION_BATCH)
+    at_once = GPU_EVALUATION_BATCH if cuda else EVALUATION_BATCH
+    batches = -(-n_train // study.config["training"]["batch_size"]), -(-n_validation // at_once)
     for clock in ("cpu", "wall"):
         seconds = (batches[0] * getattr(step, clock) + batches[1] * getattr(evaluation, clock)) / 1e3
         row[f"epoch_{clock}_s"] = round(seconds, 4)
