@@ -7,10 +7,9 @@ through shared memory. The operations are data (a table, see `TABLE_WIDTH`) read
 body for each kind of operation, fits the instruction cache and serves every circuit with these operations. Circuits
 larger than MAX_QUBITS run in plain torch on the same device: their states do not fit a warp's registers.
 
-Triton's interpreter (TRITON_INTERPRET=1 when this is imported) runs the same kernels on a CPU, for tests.
-Untested on hardware: the numbers of the kernels are tested in the interpreter, their registers by compiling for
-sm_80, sm_90 and sm_121; no GPU has run them yet. What holds in their place on a GPU is the self-check before
-the first use on each device.
+Triton's interpreter (TRITON_INTERPRET=1 when this is imported) runs the same kernels on a CPU, for tests, which
+also compile them for sm_80, sm_90 and sm_121. An H100 has run them (docs/performance.md); on every GPU the
+self-check comes before the first use.
 
 Shapes: (BLOCK, LANES) for one number a thread, LANES = 2**(n - r); samples of a program along the first axis.
 Names: N qubits; R of them in registers; k register, lane thread of a sample; a state is a tuple of 2 * 2**R

@@ -4,8 +4,7 @@ A program (one warp) runs CHANNELS channels of one sample through time. The forw
 of every CHUNK steps and nothing else; the backward pass recomputes a chunk's states into a buffer that is reused
 by all chunks, so it stays in the GPU's cache. Gradients of B and C are summed over the channels of a program
 here and over programs by torch, in a fixed order. Triton's interpreter runs the same kernels on a CPU, for tests.
-
-Untested on hardware; see `qablate.quantum.gpu`.
+What has run them: see `qablate.quantum.gpu`.
 
 Shapes: b batch, l length, e inner width, n state size; blocks (CHANNELS, N), N the next power of two from n.
 """

@@ -58,14 +58,16 @@ def published_means(runs: Runs) -> Table:
     new = pd.concat([part for part in (new.assign(seq_len=new["length"].astype(str)), ours) if len(part)] or [ours])
     keys = ["task", "model", "metric", "seq_len"]
     means = new.groupby(keys)["score"].agg(mean=pd.Series.mean, sd=pd.Series.std, n="count")
-    means["lengths"] = new.groupby(keys)["length"].agg(lambda found: ", ".join(map(str, sorted(found.unique()))))
+    of_cells = new.groupby(keys)["length"]
+    means["shortest"], means["lengths"] = of_cells.min(), of_cells.agg(
+        lambda found: ", ".join(map(str, sorted(found.unique()))))
     known = printed_rows() if runs.study.recipe == "published" else printed_rows().iloc[:0]
     known = known.rename(columns={"model_id": "model", "value": "published", "n": "published_n"})
     frame = known.merge(means.reset_index(), on=keys)
     frame["published_n"] = frame["published_n"].astype(int)
     frame["verdict"] = ["agrees" if agree(row.metric, row.published, row.mean) else "differs"
                         for row in frame.itertuples()]
-    frame = frame.sort_values(["task", "model", "lengths"], kind="stable").sort_values(
+    frame = frame.sort_values(["task", "model", "shortest"], kind="stable").sort_values(
         "metric", key=lambda metric: metric == "test_acc", kind="stable")
     frame = frame[["task", "model", "metric", "lengths", "printed", "published", "published_n", "mean", "sd", "n",
                    "verdict"]].reset_index(drop=True)
