@@ -177,6 +177,10 @@ def test_cost_beside_plan_and_published_code(tmp_path):
     assert rows.loc["1b", "published"] == pytest.approx(37 * epochs["1b"] / 3600)     # 37 s an epoch, from its logs
     assert rows.loc["2e", "published"] == pytest.approx(615 * epochs["2e"] / 3600)    # an estimate
     assert rows["estimated"].tolist() == [False, True, True] and table.shown.iloc[1, -1].startswith("(")
+    second = study.cells[1]
+    write_record(study.result_path(second), record_of(study, second, provenance={"device_name": "a GPU"}))
+    assert cost.cost_by_model(collect(study)).frame[["model", "device"]].to_numpy().tolist() == [
+        ["2e", "a GPU"], ["total", "a GPU"], ["1b", "cpu"], ["total", "cpu"]]
     small = small_study(tmp_path / "small", models=["1b"], seeds=[2024], tasks={"adding_problem": {"lengths": [100]}})
     write_results(small)
     assert cost.cost_by_model(collect(small)).frame["published"].isna().all()

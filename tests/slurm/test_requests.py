@@ -17,7 +17,7 @@ from qablate.hours import COLUMNS
 from qablate.jobs import Jobs, allowed_seconds, budget, check_request
 from qablate.study import Study
 
-DEVICE = "published code on A100-SXM4-80GB"
+DEVICE = "NVIDIA H100 80GB HBM3"    # the one that the profiles name
 # seconds an epoch at 5,000 items; the small study has 4 epochs of 200 items
 COSTS = f"""{','.join(COLUMNS)}
 {DEVICE},1b,adding_problem,16,4500,,made up
@@ -78,8 +78,8 @@ def test_each_kind_of_cell_asks_for_what_it_needs(place: Place) -> None:
         for words in calls:
             words[2] = re.sub(r"[0-9a-f-]{36}$", "UUID", words[2])
     minutes = {
-        "1b": [30, 60],       # 1.5 x 4 x 180 s = 18 minutes, and 10 for the start; twice that when tried again
-        "2d": [370, 740],
+        "1b": [70, 140],      # 5 x 4 x 180 s = 60 minutes, and 10 for the start; twice that when tried again
+        "2d": [1210, 1440],   # never more than the longest
         "3a": [1440, 1440],   # nothing known: the longest
         "3b": [15, 30],
     }
@@ -164,9 +164,9 @@ def test_every_model_of_the_published_study_has_a_run_time_at_nersc(monkeypatch:
     jobs = Jobs(Study(merge(read_yaml(Path("config.yaml")), profile)))
     assert jobs.without_costs() == []
     asked = {cell: jobs.minutes(cell, 1) for cell in jobs.study.cells}
-    assert asked[jobs.study.cell("3a", "adding_problem", 100, 2024)] == 15      # 2 s an epoch, 100 of them
-    assert asked[jobs.study.cell("1b", "adding_problem", 200, 2024)] == 60      # 39 s, 47 of them
-    assert asked[jobs.study.cell("4e", "adding_problem", 1000, 2024)] == 1440
+    assert asked[jobs.study.cell("1b", "adding_problem", 100, 2024)] == 15      # 0.15 s an epoch, 47 of them
+    assert asked[jobs.study.cell("3a", "adding_problem", 1000, 2024)] == 30     # 1.8 s, 100 of them
+    assert max(asked.values()) == 30
 
 
 def test_a_cell_stops_before_its_job_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,7 @@ def _draw_panel(axis: Axes, task: str, known: pd.DataFrame, key: str) -> None:
 
 
 def cost_by_model(runs: Runs) -> Table:
-    """One row per model, the sum last: runs, hours spent, hours planned, A100 hours of the published code, the ratio.
+    """One row per model and device, each device's sum last: runs, hours spent and planned, A100 hours, the ratio.
 
     Planned: the cost table's epochs, published numbers of epochs where it has none. Published code: its seconds per
     epoch on an A100 times the epochs that these runs used, for studies of the published size alone.
@@ -106,14 +106,16 @@ def cost_by_model(runs: Runs) -> Table:
     found["planned"] = [estimate.seconds / HOUR if estimate else None for estimate in estimates]
     published_size = 1.0 if study.config["data"]["n_samples"] == MEASURED_ITEMS else float("nan")
     found["published"] = published_size * found["seconds_per_epoch_published"] * found["epochs"] / HOUR
-    models = [model for model in runs.models if (found["model"] == model).any()]
-    rows = [_cost_row(model, found[found["model"] == model]) for model in models]
-    frame = pd.DataFrame([*rows, _cost_row("total", found)] if rows else [])
+    rows = []
+    for device, made in found.groupby(found["device_name"].fillna("not recorded")):
+        parts = {model: made[made["model"] == model] for model in runs.models} | {"total": made}
+        rows += [_cost_row(model, str(device), part) for model, part in parts.items() if len(part)]
+    frame = pd.DataFrame(rows)
     shown = pd.DataFrame([{
-        "model": row["model"], "runs": str(row["runs"]), "device": row["devices"], "hours spent": _hours(row["spent"]),
+        "model": row["model"], "runs": str(row["runs"]), "device": row["device"], "hours spent": _hours(row["spent"]),
         "hours planned": _hours(row["planned"]),
         "A100 hours of the published code": _hours(row["published"], row["estimated"]),
-        "speed-up over A100": _hours(row["ratio"], row["estimated"])} for row in rows and frame.to_dict("records")])
+        "speed-up over A100": _hours(row["ratio"], row["estimated"])} for row in frame.to_dict("records")])
     return Table("cost_by_model", "Cost by model",
                  "Spent: training time; on a machine that others use too, more than the work takes. Planned: what "
                  "workflow/costs.csv gives these cells on the same device. Published code: its seconds per epoch on an "
@@ -127,9 +129,9 @@ def _hours(value: Any, estimated: bool = False) -> str:
     return f"({significant(value)})" if estimated else significant(value)
 
 
-def _cost_row(model: str, found: pd.DataFrame) -> dict[str, Any]:
+def _cost_row(model: str, device: str, found: pd.DataFrame) -> dict[str, Any]:
     spent, published = found["spent"].sum(), found["published"].sum(skipna=False)
-    return {"model": model, "runs": len(found), "devices": ", ".join(sorted(found["device_name"].dropna().unique())),
+    return {"model": model, "runs": len(found), "device": device,
             "spent": spent, "planned": found["planned"].sum(skipna=False), "published": published,
             "ratio": published / spent if spent > 0 else None, "estimated": bool((found["basis"] == "estimate").any())}
 
