@@ -8,7 +8,7 @@ from factories import published_study, record_of, write_results
 from qablate.analysis.collect import SELECTED, collect
 from qablate.analysis.figure import render, style
 from qablate.analysis.sections.attention import attention
-from qablate.analysis.sections.controls import checks, contrasts, controls
+from qablate.analysis.sections.controls import checks, contrasts, controls, details
 from qablate.analysis.sections.forrelation import ranking
 from qablate.analysis.sections.methods import models_tested
 from qablate.analysis.table import Table
@@ -17,7 +17,7 @@ from qablate.records import write_record
 from qablate.results import checks_path
 
 TAGS = {"tanh": {"model": {"circuit": "tanh"}}, "chunk8": {"model": {"chunk": 8}}}
-SHOWN = ("checks", "devices", "gradients")
+SHOWN = ("checks", "gradients")
 MODELS = ["1b", "1b-tanh", "1b-chunk8", "1b-tanh-chunk8", "2a", "2a-tanh"]
 
 
@@ -88,7 +88,8 @@ def test_only_checks_of_this_very_result_are_shown(study):
     score = record["test_r2"]
     assert found[["seed", "score", "mean field"]].to_numpy().tolist() == [[study.cells[0].seed, score, 0.125]]
     assert found[["Q", "1,000 shots"]].isna().all(axis=None)
-    checked, devices, gradients = (part for part in controls(runs).parts if getattr(part, "id", "") in SHOWN)
+    checked, gradients = (part for part in controls(runs).parts if getattr(part, "id", "") in SHOWN)
+    devices, = details(runs)
     assert checked.shown.to_dict("records") == [
         {"model": "1b", "task": "Selective Copy", "L": "100", "n": "1", "score": f"{score:.3f}", "mean field": "0.125",
          "cell means": "0.500", "score minus cell means": f"{score - 0.5:+.3f}"}]

@@ -95,7 +95,7 @@ def report_sections(runs: Runs) -> list[Section]:
         summary.summary(runs), comparisons.answers(runs, verdicts),
         *(forrelation.results(runs, verdicts) if task == forrelation.TASK else scores.results(runs, task)
           for task in ordered),
-        comparisons.comparisons(runs, verdicts), *[controls.controls(runs)] * controls.has_variants(runs),
+        comparisons.comparisons(runs, verdicts), controls.controls(runs),
         comparisons.findings(runs, verdicts),
         attention.attention(runs), attention.running(runs), cost.cost(runs), methods.configuration(runs),
     ]
@@ -103,17 +103,17 @@ def report_sections(runs: Runs) -> list[Section]:
 
 
 def details_sections(runs: Runs) -> list[Section]:
-    """The sections of the details, in order; checks of models are here in a study that has no variants."""
-    checks = () if controls.has_variants(runs) else controls.controls(runs).parts
-    return [
+    """The sections of the details, in order."""
+    every = [
         *(Section(task_info(task).title, scores.details(runs, task)) for task in runs.tasks),
         Section("Agreement", (agreement.published_means(runs), agreement.cross_system(runs))),
         Section("Needs attention in full", attention.details(runs)),
         Section("Completion and missing cells", (attention.completion_by_system(runs), attention.missing_cells(runs))),
-        *[Section("Controls", checks)] * bool(checks),
+        Section("Controls", controls.details(runs)),
         Section("Cost", cost.details(runs)),
         Section("Configuration in full", methods.details(runs)),
     ]
+    return [section for section in every if section.parts]
 
 
 def _require_complete(runs: Runs, command: str) -> None:

@@ -28,8 +28,8 @@ MAX_PATTERNS, DRAWN_PATTERNS = 2**20, 99_999
 ROUNDING = 1e-10
 """Sums that differ by less than this share of the largest possible one are ties."""
 SMALLEST_MSE = 1e-8
-FEW = 6
-"""Values below which no spread among them is chance, such as two equal accuracies, and tells no error."""
+MIN_BLOCKS = 6
+"""Blocks below which a difference is provisional, and equal values, as two accuracies may be, tell no error."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def difference(d: ArrayLike) -> Estimate:
         return Estimate(float(values.mean()) if len(values) else math.nan, math.nan, 0, 1.0, len(values))
     equal = np.ptp(values) == 0
     error = 0.0 if equal else float(values.std(ddof=1)) / math.sqrt(len(values))
-    df = 0 if equal and len(values) < FEW else len(values) - 1
+    df = 0 if equal and len(values) < MIN_BLOCKS else len(values) - 1
     return Estimate(float(values.mean()), error, df, sign_flip_p(values), len(values))
 
 
@@ -142,7 +142,7 @@ def slope(d: pd.Series) -> Estimate:
         return Estimate(math.nan, math.nan, 0, 1.0, y.size)
     fit = stats.linregress(np.tile(x, len(y)), y.ravel())
     error = 0.0 if np.ptp(y) == 0 else float(fit.stderr)
-    on_a_line = y.size < FEW and error <= ROUNDING * np.abs(y).max()    # values of a grid may lie there by chance
+    on_a_line = y.size < MIN_BLOCKS and error <= ROUNDING * np.abs(y).max()    # a grid's may by chance
     return Estimate(float(fit.slope), error, 0 if on_a_line else y.size - 2, slope_p(y, x), y.size)
 
 

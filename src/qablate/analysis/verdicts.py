@@ -16,6 +16,7 @@ from qablate.analysis.claims import Contrast, load_claims
 from qablate.analysis.collect import Runs
 from qablate.analysis.statistics import (
     ALPHA,
+    MIN_BLOCKS,
     Estimate,
     Scale,
     benefits,
@@ -30,8 +31,8 @@ from qablate.analysis.statistics import (
     weights,
 )
 
-MIN_BLOCKS, MIN_LENGTHS, MIN_SEEDS = 6, 3, 3
-"""Blocks of a difference, lengths of a slope, seeds of an accuracy, below which a verdict is provisional."""
+MIN_LENGTHS, MIN_SEEDS = 3, 3
+"""Lengths of a slope and seeds of an accuracy, below which a verdict is provisional; MIN_BLOCKS are a difference's."""
 LARGEST_PARAMETER_RATIO = 2.0
 COLUMNS = ("id", "label", "question", "task", "table", "kind", "plus", "minus", "estimate", "low95", "high95", "p",
            "p_holm", "p_tost", "p_tost_holm", "blocks", "planned", "unit", "lengths", "margin", "alone", "verdict",

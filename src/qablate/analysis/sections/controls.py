@@ -53,9 +53,10 @@ NUMBERS = {**CHECKS, **DEVICES, **MARKS, **QUBITS}
 
 
 def controls(runs: Runs) -> Section:
-    """The section `Controls`; without parts in a study that has neither variants nor checks."""
+    """The section `Controls`; without parts in a study without variants."""
+    if not has_variants(runs):
+        return Section("Controls", ())
     rows = compare(runs, contrasts(runs), {task: R2_OF_ERRORS for task in runs.tasks if _by_error(task)})
-    checked = checks(runs)
     expected = runs.study.config.get("predictions") or []
     parts: list[Part] = []
     if expected:
@@ -63,7 +64,13 @@ def controls(runs: Runs) -> Section:
     if len(rows):
         parts += [TEXT, _differences(rows), _figure(runs, rows)]
     parts += [_rungs(runs, base) for base in TASKS if any(is_variant(task) for task in _family(runs, base))]
-    return Section("Controls", (*parts, *([] if checked.empty else _checks(checked))))
+    return Section("Controls", (*parts, *_checks(checks(runs))))
+
+
+def details(runs: Runs) -> tuple[Part, ...]:
+    """What the details hold: finite shots and noise; in a study without variants the other checks of its models too."""
+    frame = checks(runs)
+    return *([] if has_variants(runs) else _checks(frame)), *_devices(frame)
 
 
 def has_variants(runs: Runs) -> bool:
@@ -182,17 +189,22 @@ def _number(value: Any) -> float | None:
     return float(value) if is_number and abs(value) <= sys.float_info.max else None
 
 
+def _means(frame: pd.DataFrame, names: Iterable[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Means over seeds, and some of them as they are shown."""
+    groups = frame.groupby(["model", "task", "length"], sort=False)
+    mean = groups[["score", *NUMBERS]].mean().reset_index()
+    return mean, pd.DataFrame({**cell_columns(mean), "n": list(map(str, groups.size())), **{
+        name: written(mean[name], fixed(3)) for name in ("score", *names) if mean[name].notna().any()}})
+
+
 def _checks(frame: pd.DataFrame) -> list[Part]:
     """Means over seeds of what was asked of models, and how gradients vanish with qubits."""
-    groups = frame.assign(above=frame["score"] - frame["cell means"]).groupby(["model", "task", "length"], sort=False)
-    mean, above = groups[["score", *NUMBERS]].mean().reset_index(), groups["above"].agg(["min", "max"])
-
-    def shown(names: Iterable[str]) -> pd.DataFrame:
-        return pd.DataFrame({**cell_columns(mean), "n": list(map(str, groups.size())), **{
-            name: written(mean[name], fixed(3)) for name in ("score", *names) if mean[name].notna().any()}})
-
-    checked = shown(CHECKS)
+    if frame.empty:
+        return []
+    mean, checked = _means(frame, CHECKS)
     if "cell means" in checked:
+        above = frame.assign(above=frame["score"] - frame["cell means"]).groupby(
+            ["model", "task", "length"], sort=False)["above"].agg(["min", "max"])
         checked["score minus cell means"] = [
             DASH if pd.isna(low) else " to ".join(dict.fromkeys(map(signed(3), (low, high))))
             for low, high in above.itertuples(index=False)]
@@ -201,15 +213,20 @@ def _checks(frame: pd.DataFrame) -> list[Part]:
         "Q: Meyer-Wallach, 0 product states, 1 maximal. Shuffled: change of the outputs in standard deviations. "
         "Untrained: a read-out of the untrained encoder, as a ridge, and as a fixed rule on chunks. Cell means: the "
         "exact mean of every chunk on the same test items; lowest and highest run."), frame, checked)]
-    if frame["100 shots"].notna().any():
-        rows = mean["100 shots"].notna()
-        tables.append(Table("devices", "What a device would lose", (
-            "Score with every expectation value estimated from so many shots; agreement with the exact outputs (R² of "
-            "outputs, share of equal classes) with so much depolarising noise per gate and wire."),
-            frame, shown(DEVICES)[rows]))
     if mean[list(QUBITS)].notna().all(axis=1).any():
         tables.append(_gradients(mean))
     return tables
+
+
+def _devices(frame: pd.DataFrame) -> list[Part]:
+    """Means over seeds with finite shots and noise, of models that were asked."""
+    if frame.empty or frame["100 shots"].isna().all():
+        return []
+    mean, shown = _means(frame, DEVICES)
+    return [Table("devices", "What a device would lose", (
+        "Score with every expectation value estimated from so many shots; agreement with the exact outputs (R² of "
+        "outputs, share of equal classes) with so much depolarising noise per gate and wire."),
+        frame, shown[mean["100 shots"].notna()])]
 
 
 def _gradients(mean: pd.DataFrame) -> Figure:
