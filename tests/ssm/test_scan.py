@@ -131,6 +131,8 @@ def test_shapes_and_names_are_checked():
         selective_scan(inputs, step, A, B, C, initial[:1])
     with pytest.raises(QablateError, match="B is torch.float32, inputs are torch.float64"):
         selective_scan(inputs, step, A, B.float(), C)
+    with pytest.raises(QablateError, match="C is on meta, inputs are on cpu"):
+        selective_scan(inputs, step, A, B, C.to("meta"))
     with pytest.raises(QablateError, match="inputs must be"):
         selective_scan(inputs[0], step, A, B, C)
     with pytest.raises(QablateError, match="unknown backend 'cuda'; allowed: auto, reference"):

@@ -94,7 +94,7 @@ def _gate_gradients(
     gate_, value_, grad_, spare = pointer(gate), pointer(value), pointer(grad), pointer(memory)
     to_gate_, to_value_ = pointer(to_gate), pointer(to_value)
     lanes, one = lane_count(spare), splat(spare, 1.0)
-    for row in range((grad.size - e) // stride[2] + 1):
+    for row in range(to_gate.size // e):
         for start in range(0, e, lanes):
             count = min(lanes, e - start)
             z = _read(gate_, row * stride[0] + start, count, spare)

@@ -99,7 +99,7 @@ COMPOSITIONS: Mapping[str, Composition] = MappingProxyType(
             _GROUP_3,
             tokens=layers.ChannelTokens,
             encoder=lambda s: ChunkEncoder(
-                s, s.n_channels, s.n_channels // 2, encoders.ModulusBranches, dropout=False
+                s, s.n_channels, max(1, s.n_channels // 2), encoders.ModulusBranches, dropout=False
             ),
             mixer=mixers.AttentionMixer,
         ),

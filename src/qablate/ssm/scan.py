@@ -59,7 +59,7 @@ def selective_scan(
         y (b, l, e) and the state after the last step (b, e, n). The skip term is left to the caller.
 
     Raises:
-        QablateError: on shapes that do not fit, mixed dtypes, an unknown backend or one that cannot serve.
+        QablateError: on shapes that do not fit, mixed dtypes or devices, an unknown backend or one that cannot serve.
     """
     _check(inputs, step, A, B, C, initial)
     start = inputs.new_zeros(inputs.shape[0], *A.shape) if initial is None else initial  # (b, e, n)
@@ -89,6 +89,8 @@ def _check(inputs: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, initia
             raise QablateError(f"selective_scan: {name} must have shape {shape}, got {tuple(tensor.shape)}")
         if tensor.dtype != inputs.dtype or not tensor.dtype.is_floating_point:
             raise QablateError(f"selective_scan: {name} is {tensor.dtype}, inputs are {inputs.dtype}")
+        if tensor.device != inputs.device:
+            raise QablateError(f"selective_scan: {name} is on {tensor.device}, inputs are on {inputs.device}")
 
 
 def reference_scan(
