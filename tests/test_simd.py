@@ -85,13 +85,30 @@ def test_cache_moves_on_from_places_that_cannot_be_written(monkeypatch, tmp_path
     assert simd.cache_directory("float32") is None
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
+def test_cache_is_never_in_a_folder_that_somebody_else_made(monkeypatch, tmp_path):
+    (tmp_path / "chosen" / "qablate").mkdir(parents=True)
+    os.chown(tmp_path / "chosen" / "qablate", 1, -1)
+    monkeypatch.setattr(simd.numba_config, "CACHE_DIR", str(tmp_path / "chosen"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    assert simd.cache_directory("float32").parent == tmp_path / "home" / "qablate"
+
+
+@pytest.mark.parametrize(("name", "features", "n_bytes"), [
+    ("x86-64-v4", None, 64), ("generic", "+avx512f,-avx512dq", 64), ("skylake-avx512", "-avx512f", 32)])
+def test_vectors_of_a_chosen_processor(monkeypatch, name, features, n_bytes):
+    monkeypatch.setattr(simd.numba_config, "CPU_NAME", name)
+    monkeypatch.setattr(simd.numba_config, "CPU_FEATURES", features)
+    assert simd._bytes_per_vector() == n_bytes
+
+
 USE_KERNELS = """
-import torch
+import numpy, torch
 from qablate.quantum import compiled as circuits
 from qablate.ssm import compiled as scans
 for module in (circuits, scans):
     module.check(torch.float32, torch.device("cpu"))
-print(sum(sum(kernel("float32").stats.cache_hits.values()) for module in (circuits, scans)
+print(sum(sum(kernel(numpy.dtype("float32")).stats.cache_hits.values()) for module in (circuits, scans)
     for kernel in (module.forward_kernel, module.backward_kernel)))
 """
 

@@ -1,6 +1,7 @@
 """All backends of the selective scan against its definition: values, gradients, odd shapes, odd values."""
 
 import logging
+import os
 import subprocess
 import sys
 
@@ -163,6 +164,26 @@ def test_half_precision_is_served_by_plain_torch(caplog):
     with fresh_verdicts():
         assert selective_scan(*tensors)[0].dtype == torch.bfloat16
     assert "only float32 and float64" in caplog.text
+
+
+MANY_STATES = """
+import torch
+from qablate.ssm import scan_name, selective_scan
+
+cpu = torch.device("cpu")
+assert [scan_name("triton", cpu, n) for n in (64, 65)] == ["triton", "torch"]
+arguments = [torch.rand(shape) for shape in ((1, 3, 2), (1, 3, 2), (2, 65), (1, 3, 65), (1, 3, 65))]
+for triton, plain in zip(*(selective_scan(*arguments, backend=name) for name in ("triton", "torch")), strict=True):
+    assert torch.equal(triton, plain)
+"""
+
+
+def test_more_states_than_a_warp_holds_run_in_plain_torch_which_is_said_and_recorded():
+    pytest.importorskip("triton")
+    done = subprocess.run([sys.executable, "-c", MANY_STATES], capture_output=True, text=True,
+                          env={**os.environ, "TRITON_INTERPRET": "1"})
+    assert done.returncode == 0, done.stderr
+    assert "scans of 65 states: plain torch serves instead of triton" in done.stderr
 
 
 WITHOUT_NUMBA = """

@@ -148,7 +148,7 @@ def _norm_gradients(
 
 @inline
 def _convolved(x: Any, index: int, stride: int, t: int, e: int, taps: Any, start: int, count: int, spare: Any) -> Any:
-    """bias + sum_i taps_i x_{t - i}: row `i` of `taps` holds the weight of `i` steps ago, the fourth the bias."""
+    """bias + sum_i taps_i x_{t - i}: row `i` of `taps` holds the weight of `i` steps ago, row 4 the bias."""
     value = _read(taps, 4 * e + start, count, spare)
     for lag in range(min(3, t) + 1):
         value = value + _read(x, index - lag * stride, count, spare) * _read(taps, lag * e + start, count, spare)

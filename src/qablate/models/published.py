@@ -176,8 +176,8 @@ def build_model(
         A module that maps (batch, channels, length) float32 to (batch, n_outputs).
 
     Raises:
-        QablateError: on an unknown id, impossible sizes, or a setting without effect on this model: its results would
-            be those of the model without it, under another name.
+        QablateError: on an unknown id, impossible sizes, or a circuit, `train_angles` or `hand_over` without effect on
+            this model: its results would be those of the model without it, under another name.
     """
     if settings is None and is_variant(model_id):
         raise QablateError(f"model {model_id}: what its tags change is in the settings of a study; give settings=, "
@@ -208,7 +208,7 @@ def kernels_of(model_id: str, settings: ModelSettings, device: torch.device) -> 
     if info.quantum_features or info.quantum_mixing:
         names["circuits"] = circuit_kind(settings.circuit, settings.backend).kernel(settings.n_qubits, device)
     if info.architecture in ("mamba", "hydra") and not info.quantum_mixing:
-        names["scan"] = scan_name(settings.scan_backend, device)
+        names["scan"] = scan_name(settings.scan_backend, device, settings.d_state)
     return names
 
 

@@ -29,7 +29,6 @@ BACKENDS = selfcheck.Backends(
     fastest={"cpu": "numba", "cuda": "triton"},
 )
 SCAN_BACKENDS = ("auto", *BACKENDS.modules)
-scan_name = BACKENDS.resolve
 
 Scan = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -66,6 +65,12 @@ def selective_scan(
     name = BACKENDS.resolve(backend, inputs.device, inputs.dtype)
     run: Scan = reference_scan if name == "reference" else BACKENDS.module(name).scan
     return run(inputs, step, A, B, C, start)
+
+
+def scan_name(backend: str, device: torch.device, n_states: int) -> str:
+    """Name of what computes float32 numbers of so many states on a device; those of two kernels differ by rounding."""
+    found = BACKENDS.resolve(backend, device)
+    return found if n_states <= getattr(BACKENDS.module(found), "MAX_STATES", n_states) else "torch"
 
 
 def _check(inputs: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, initial: Tensor | None) -> None:
