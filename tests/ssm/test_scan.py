@@ -186,23 +186,3 @@ def test_more_states_than_a_warp_holds_run_in_plain_torch_which_is_said_and_reco
     assert "scans of 65 states: plain torch serves instead of triton" in done.stderr
 
 
-WITHOUT_NUMBA = """
-import sys
-import torch
-from qablate.quantum import Circuit, ansatz, expectations
-from qablate.ssm import selective_scan
-assert "numba" not in sys.modules, "numba is imported before a kernel is needed"
-sys.modules["numba"] = None
-x = torch.rand(2, 4, 3)
-for _ in range(2):
-    y, _ = selective_scan(x, x, -x[0, :3, :2], x[..., :2], x[..., :2])
-    m = expectations(Circuit(2, ansatz(2, 1)), torch.rand(5, 10))
-assert y.shape == (2, 4, 3) and m.shape == (5, 6)
-"""
-
-
-def test_without_numba_plain_torch_serves_and_says_so_once():
-    done = subprocess.run([sys.executable, "-c", WITHOUT_NUMBA], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stderr.splitlines() if "numba" in line]
-    assert len(lines) == 2, done.stderr  # one for scans, one for circuits
