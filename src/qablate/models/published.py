@@ -205,9 +205,9 @@ def kernels_of(model_id: str, settings: ModelSettings, device: torch.device) -> 
     A model without circuits, or without a scan, lacks that key. Between kernels, numbers differ by rounding.
     """
     info, names = model_info(model_id), {}
-    if info.quantum_features or info.quantum_mixing:
+    if not info.ignores("circuit"):
         names["circuits"] = circuit_kind(settings.circuit, settings.backend).kernel(settings.n_qubits, device)
-    if info.architecture in ("mamba", "hydra") and not info.quantum_mixing:
+    if not info.ignores("d_state"):
         names["scan"] = scan_name(settings.scan_backend, device, settings.d_state)
     return names
 
