@@ -2,80 +2,16 @@
 
 import os
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from place import SMALL, Place
 from slurm_cluster import Cluster, missing_here
-from working_folder import ROOT, WorkingFolder, wait_for
+from working_folder import ROOT
 
 from qablate.config import merge, read_yaml
-from qablate.results import state_of
-from qablate.study import Cell
-
-SMALL = {
-    "name": "small",
-    "models": ["1b", "2d", "3a", "3b"],
-    "seeds": [1, 2],
-    "data": {"n_samples": 200},
-    "tasks": {"adding_problem": {"lengths": [16], "placement": "extremes"}},
-    "model": {"n_qubits": 3, "n_layers": 1, "d_model": 16, "d_state": 4, "n_heads": 2},
-    "training": {"recipe": "small", "max_epochs": 4, "patience": 4},
-    "run": {"checkpoint_interval_s": 1},
-    "legacy_metric": False,
-}
-ACCOUNT = {"SBATCH_ACCOUNT": "m0000_g", "SBATCH_CONSTRAINT": "gpu&hbm80g"}
-QUICKLY = ("--profile", "profiles/nersc", "--slurm-init-seconds-before-status-checks", "4", "--latency-wait", "5",
-           "--max-jobs-per-second", "10")
-"""The profile, less patient than on a machine that others use."""
-
-
-@dataclass
-class Place(WorkingFolder):
-    """A working folder from which jobs are started."""
-
-    started: list["subprocess.Popen[bytes]"] = field(default_factory=list)
-
-    def start(self, *arguments: str, **options: Any) -> "subprocess.Popen[bytes]":
-        """Start Snakemake, and note that it was started."""
-        self.started.append(super().start(*arguments, **options))
-        return self.started[-1]
-
-    def finish(self, seconds: float) -> None:
-        """Wait for the end of what was started last: all cells are done."""
-        wait_for(lambda: self.started[-1].poll() is not None, "the end of the run", seconds)
-        assert self.started[-1].returncode == 0, self.printed
-        assert self.done() == set(self.study.cells), self.printed
-
-    def use(self, cluster: Cluster) -> None:
-        """Let what runs here find this Slurm, and the account and constraint that its jobs ask for."""
-        path = f"{self.folder}/bin{os.pathsep}{cluster.environment['PATH']}"
-        self.environment |= {**cluster.environment, **ACCOUNT, "PATH": path, "PWD": str(self.folder)}
-
-    def log(self, cell: Cell) -> str:
-        """The log of a cell, empty before it starts."""
-        path = self.folder / f"results/logs/train/{cell.name}.log"
-        return path.read_text() if path.exists() else ""
-
-    def done(self) -> set[Cell]:
-        """Cells whose results stand."""
-        study = self.study
-        return {cell for cell in study.cells if state_of(study, cell).state == "done"}
-
-    def replace(self, file: str, old: str, new: str) -> None:
-        """Change a file of this folder; what is to be replaced must be there."""
-        path = self.folder / file
-        text = path.read_text()
-        assert old in text
-        path.write_text(text.replace(old, new))
-
-    def starts_and_ends(self) -> list[dict[str, Any]]:
-        """What the stand-ins noted: cell, device, and when each began and ended."""
-        return [yaml.safe_load(path.read_text()) for path in sorted(self.folder.glob("noted/*.json"))]
 
 
 @pytest.fixture

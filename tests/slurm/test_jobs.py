@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import QUICKLY, Place
+from place import QUICKLY, Place
 from slurm_cluster import Cluster
 from tiny import files_of
 from working_folder import wait_for

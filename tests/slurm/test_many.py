@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from conftest import ACCOUNT, Place
+from place import ACCOUNT, Place
 from slurm_cluster import Cluster
 from working_folder import wait_for
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Place
+from place import Place
 from slurm_cluster import GPUS, Cluster
 from working_folder import wait_for
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ACCOUNT, Place
+from place import ACCOUNT, Place
 from working_folder import ROOT
 
 from qablate.config import merge, read_yaml

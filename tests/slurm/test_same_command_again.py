@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from conftest import QUICKLY, Place
+from place import QUICKLY, Place
 from slurm_cluster import Cluster
 from working_folder import wait_for
 

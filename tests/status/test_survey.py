@@ -4,12 +4,14 @@ import os
 import platform
 import re
 import subprocess
+from itertools import product
 
 import pytest
 from factories import CONFIG, small_study, write_results
 from status_traces import COSTS, at, comment, epoch, event, look
 from working_folder import WorkingFolder
 
+from qablate.analysis.collect import collect
 from qablate.config import read_yaml
 from qablate.hours import CostTable, Hours
 from qablate.logs import TAIL_BYTES, read_tail
@@ -46,6 +48,25 @@ def test_every_state_from_its_trace(study, traces, squeue):
     assert (states[queued].job, states[queued].reason, states[waiting].job) == ("11", "Priority", "12")
     assert (states[done].outcome, states[diverged].outcome) == ("ok", "diverged")
     assert sum(counts(found.cells).values()) == len(study.cells)
+
+
+def test_a_report_says_of_a_cell_what_status_says(study, traces):
+    """Of every mixture of a result, a log and a checkpoint, when nothing runs."""
+    logs = [(), (START,), (START, event("stop", reason="SIGTERM")), (START, event("fail", reason="disk full"))]
+    for cell, (result, lines, saved) in zip(study.cells, product(("", "stale", "unreadable"), logs, (False, True)),
+                                            strict=False):
+        if result == "stale":
+            traces.result(cell, model_config={"model_code_version": 99})
+        elif result:
+            study.result_path(cell).write_text("{")
+        if lines:
+            traces.log(cell, *lines, age=10**6)
+        if saved:
+            traces.checkpoint(cell)
+    told = {status.cell: status.state for status in look(study).cells[:24]}
+    reported = collect(study).cells.set_index(["model", "task", "length", "seed"])["state"]
+    assert set(told.values()) == {"missing", "checkpoint", "failed", "stale", "unreadable"}
+    assert {cell: reported[(cell.model, cell.task, cell.length, cell.seed)] for cell in told} == told
 
 
 def test_sums_over_systems_models_and_tasks_equal_the_grid(tmp_path):

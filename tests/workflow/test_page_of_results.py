@@ -4,8 +4,8 @@ import json
 import re
 from pathlib import Path
 
-from conftest import Workspace
 from factories import write_results
+from workspace import Workspace
 
 from qablate.analysis import make_report
 

@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable
 
 import pytest
-from conftest import Run, Workspace
 from factories import write_results
 from working_folder import TINY
+from workspace import Run, Workspace
 
 PROFILE = ("--profile", "profiles/local")
 

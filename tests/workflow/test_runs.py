@@ -5,9 +5,9 @@ import os
 import subprocess
 import time
 
-from conftest import Workspace
 from factories import record_of, write_results
 from working_folder import TINY
+from workspace import Workspace
 
 from qablate.results import state_of
 from qablate.study import Study

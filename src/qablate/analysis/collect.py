@@ -206,9 +206,11 @@ def _scalars(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _cell_row(merged: Merged, cell: Cell) -> dict[str, Any]:
     """State of one cell for the report: its result, else what its log and checkpoint tell, else other files."""
     source, judged = merged.source_of(cell), merged.state_of(cell)
-    if not merged.finished(cell) and not judged.state.finished and judged.state not in (State.STALE, State.UNREADABLE):
+    if not merged.finished(cell) and not judged.state.finished:
         here = _state_without_result(merged.study, cell)
-        judged = judged if here.state is State.MISSING and judged.state is not State.MISSING else here
+        replaced = judged.state in (State.STALE, State.UNREADABLE)    # a file is there, and a checkpoint is no news
+        untold = here.state is State.MISSING and judged.state is not State.MISSING
+        judged = here if here.state is State.FAILED or not (replaced or untold) else judged
     return {**vars(cell), "state": judged.state, "finished": source is not None,
             "system": source.system if source else "", "reason": "" if source else judged.reason}
 

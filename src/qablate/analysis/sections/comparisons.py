@@ -208,7 +208,9 @@ def _answer(runs: Runs, question: str, task: str, rows: pd.DataFrame) -> dict[st
                   for row in (so_far or pairs[:1])[:SHOWN_ROWS]]
     solvers, rule = _of_forrelation(runs) if (rows["kind"] == "chance").any() else ("", "")
     parts = dict.fromkeys(part for row in [*known, *so_far] for part in row["caveats"].split("; ") if part)
-    caveats = sorted(parts, key=lambda words: "diverged" not in words)[:SHOWN_CAVEATS]    # cut, but never that
+    diverged = sorted((part for part in parts if "diverged" in part), key=lambda part: int(part.split()[0]))
+    most = ["up to " * (len(diverged) > 1) + part for part in diverged[-1:]]
+    caveats = [*most, *(part for part in parts if part not in diverged)][:SHOWN_CAVEATS]    # cut, but never the first
     low, high = main["blocks"].min(), main["blocks"].max()
     words = "; ".join(said)
     return {"question": question, "task": task_info(task).title,
