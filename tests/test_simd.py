@@ -85,13 +85,30 @@ def test_cache_moves_on_from_places_that_cannot_be_written(monkeypatch, tmp_path
     assert simd.cache_directory("float32") is None
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
+def test_cache_is_never_in_a_folder_that_somebody_else_made(monkeypatch, tmp_path):
+    (tmp_path / "chosen" / "qablate").mkdir(parents=True)
+    os.chown(tmp_path / "chosen" / "qablate", 1, -1)
+    monkeypatch.setattr(simd.numba_config, "CACHE_DIR", str(tmp_path / "chosen"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    assert simd.cache_directory("float32").parent == tmp_path / "home" / "qablate"
+
+
+@pytest.mark.parametrize(("name", "features", "n_bytes"), [
+    ("x86-64-v4", None, 64), ("generic", "+avx512f,-avx512dq", 64), ("skylake-avx512", "-avx512f", 32)])
+def test_vectors_of_a_chosen_processor(monkeypatch, name, features, n_bytes):
+    monkeypatch.setattr(simd.numba_config, "CPU_NAME", name)
+    monkeypatch.setattr(simd.numba_config, "CPU_FEATURES", features)
+    assert simd._bytes_per_vector() == n_bytes
+
+
 USE_KERNELS = """
-import torch
+import numpy, torch
 from qablate.quantum import compiled as circuits
 from qablate.ssm import compiled as scans
 for module in (circuits, scans):
     module.check(torch.float32, torch.device("cpu"))
-print(sum(sum(kernel("float32").stats.cache_hits.values()) for module in (circuits, scans)
+print(sum(sum(kernel(numpy.dtype("float32")).stats.cache_hits.values()) for module in (circuits, scans)
     for kernel in (module.forward_kernel, module.backward_kernel)))
 """
 
@@ -168,18 +185,26 @@ def test_private_parts_of_numba_are_where_simd_looks(name):
         pytest.fail(f"numba {numba.__version__} has moved {name} ({PRIVATE[name]}): {error}")
 
 
-WITH_A_MOVED_PART = """
-import numba.core.caching, torch
-del numba.core.caching.FunctionCache
+WITHOUT_KERNELS = """
+import sys, torch
 from qablate.quantum import Circuit, ansatz, expectations
 from qablate.ssm import selective_scan
+assert "numba" not in sys.modules, "numba is imported before a kernel is needed"
+{}
 x = torch.rand(2, 4, 3)
-selective_scan(x, x, -x[0, :3, :2], x[..., :2], x[..., :2])
-assert expectations(Circuit(2, ansatz(2, 1)), torch.rand(5, 10)).shape == (5, 6)
+for _ in range(2):
+    y, _ = selective_scan(x, x, -x[0, :3, :2], x[..., :2], x[..., :2])
+    m = expectations(Circuit(2, ansatz(2, 1)), torch.rand(5, 10))
+assert y.shape == (2, 4, 3) and m.shape == (5, 6)
 """
 
 
-def test_where_a_private_part_has_moved_plain_torch_serves_and_names_it():
-    done = subprocess.run([sys.executable, "-c", WITH_A_MOVED_PART], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize(("broken", "named"), [
+    ("sys.modules['numba'] = None", "numba"),
+    ("import numba.core.caching as caching; del caching.FunctionCache", "cannot import name 'FunctionCache'"),
+], ids=["missing", "moved"])
+def test_where_numba_is_missing_or_has_moved_plain_torch_serves_and_says_so_once(broken, named):
+    done = subprocess.run([sys.executable, "-c", WITHOUT_KERNELS.format(broken)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("cannot import name 'FunctionCache'") == 2, done.stderr    # circuits, scans
+    lines = [line for line in done.stderr.splitlines() if named in line]
+    assert len(lines) == 2, done.stderr    # circuits, scans

@@ -54,7 +54,7 @@ def _bytes_per_vector() -> int:
     """64 with AVX-512, else 32: two AVX or NEON registers' worth still beats one."""
     if numba_config.CPU_NAME or numba_config.CPU_FEATURES:  # the user chose a target instead of the host
         features = f"{numba_config.CPU_NAME} {numba_config.CPU_FEATURES}"
-        return 64 if "avx512f" in features or "x86-64-v4" in features else 32
+        return 64 if "+avx512f" in features or "x86-64-v4" in features else 32
     return 64 if llvmlite.binding.get_host_cpu_features().get("avx512f", False) else 32
 
 
@@ -494,19 +494,18 @@ def cache_directory(dtype: Any) -> Path | None:
     """Where compiled kernels of this float type are kept: the first place that can be written, or None.
 
     NUMBA_CACHE_DIR/qablate, else XDG_CACHE_HOME/qablate or ~/.cache/qablate, else a private temporary folder.
-    Cached kernels are executed, so a directory that somebody else made is not used.
+    Cached kernels are executed, so a directory is not used that somebody else made, or that lies in such a one.
     """
     name = f"{qablate.__version__}-{np.dtype(dtype).name}x{lanes_of(dtype)}-{_fingerprint()}"
-    user = os.getuid() if hasattr(os, "getuid") else None
     places = [Path(numba_config.CACHE_DIR) / "qablate"] if numba_config.CACHE_DIR else []
     with contextlib.suppress(RuntimeError):  # a user without a home directory
         places.append(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qablate")
-    places.append(Path(tempfile.gettempdir()) / f"qablate-{'cache' if user is None else user}")
+    places.append(Path(tempfile.gettempdir()) / f"qablate-{os.getuid()}")
     for place in places:
         with contextlib.suppress(OSError):
             directory = place / name
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if user in (None, directory.stat().st_uid):
+            if {place.stat().st_uid, directory.stat().st_uid} == {os.getuid()}:
                 tempfile.TemporaryFile(dir=directory).close()
                 return directory
     return None

@@ -68,6 +68,14 @@ def test_impossible_settings_are_errors(change, message):
         ModelSettings(**change)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("model_id", MODELS)
+def test_the_smallest_inputs_and_a_batch_of_none(model_id):
+    model = build_model(model_id, 1, 1, 1, ModelSettings(**SMALL))
+    for n in (0, 1, 2):
+        assert model(torch.rand(n, 1, 1)).shape == (n, 1)
+
+
 def test_impossible_shapes_are_errors():
     with pytest.raises(QablateError, match="length is 0, must be 1 or more"):
         build_model("2d", 2, 0, 1)

@@ -52,6 +52,20 @@ def test_gates(served, width):
     assert gradcheck(fused.gated, (transposed, random(3, width)))
 
 
+def test_rows_that_are_the_same_memory(served):
+    """Expanded inputs, and the expanded gradients of sums over rows."""
+    rows, grad = random(8), random(2, 8)[0].detach().expand(1, 6, 8)
+    taps, bias = random(4, 8), random(1, 8)[0]
+    pairs = {
+        lambda x: fused.gated(x, x): lambda x: F.silu(x) * x,
+        lambda x: fused.rms_norm(x, bias, 1e-5): lambda x: F.rms_norm(x, (8,), bias, 1e-5),
+        lambda x: fused.convolved(x, taps, bias): lambda x: fused._plain_convolution(x, taps, bias),
+    }
+    for pair in pairs.items():
+        found, expected = (torch.autograd.grad(function(rows.expand(1, 6, 8)), rows, grad) for function in pair)
+        assert torch.allclose(*found, *expected, atol=1e-12)
+
+
 def test_rows_without_a_number(served):
     x = random(0, 3, 8)
     assert fused.gated(x, x).shape == x.shape
@@ -94,7 +108,7 @@ def test_the_kernels_serve_here(dtype):
 
 @settings(max_examples=150, deadline=None)
 @given(
-    n=st.integers(1, 2000), p=st.floats(0, 1, exclude_min=True, exclude_max=True), words=st.integers(0, 1300),
+    n=st.integers(1, 2000), p=st.floats(0, 1, exclude_min=True), words=st.integers(0, 1300),
     seed=st.integers(0, 2**63 - 1), dtype=st.sampled_from([torch.float32, torch.float64]),
 )
 def test_masks_gradients_and_generator_are_those_of_torch(n, p, words, seed, dtype):

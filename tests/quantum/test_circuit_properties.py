@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from backends import skip_if_unusable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qablate.quantum import (
+    BACKEND_NAMES,
     Circuit,
     Gate,
     ansatz,
@@ -68,8 +70,9 @@ def test_reversing_wires_twice_changes_nothing(n, seed):
     torch.testing.assert_close(swapped, measure(psi), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("backend", ["reference", "torch", "numba"])
+@pytest.mark.parametrize("backend", BACKEND_NAMES)
 def test_circuits_without_gates(backend):
+    skip_if_unusable(backend)
     assert Circuit(6, embedding(6) + ansatz(6, 4, 6)).n_angles == 126 and Circuit(3, ()).n_angles == 0
     assert states(Circuit(2, ()), torch.zeros(3, 0), backend).tolist() == [[1, 0, 0, 0]] * 3
     assert expectations(Circuit(2, ()), torch.zeros(3, 0), backend).tolist() == [[0, 0, 0, 0, 1, 1]] * 3

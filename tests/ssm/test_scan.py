@@ -1,6 +1,7 @@
 """All backends of the selective scan against its definition: values, gradients, odd shapes, odd values."""
 
 import logging
+import os
 import subprocess
 import sys
 
@@ -131,6 +132,8 @@ def test_shapes_and_names_are_checked():
         selective_scan(inputs, step, A, B, C, initial[:1])
     with pytest.raises(QablateError, match="B is torch.float32, inputs are torch.float64"):
         selective_scan(inputs, step, A, B.float(), C)
+    with pytest.raises(QablateError, match="C is on meta, inputs are on cpu"):
+        selective_scan(inputs, step, A, B, C.to("meta"))
     with pytest.raises(QablateError, match="inputs must be"):
         selective_scan(inputs[0], step, A, B, C)
     with pytest.raises(QablateError, match="unknown backend 'cuda'; allowed: auto, reference"):
@@ -163,23 +166,23 @@ def test_half_precision_is_served_by_plain_torch(caplog):
     assert "only float32 and float64" in caplog.text
 
 
-WITHOUT_NUMBA = """
-import sys
+MANY_STATES = """
 import torch
-from qablate.quantum import Circuit, ansatz, expectations
-from qablate.ssm import selective_scan
-assert "numba" not in sys.modules, "numba is imported before a kernel is needed"
-sys.modules["numba"] = None
-x = torch.rand(2, 4, 3)
-for _ in range(2):
-    y, _ = selective_scan(x, x, -x[0, :3, :2], x[..., :2], x[..., :2])
-    m = expectations(Circuit(2, ansatz(2, 1)), torch.rand(5, 10))
-assert y.shape == (2, 4, 3) and m.shape == (5, 6)
+from qablate.ssm import scan_name, selective_scan
+
+cpu = torch.device("cpu")
+assert [scan_name("triton", cpu, n) for n in (64, 65)] == ["triton", "torch"]
+arguments = [torch.rand(shape) for shape in ((1, 3, 2), (1, 3, 2), (2, 65), (1, 3, 65), (1, 3, 65))]
+for triton, plain in zip(*(selective_scan(*arguments, backend=name) for name in ("triton", "torch")), strict=True):
+    assert torch.equal(triton, plain)
 """
 
 
-def test_without_numba_plain_torch_serves_and_says_so_once():
-    done = subprocess.run([sys.executable, "-c", WITHOUT_NUMBA], capture_output=True, text=True)
+def test_more_states_than_a_warp_holds_run_in_plain_torch_which_is_said_and_recorded():
+    pytest.importorskip("triton")
+    done = subprocess.run([sys.executable, "-c", MANY_STATES], capture_output=True, text=True,
+                          env={**os.environ, "TRITON_INTERPRET": "1"})
     assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stderr.splitlines() if "numba" in line]
-    assert len(lines) == 2, done.stderr  # one for scans, one for circuits
+    assert "scans of 65 states: plain torch serves instead of triton" in done.stderr
+
+

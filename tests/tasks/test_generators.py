@@ -180,13 +180,6 @@ def test_what_cannot_be_made_is_one_line(spec, message):
     assert str(caught.value).startswith(spec.task)
 
 
-@given(sizes=st.lists(st.integers(0, 50), max_size=6), seed=st.integers(0, 2**32 - 1))
-def test_splitting_calls_changes_nothing(sizes, seed):
-    words = RandomWords(seed)
-    parts = [words.take(size) for size in sizes]
-    assert np.array_equal(np.concatenate([*parts, words.take(1)]), RandomWords(seed).take(sum(sizes) + 1))
-
-
 @given(length=st.integers(1, 40), count=st.integers(1, 40), n=st.integers(0, 5), seed=st.integers(0, 1000))
 def test_permutation_heads_are_the_heads_of_permutations(length, count, n, seed):
     count = min(count, length)

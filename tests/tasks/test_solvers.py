@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from qablate.analysis import bounds
 from qablate.study import DatasetSpec
 from qablate.tasks import generate
 from qablate.tasks.solvers import (
@@ -43,6 +44,13 @@ def test_solvers_on_a_small_forrelation():
     found = solver_accuracies(generate(DatasetSpec("forrelation", 50, 9, 5000, (("n_bits", 3),))))
     assert found["plug_in"] > 0.99 and found["table_ridge"] > 0.95
     assert found["linear"] == pytest.approx(0.5, abs=0.08)
+
+
+def test_shipped_accuracies_with_fewer_training_items():
+    known = bounds.scores_by_training_size()
+    rows = known[(known["length"] == 50) & (known["seed"] == 2024) & (known["n_train"] == 250)]
+    found = solver_accuracies(generate(DatasetSpec("forrelation", 50, 2024)), 250)
+    assert dict(zip(rows["solver"], rows["score"], strict=True)) == found
 
 
 def test_seen_tables_leave_unseen_entries_empty():

@@ -51,7 +51,7 @@ class Dropout(nn.Dropout):
     def forward(self, x: Tensor) -> Tensor:
         """Return x (...) with a share p of its numbers dropped and the others scaled by 1 / (1 - p)."""
         large = x.numel() >= SMALLEST_DROPOUT and x.is_contiguous()  # kernels draw in the order of memory
-        if self.training and self.p > 0 and large and serves(x, check_dropout):
+        if self.training and 0 < self.p < 1 and large and serves(x, check_dropout):
             return _Drop.apply(x, self.p)
         return super().forward(x)
 

@@ -94,7 +94,7 @@ def _gate_gradients(
     gate_, value_, grad_, spare = pointer(gate), pointer(value), pointer(grad), pointer(memory)
     to_gate_, to_value_ = pointer(to_gate), pointer(to_value)
     lanes, one = lane_count(spare), splat(spare, 1.0)
-    for row in range((grad.size - e) // stride[2] + 1):
+    for row in range(to_gate.size // e):
         for start in range(0, e, lanes):
             count = min(lanes, e - start)
             z = _read(gate_, row * stride[0] + start, count, spare)
@@ -148,7 +148,7 @@ def _norm_gradients(
 
 @inline
 def _convolved(x: Any, index: int, stride: int, t: int, e: int, taps: Any, start: int, count: int, spare: Any) -> Any:
-    """bias + sum_i taps_i x_{t - i}: row `i` of `taps` holds the weight of `i` steps ago, the fourth the bias."""
+    """bias + sum_i taps_i x_{t - i}: row `i` of `taps` holds the weight of `i` steps ago, row 4 the bias."""
     value = _read(taps, 4 * e + start, count, spare)
     for lag in range(min(3, t) + 1):
         value = value + _read(x, index - lag * stride, count, spare) * _read(taps, lag * e + start, count, spare)

@@ -130,9 +130,10 @@ class ChunkPool(SoftmaxPool):
             empty = self.score(torch.tanh(self.hidden.bias))  # (1)
             scores = torch.cat([scores, empty.expand(n_samples, missing)], dim=1)
             steps = F.pad(steps, (0, 0, 0, missing))
+        n_chunks = scores.shape[1] // self.chunk
         weights = scores.view(-1, 1, self.chunk).softmax(dim=-1)  # (b k, 1, c), sample-major
         means = weights @ steps.reshape(-1, self.chunk, n_features)  # (b k, 1, u)
-        return means.view(n_samples, -1, n_features)
+        return means.view(n_samples, n_chunks, n_features)
 
 
 class MeanPool(nn.Module):

@@ -99,7 +99,7 @@ COMPOSITIONS: Mapping[str, Composition] = MappingProxyType(
             _GROUP_3,
             tokens=layers.ChannelTokens,
             encoder=lambda s: ChunkEncoder(
-                s, s.n_channels, s.n_channels // 2, encoders.ModulusBranches, dropout=False
+                s, s.n_channels, max(1, s.n_channels // 2), encoders.ModulusBranches, dropout=False
             ),
             mixer=mixers.AttentionMixer,
         ),
@@ -176,8 +176,8 @@ def build_model(
         A module that maps (batch, channels, length) float32 to (batch, n_outputs).
 
     Raises:
-        QablateError: on an unknown id, impossible sizes, or a setting without effect on this model: its results would
-            be those of the model without it, under another name.
+        QablateError: on an unknown id, impossible sizes, or a circuit, `train_angles` or `hand_over` without effect on
+            this model: its results would be those of the model without it, under another name.
     """
     if settings is None and is_variant(model_id):
         raise QablateError(f"model {model_id}: what its tags change is in the settings of a study; give settings=, "
@@ -205,10 +205,10 @@ def kernels_of(model_id: str, settings: ModelSettings, device: torch.device) -> 
     A model without circuits, or without a scan, lacks that key. Between kernels, numbers differ by rounding.
     """
     info, names = model_info(model_id), {}
-    if info.quantum_features or info.quantum_mixing:
+    if not info.ignores("circuit"):
         names["circuits"] = circuit_kind(settings.circuit, settings.backend).kernel(settings.n_qubits, device)
-    if info.architecture in ("mamba", "hydra") and not info.quantum_mixing:
-        names["scan"] = scan_name(settings.scan_backend, device)
+    if not info.ignores("d_state"):
+        names["scan"] = scan_name(settings.scan_backend, device, settings.d_state)
     return names
 
 

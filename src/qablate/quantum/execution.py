@@ -78,7 +78,8 @@ def _run(circuit: Circuit, angles: Tensor, initial: Tensor | None, measured: boo
         batch = _common_batch(circuit, angles, initial)
         initial = initial.expand(*batch, -1).reshape(math.prod(batch), size).resolve_conj()
     flat = angles.expand(*batch, -1).reshape(math.prod(batch), circuit.n_angles)
-    result = simulate(circuit, flat, initial, measured, backend)
+    module = BACKENDS.module(BACKENDS.resolve(backend, angles.device, angles.dtype))
+    result: Tensor = module.simulate(circuit, flat, initial, measured)
     return result.reshape(*batch, 3 * circuit.n_qubits if measured else size)
 
 
@@ -101,13 +102,6 @@ def _common_batch(circuit: Circuit, angles: Tensor, initial: Tensor) -> torch.Si
             f"leading axes of angles {tuple(angles.shape)} and initial states {tuple(initial.shape)} "
             "do not broadcast"
         ) from None
-
-
-def simulate(circuit: Circuit, angles: Tensor, initial: Tensor | None, measured: bool, backend: str) -> Tensor:
-    """A flat batch on the backend of a name: `qablate.quantum.reference.Simulate`."""
-    name = BACKENDS.resolve(backend, angles.device, angles.dtype)
-    result: Tensor = BACKENDS.module(name).simulate(circuit, angles, initial, measured)
-    return result
 
 
 def superpose_modulus(coefficients: Tensor, measured: Tensor) -> Tensor:

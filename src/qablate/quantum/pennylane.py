@@ -18,15 +18,12 @@ from qablate.quantum.circuit import Circuit
 
 def simulate(circuit: Circuit, angles: Tensor, initial: Tensor | None, measured: bool) -> Tensor:
     """See `qablate.quantum.reference.Simulate`."""
-    n, dtype = circuit.n_qubits, angles.dtype
+    if not len(angles) or not circuit.gates:  # PennyLane broadcasts over the angles of gates
+        return reference.simulate(circuit, angles, initial, measured)
     if measured and initial is not None:  # of any norm, which PennyLane's measurements are not made for
         return reference.measure(simulate(circuit, angles, initial, False))
-    if not len(angles):  # PennyLane cannot broadcast over nothing
-        width, kind = (3 * n, dtype) if measured else (2**n, dtype.to_complex())
-        nothing = angles.sum(-1, keepdim=True).expand(0, width).to(kind)  # still connected to the angles
-        return nothing if initial is None else initial + nothing
     result = _node(circuit, measured)(angles, initial)
-    return torch.stack(tuple(result), -1).to(dtype) if measured else result.to(dtype.to_complex())
+    return torch.stack(tuple(result), -1).to(angles.dtype) if measured else result.to(angles.dtype.to_complex())
 
 
 @lru_cache(maxsize=64)

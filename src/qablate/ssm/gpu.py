@@ -19,7 +19,9 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from qablate.ssm.scan import reference_scan, require_agreement
+from qablate import selfcheck
+from qablate.ssm.scan import require_agreement
+from qablate.ssm.scan import scan as plain_scan
 
 DEVICE = "cpu" if triton.knobs.runtime.interpret else "cuda"
 CHUNK = 32
@@ -166,7 +168,9 @@ def _launch(kernel: Any, tensors: tuple[Tensor, ...], **options: bool) -> None:
 def scan(inputs: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
     """See `qablate.ssm.selective_scan`; float32 or float64. More than MAX_STATES states run in plain torch."""
     if A.shape[1] > MAX_STATES:
-        return reference_scan(inputs, step, A, B, C, initial)
+        selfcheck.say_once(f"scans of {A.shape[1]} states: plain torch serves instead of triton, "
+                           f"whose kernels hold at most {MAX_STATES} states")
+        return plain_scan(inputs, step, A, B, C, initial)
     result: tuple[Tensor, Tensor] = _Scan.apply(inputs, step, A, B, C, initial)
     return result
 

@@ -29,7 +29,6 @@ BACKENDS = selfcheck.Backends(
     fastest={"cpu": "numba", "cuda": "triton"},
 )
 SCAN_BACKENDS = ("auto", *BACKENDS.modules)
-scan_name = BACKENDS.resolve
 
 Scan = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -59,13 +58,19 @@ def selective_scan(
         y (b, l, e) and the state after the last step (b, e, n). The skip term is left to the caller.
 
     Raises:
-        QablateError: on shapes that do not fit, mixed dtypes, an unknown backend or one that cannot serve.
+        QablateError: on shapes that do not fit, mixed dtypes or devices, an unknown backend or one that cannot serve.
     """
     _check(inputs, step, A, B, C, initial)
     start = inputs.new_zeros(inputs.shape[0], *A.shape) if initial is None else initial  # (b, e, n)
     name = BACKENDS.resolve(backend, inputs.device, inputs.dtype)
     run: Scan = reference_scan if name == "reference" else BACKENDS.module(name).scan
     return run(inputs, step, A, B, C, start)
+
+
+def scan_name(backend: str, device: torch.device, n_states: int) -> str:
+    """Name of what computes float32 numbers of so many states on a device; those of two kernels differ by rounding."""
+    found = BACKENDS.resolve(backend, device)
+    return found if n_states <= getattr(BACKENDS.module(found), "MAX_STATES", n_states) else "torch"
 
 
 def _check(inputs: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, initial: Tensor | None) -> None:
@@ -89,6 +94,8 @@ def _check(inputs: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, initia
             raise QablateError(f"selective_scan: {name} must have shape {shape}, got {tuple(tensor.shape)}")
         if tensor.dtype != inputs.dtype or not tensor.dtype.is_floating_point:
             raise QablateError(f"selective_scan: {name} is {tensor.dtype}, inputs are {inputs.dtype}")
+        if tensor.device != inputs.device:
+            raise QablateError(f"selective_scan: {name} is on {tensor.device}, inputs are on {inputs.device}")
 
 
 def reference_scan(

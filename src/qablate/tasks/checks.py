@@ -13,11 +13,11 @@ import numpy as np
 
 from qablate.files import write_json
 from qablate.tasks.dataset import Check, Dataset, generator_of
-from qablate.tasks.draws import RandomWords, permutation, split_of
+from qablate.tasks.draws import RandomWords, Split, permutation, split_of
 from qablate.tasks.forrelation import decode_steps, phi
 from qablate.tasks.marked_values import regions
 from qablate.tasks.metrics import regression_metrics
-from qablate.tasks.solvers import best_threshold, plug_in_phi, position_only_limit, ridge
+from qablate.tasks.solvers import best_threshold, plug_in_phi, position_only_limit, ridge, ridge_accuracy
 
 BATCH = 32
 PLUG_IN_BOUNDS = {50: 0.92, 100: 0.985, 200: 0.995}
@@ -103,12 +103,9 @@ def marginal_ridge(dataset: Dataset) -> Check:
     _, values = decode_steps(dataset.sequences, int(dataset.spec.parameters["n_bits"]))
     products = values.prod(axis=2).mean(axis=1)    # f(x) g(y)
     features = np.concatenate([steps.mean(axis=1), steps.std(axis=1), lagged, products[:, None]], axis=1)
-    signed = 2.0 * dataset.targets[:, None] - 1
     held_out = np.concatenate([split.val, split.test])
     half = len(split.train) // 2     # the penalty is chosen on the second half of the training set
-    fit, choose = split.train[:half], split.train[half:]
-    predicted = ridge((features[fit], signed[fit]), (features[choose], signed[choose]), features[held_out])
-    accuracy = float(np.mean((predicted > 0) == (signed[held_out] > 0)))
+    accuracy = ridge_accuracy(features, dataset.targets, Split(split.train[:half], split.train[half:], held_out))
     room = 0.05 * math.sqrt(max(1.0, 1000 / len(held_out)))
     return Check("T4 accuracy of ridge on marginals", accuracy, 0.5 - room, 0.5 + room)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qablate.catalog import task_info
+from qablate.catalog import METRICS, task_info
 from qablate.tasks.dataset import Array, Dataset, generator_of
 from qablate.tasks.draws import Split, split_of
 
@@ -21,9 +21,6 @@ ACCURATE_WITHIN = 0.1
 CALIBRATION_BINS = 10
 BOOTSTRAP_DRAWS = 2000
 BOOTSTRAP_LEVEL = 0.95
-ROUNDING = 1e-12
-DRAWN_AT_ONCE = 1 << 21
-"""Resampled items held in memory at a time (16 MB of indices)."""
 
 
 def majority_rate(labels: NDArray[np.int64]) -> float:
@@ -204,41 +201,20 @@ def calibration_error(probability: Floats, labels: Array) -> float:
 
 
 def bootstrap_interval(metric: str, outputs: Array, targets: Array, seed: int) -> list[float] | None:
-    """Return the 95 % percentile interval of `test_acc`, `test_mse` or `test_r2` over resampled items.
+    """Return the 95 % percentile interval of a test metric over resampled items.
 
-    Every one of these is a function of sums over items, so a draw needs only the sums of a few columns. None when a
-    draw has no value (R2 of equal targets).
+    None when a draw has no value (R2 of equal targets, AUC of one class).
     """
-    columns = _item_columns(metric, outputs, targets)     # (n, k)
-    if metric == "test_r2" and not _total_squares(targets.astype(np.float64)):
-        return None
-    n = len(columns)
-    generator = np.random.default_rng(seed)
-    step = max(1, DRAWN_AT_ONCE // n)
-    sums = np.concatenate([
-        columns[generator.integers(0, n, size=(min(step, BOOTSTRAP_DRAWS - start), n))].sum(axis=1)
-        for start in range(0, BOOTSTRAP_DRAWS, step)
-    ])     # (draws, k)
-    values = sums[:, 0] / n
-    if metric == "test_r2":
-        sst = sums[:, 1] - sums[:, 2] ** 2 / (n * targets.shape[1])
-        if (sst <= ROUNDING * columns[:, 1].sum()).any():
-            return None
-        values = 1 - sums[:, 0] / sst
+    generator, n = np.random.default_rng(seed), len(targets)
+    draws = (generator.integers(0, n, size=n) for _ in range(BOOTSTRAP_DRAWS))
+    if metric == "test_acc":    # as below, without the time that the other metrics of a classification take
+        hits = outputs.argmax(axis=1) == targets
+        values = [hits[draw].mean() for draw in draws]
+    else:
+        compute = classification_metrics if metric in METRICS["classification"] else regression_metrics
+        values = [compute(outputs[draw], targets[draw])[metric] for draw in draws]
     tail = (1 - BOOTSTRAP_LEVEL) / 2
-    return [float(value) for value in np.quantile(values, [tail, 1 - tail])]
-
-
-def _item_columns(metric: str, outputs: Array, targets: Array) -> Floats:
-    """Columns (n, k) whose sums give the metric: hits, mean squared errors, or SSE, square sum and sum of targets."""
-    if metric == "test_acc":
-        return (outputs.argmax(axis=1) == targets).astype(np.float64)[:, None]
-    wide = targets.astype(np.float64)
-    squared = (outputs.astype(np.float64) - wide) ** 2
-    if metric == "test_mse":
-        return squared.mean(axis=1)[:, None]
-    centred = wide - wide.mean()     # a shift changes no variance and keeps the subtraction of sums accurate
-    return np.stack([squared.sum(axis=1), (centred**2).sum(axis=1), centred.sum(axis=1)], axis=1)
+    return None if None in values else [float(value) for value in np.quantile(values, [tail, 1 - tail])]
 
 
 def _total_squares(targets: Floats) -> float:

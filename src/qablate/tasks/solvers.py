@@ -6,7 +6,7 @@ Shapes: n items, l length, N = 2**n_bits table entries, d features, o outputs.
 from collections.abc import Iterable
 from dataclasses import replace
 from math import comb
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from qablate.tasks.dataset import Dataset
 from qablate.tasks.draws import Split, split_of
 from qablate.tasks.forrelation import decode_steps, phi_numerators, walsh_hadamard
+from qablate.tasks.metrics import regression_metrics
 
 Floats = NDArray[np.float64]
 RIDGE_STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
@@ -118,8 +119,8 @@ def solver_accuracies(dataset: Dataset, n_train: int | None = None) -> dict[str,
     products = (wide[:, 0, :, None] * wide[:, 1, None, :]).reshape(len(labels), -1)     # f(x) g(y), (n, N * N)
     return {
         "plug_in": float(np.mean((phi[split.test] > cut) == labels[split.test])),
-        "table_ridge": _ridge_accuracy(products, labels, split),
-        "linear": _ridge_accuracy(seen.reshape(len(labels), -1), labels, split),
+        "table_ridge": ridge_accuracy(products, labels, split),
+        "linear": ridge_accuracy(seen.reshape(len(labels), -1), labels, split),
     }
 
 
@@ -141,12 +142,12 @@ def degree_marks(dataset: Dataset, degrees: Iterable[int] = (1, 2, 3, 4), n_trai
     for degree in degrees:
         of_f, of_g = np.nonzero(n_set[:, None] + n_set <= degree)
         products = parities[:, 0, of_f] * parities[:, 1, of_g]
-        marks[degree] = _ridge_accuracy(products, dataset.targets[items], local)
+        marks[degree] = ridge_accuracy(products, dataset.targets[items], local)
     return marks
 
 
-def _ridge_accuracy(features: NDArray[Any], labels: NDArray[np.int64], split: Split) -> float:
-    """Test accuracy of the sign of a ridge fit to labels -1 and +1."""
+def ridge_accuracy(features: NDArray[Any], labels: NDArray[np.int64], split: Split) -> float:
+    """Return the test accuracy of the sign of a ridge from features (n, d) to labels (n,), taken as -1 and +1."""
     signs = (2.0 * labels - 1)[:, None]
     fitted = ridge((features[split.train], signs[split.train]), (features[split.val], signs[split.val]),
                    features[split.test])
@@ -176,9 +177,9 @@ def cell_mean_score(dataset: Dataset, chunk: int, both_directions: bool = False)
     .03.
     """
     test = split_of(dataset.spec).test
-    targets = dataset.targets[test].astype(np.float64)
+    targets = dataset.targets[test]
     means = cell_means(dataset.sequences[test], chunk, targets.shape[1], both_directions)
-    return float(1 - np.sum((means - targets) ** 2) / np.sum((targets - targets.mean()) ** 2))
+    return cast(float, regression_metrics(means, targets)["test_r2"])
 
 
 def read_cells(counts: NDArray[Any], sums: NDArray[Any], n_markers: int) -> Floats:

@@ -135,8 +135,7 @@ def _read_arrays(path: Path, layout: Layout) -> dict[str, Array]:
             return {name: _read_member(archive, f"{name}.npy", *facts) for name, facts in layout.items()}
     except OSError as error:
         raise QablateError(f"{path}: cannot read: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, ValueError,
-            struct.error) as error:
+    except (zipfile.BadZipFile, RuntimeError, EOFError, ValueError, struct.error) as error:
         raise QablateError(f"{path}: damaged or no dataset file: {' '.join(str(error).split())[:120]}") from error
 
 
