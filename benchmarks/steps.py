@@ -55,7 +55,7 @@ def measure_step(
         OURS: as_trained(study, spec, ours, batch),
         EVALUATION: _evaluation(ours, batch[0]),
     }
-    parts = {CIRCUITS: (execution, "simulate"), SCANS: (mixers, "selective_scan")} if share else {}
+    parts = {CIRCUITS: (execution, "_run"), SCANS: (mixers, "selective_scan")} if share else {}
     for name, (module, function) in parts.items():
         if alone := calls_alone(lambda: ours(*batch), module, function):
             calls[name] = alone
