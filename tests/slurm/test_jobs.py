@@ -94,18 +94,19 @@ def test_cells_arrive_whatever_happens_to_their_jobs(
 
 
 @pytest.mark.full
+@pytest.mark.timeout(900)    # a minute and a half; more where others work too
 def test_interrupting_leaves_no_job_and_loses_no_cell(new_nersc: Callable[..., Place], cluster: Cluster) -> None:
     place = new_nersc(models=["3a", "3b"], seeds=[1, 2, 3])
     place.stand_in()
     run = place.start(*QUICKLY, QABLATE_FAKE_SECONDS="600")
     at_work = ["PENDING"] * 2 + ["RUNNING"] * 4
-    wait_for(lambda: sorted(cluster.queue("%T")) == at_work, "four of six jobs at work", 100)
-    wait_for(lambda: sum("stand_in.py" in command for command in processes_in(place.folder)) >= 2, "cells", 60)
+    wait_for(lambda: sorted(cluster.queue("%T")) == at_work, "four of six jobs at work", 300)
+    wait_for(lambda: sum("stand_in.py" in command for command in processes_in(place.folder)) >= 2, "cells", 180)
     began = time.monotonic()
     os.kill(run.pid, signal.SIGINT)
-    assert run.wait(60) == 1, place.printed
-    wait_for(lambda: not cluster.queue(), "an empty queue", 30)
-    wait_for(lambda: not processes_in(place.folder), "no process of the study", 30)
+    assert run.wait(180) == 1, place.printed
+    wait_for(lambda: not cluster.queue(), "an empty queue", 90)
+    wait_for(lambda: not processes_in(place.folder), "no process of the study", 90)
     print(f"interrupted and gone in {time.monotonic() - began:.1f} s")
     assert not place.done()
 
