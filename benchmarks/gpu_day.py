@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from bench import device_name
-from steps import batch_of, trained_model
+from steps import as_trained, batch_of, trained_model
 from timing import time_side_by_side
 
 from qablate.errors import QablateError
@@ -154,11 +154,10 @@ def time_steps(study: Study, device: torch.device, options: Any) -> None:
 def _steps(study: Study, device: torch.device, model: str, length: int, compiled: str) -> dict[str, Any]:
     spec = study.dataset("adding_problem", length, study.config["seeds"][0])
     batch = batch_of(study, spec, device)
-    index = torch.arange(len(batch[0]), device=device)
     names = ("torch", compiled, compiled)
     plain, fast, held = (trained_model(study, spec, model, device, name, name) for name in names)
-    graph = CudaGraphStep(held.model, spec.info.kind, Items(*batch), study.config["training"], MAX_NONFINITE_RUN)
-    return {"torch": lambda: plain(*batch), compiled: lambda: fast(*batch), "graph": lambda: graph(index, 1.0)}
+    return {"torch": lambda: plain(*batch), compiled: lambda: fast(*batch),
+            "graph": as_trained(study, spec, held, batch)}
 
 
 def check_resume(study: Study, device: torch.device, options: Any) -> None:

@@ -3,8 +3,9 @@
 Everything here that is not in Snakemake's manual is in this file. Its logger is told what happens (`LogEvent`, the
 interface of its logger plugins, seen here by a filter): when a run starts, its settings are complete and nothing has
 been planned; when it counts its jobs, nothing has been done. Beyond that these attributes of `workflow` are used:
-`overwrite_configfiles`, `is_main_process`, `basedir`, `global_resources`, `executor_plugin`, `resource_settings`,
-`dag_settings`, `execution_settings`, `output_settings` (all of snakemake.settings.types) and `dag.needrun_jobs()`.
+`overwrite_configfiles`, `overwrite_workdir`, `workdir_init`, `is_main_process`, `basedir`, `global_resources`,
+`executor_plugin`, `resource_settings`, `dag_settings`, `execution_settings`, `output_settings` (all of
+snakemake.settings.types) and `dag.needrun_jobs()`.
 """
 
 import contextlib
@@ -58,7 +59,8 @@ class StudyRun:
         gc.set_threshold(100_000, 50, 50)
         self.workflow = workflow
         # workflow.configfiles lists the overlays before the file they lie over, so the order is built here.
-        self.config_files = ["config.yaml", *(os.path.relpath(path) for path in workflow.overwrite_configfiles)]
+        self.overlays = [os.path.abspath(path) for path in workflow.overwrite_configfiles]
+        self.config_files = ["config.yaml", *map(os.path.relpath, self.overlays)]
         with self.errors_in_one_line():
             given = difference(read_files(self.config_files), config)    # by --config or a profile
             self.overrides = with_yaml_types(given)
@@ -119,10 +121,13 @@ class StudyRun:
     @property
     def progress(self) -> str:
         """The command that reports on what exists of this study."""
-        overlays = self.config_files[1:]
+        folder, overlays = self.workflow.overwrite_workdir, self.config_files[1:]
+        if folder:    # it is typed where the run was started, from where relative paths lead elsewhere
+            folder, overlays = self.workflow.workdir_init, self.overlays
         changed = [f"{key}={value if isinstance(value, str) else canonical_json(value)}"
                    for key, value in self.overrides.items() if key not in NOT_IN_REPORT]
-        return shlex.join(["snakemake", "progress", *(["--configfile", *overlays] if overlays else []),
+        return shlex.join(["snakemake", "progress", *(["--directory", folder] if folder else []),
+                           *(["--configfile", *overlays] if overlays else []),
                            *(["--config", *changed] if changed else [])])
 
     @property

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import time
 
@@ -122,8 +124,13 @@ def test_progress_trains_nothing(tiny: Workspace) -> None:
 def test_the_path_of_an_overlay_may_have_braces_and_is_in_the_command_that_a_failure_prints(tiny: Workspace) -> None:
     overlay = ("--configfile", "my {st}.yaml", "--config", "seeds=[1]", "system=dgx")
     (tiny.folder / overlay[1]).write_text("name: mine\nresults: mine\nmodels: [1b]\n")
-    failed = tiny.snakemake(*PROFILE, "--retries", "0", *overlay, QABLATE_FAKE_FAIL=tiny.cell("1b", 1).name)
-    assert failed.code and "progress --configfile 'my {st}.yaml' --config 'seeds=[1]'\n" in failed.text
+    (tiny.folder / "else where").mkdir()
+    shutil.copy(tiny.folder / "config.yaml", tiny.folder / "else where")
+    for where, folder in (("", []), (f"{tiny.folder}/", ["--directory", f"{tiny.folder}/else where"])):
+        failed = tiny.snakemake(*PROFILE, "--retries", "0", *folder, *overlay,
+                                QABLATE_FAKE_FAIL=tiny.cell("1b", 1).name)
+        typed = shlex.join(["snakemake", "progress", *folder, "--configfile", f"{where}my {{st}}.yaml", *overlay[2:4]])
+        assert failed.code and f"What exists: {typed}\n" in failed.text
     assert tiny.snakemake(*PROFILE, *overlay).code == 0
     assert DONE in tiny.snakemake("-n", *overlay).text
 
