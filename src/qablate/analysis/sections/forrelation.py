@@ -92,7 +92,7 @@ def solver_figure(runs: Runs) -> Figure:
     return Figure("forrelation_solvers", "Forrelation: solvers next to the models",
                   "Test accuracy of solvers and models (means over seeds) against length; of solvers against the "
                   "number of training items, lines from below by length; training against validation accuracy of every "
-                  "run at its chosen epoch.", lambda: _draw(runs, frame), frame)
+                  "run at its chosen epoch (thin line: equal).", lambda: _draw(runs, frame), frame)
 
 
 def _draw(runs: Runs, frame: pd.DataFrame) -> Canvas:

@@ -183,7 +183,7 @@ def _draw_lengths(runs: Runs, task: str, frame: pd.DataFrame) -> Canvas:
     for axis, kind in zip(axes[0], kinds, strict=True):
         models = [model for model in runs.models if model_info(model).architecture == kind]
         _draw_panel(axis, frame, models, lengths)
-        axis.set_title(str(kind), loc="left")
+        axis.set_title(kind.capitalize(), loc="left")
         axis.set_xlim(np.log2(lengths[0]) - MARGIN, np.log2(lengths[-1]) + MARGIN)
         axis.set_xticks(np.log2(lengths), [str(length) for length in lengths])
         axis.set_xlabel("length L")
