@@ -213,7 +213,8 @@ def number_problems(record: Mapping[str, Any], rounding: float = 0.0) -> Problem
     if (record.get("test_r2") or 0) > 1:
         yield f"test_r2 {record['test_r2']} is above 1"
     numbers = {**{key: record.get(key) for key in ("test_mse", "test_mae", "test_loss", "training_time")},
-               **{f"provenance.{key}": provenance.get(key) for key in ("wall_seconds", "peak_memory_mb")},
+               **{f"provenance.{key}": provenance.get(key) for key in (
+                   "wall_seconds", "peak_memory_mb", "peak_gpu_memory_mb")},
                "training.seconds_per_epoch_median": training.get("seconds_per_epoch_median"),
                **{f"history.{key}": min((value for value in history[key] if value is not None), default=0)
                   for key in (*CURVES, "lr")}}

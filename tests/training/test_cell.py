@@ -27,6 +27,7 @@ def test_a_cell_leaves_a_whole_result(study, task):
     assert state_of(study, cell).state == "done"
     assert record["status"] == "ok"
     assert (record["provenance"]["matmul_precision"], record["provenance"]["cudnn_tf32"]) == ("highest", False)
+    assert (record["provenance"]["peak_gpu_memory_mb"] is None) == (record["provenance"]["device_type"] == "cpu")
     assert not torch.backends.cuda.mem_efficient_sdp_enabled() and os.environ["CUBLAS_WORKSPACE_CONFIG"]
     published = [*PUBLISHED_KEYS, *METRICS[record["task_type"]], *LATER_KEYS]
     assert list(json.loads(output.read_text()))[: len(published)] == published    # first, and in their order

@@ -238,5 +238,6 @@ def _provenance(run: Run) -> dict[str, Any]:
         "started_utc": run.started_utc,
         "finished_utc": utc_now(),
         "peak_memory_mb": peak_memory_mb(),
+        "peak_gpu_memory_mb": round(torch.cuda.max_memory_allocated(run.device) / 1e6, 1) if cuda else None,
         "wall_seconds": run.wall_seconds,
     }
