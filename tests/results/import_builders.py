@@ -8,10 +8,9 @@ from typing import Any
 
 import factories
 
-from qablate.goldens import published_datasets
 from qablate.records import METRICS
 from qablate.results import Verdict, merge
-from qablate.study import Cell, DatasetSpec, Study
+from qablate.study import Cell, Study
 
 ADDING = Cell("1b", "adding_problem", 100, 2024)
 COPY = Cell("2a", "selective_copy", 200, 2025)
@@ -99,8 +98,3 @@ def only(study: Study) -> Verdict:
     """The verdict of the only file there is."""
     (verdict,) = merge(study).verdicts
     return verdict
-
-
-def variance(cell: Cell) -> float:
-    """Variance of the published test targets."""
-    return published_datasets()[DatasetSpec(cell.task, cell.length, cell.seed).identity_json].test_target_var
