@@ -34,8 +34,7 @@ class StudyFolder(working_folder.WorkingFolder):
         assert self.begin(*arguments).wait(PATIENCE_S) == 0, self.printed
 
     def events(self, place: Workplace, name: str) -> int:
-        log = self.folder / f"results/logs/train/{place.cell.name}.log"
-        return log.read_text().count(f'"event": "{name}"') if log.exists() else 0
+        return self.log(place.cell).count(f'"event": "{name}"')
 
 
 def study_folder(folder: Path, epochs: int, **changes) -> StudyFolder:

@@ -111,5 +111,5 @@ def test_interrupting_leaves_no_job_and_loses_no_cell(new_nersc: Callable[..., P
     assert not place.done()
 
     again = place.run(*QUICKLY)
-    assert again.returncode == 0, again.stdout
+    assert again.code == 0, again.text
     assert place.done() == set(place.study.cells)

@@ -119,10 +119,10 @@ def test_dgx_never_runs_more_cells_than_slots(new_place: Callable[..., Place]) -
 def test_dgx_driver_notes_its_system(new_place: Callable[..., Place]) -> None:
     place = new_place(models=["3a"], seeds=[1])
     run = place.run("-n", "-p", "--profile", "profiles/dgx")
-    assert run.returncode == 0, run.stdout
-    assert '"gpu_memory_fraction":0.25' in run.stdout
-    assert '"system":"dgx"' in run.stdout
-    assert '"threads":4' in run.stdout
+    assert run.code == 0, run.text
+    assert '"gpu_memory_fraction":0.25' in run.text
+    assert '"system":"dgx"' in run.text
+    assert '"threads":4' in run.text
 
 
 def test_a_second_snakemake_is_refused_while_the_first_lives(new_place: Callable[..., Place]) -> None:
@@ -131,11 +131,11 @@ def test_a_second_snakemake_is_refused_while_the_first_lives(new_place: Callable
     first = place.start("--profile", "profiles/local", QABLATE_FAKE_SECONDS="600")
     wait_for(lambda: "training" in place.log(place.study.cells[0]), "a cell at work", 100)
     second = place.run("--profile", "profiles/local")
-    assert second.returncode == 1, second.stdout
-    assert "Directory cannot be locked" in second.stdout
+    assert second.code == 1, second.text
+    assert "Directory cannot be locked" in second.text
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     third = place.run("--profile", "profiles/local")
-    assert third.returncode == 0, third.stdout
-    assert f"removed the lock of a Snakemake that was killed (process {first.pid} on " in third.stdout
+    assert third.code == 0, third.text
+    assert f"removed the lock of a Snakemake that was killed (process {first.pid} on " in third.text
     assert place.done() == set(place.study.cells)

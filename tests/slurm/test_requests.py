@@ -71,8 +71,8 @@ def expected(place: Place, model: str, minutes: int) -> list[str]:
 def test_each_kind_of_cell_asks_for_what_it_needs(place: Place) -> None:
     place.replace("config.yaml", "seeds:\n- 1\n- 2\n", "seeds:\n- 1\n")
     run = place.run("--profile", "profiles/nersc", "--retries", "1", *AT_ONCE, PWD=str(place.folder), **ACCOUNT)
-    assert run.returncode == 1, run.stdout
-    assert "no costs known, jobs ask for the longest run time: 3a\n" in run.stdout
+    assert run.code == 1, run.text
+    assert "no costs known, jobs ask for the longest run time: 3a\n" in run.text
     asked = requests(place)
     for calls in asked.values():
         for words in calls:
@@ -96,10 +96,10 @@ def test_each_kind_of_cell_asks_for_what_it_needs(place: Place) -> None:
 )
 def test_account_and_constraint_are_asked_for(place: Place, environment: dict[str, str], missing: str) -> None:
     run = place.run("--profile", "profiles/nersc", **environment)
-    assert run.returncode != 0
-    (line,) = [line for line in run.stdout.splitlines() if "SBATCH_" in line]
+    assert run.code != 0
+    (line,) = [line for line in run.text.splitlines() if "SBATCH_" in line]
     assert missing in line
-    assert "Traceback" not in run.stdout
+    assert "Traceback" not in run.text
     assert not (place.folder / "requests").exists()
 
 
@@ -111,10 +111,10 @@ def test_account_and_constraint_are_asked_for(place: Place, environment: dict[st
 def test_what_slurm_refuses_is_one_line(place: Place, account: str, error: str, words: str) -> None:
     place.program("sbatch", f"#!/bin/sh\necho 1 >> requests\necho '{error}' >&2\nexit 1\n")
     run = place.run("--profile", "profiles/nersc", *AT_ONCE, **{**ACCOUNT, "SBATCH_ACCOUNT": account})
-    assert run.returncode == 1, run.stdout
-    assert f"Slurm refuses these jobs: {words}" in run.stdout
-    assert "Traceback" not in run.stdout
-    assert "sbatch call" not in run.stdout
+    assert run.code == 1, run.text
+    assert f"Slurm refuses these jobs: {words}" in run.text
+    assert "Traceback" not in run.text
+    assert "sbatch call" not in run.text
     assert not (place.folder / "requests").exists() or (place.folder / "requests").read_text() == "1\n"
     assert not list(place.folder.glob(".snakemake/locks/*"))
 
@@ -123,9 +123,9 @@ def test_what_slurm_refuses_is_one_line(place: Place, account: str, error: str, 
 def test_a_whole_node_needs_an_allocation(place: Place, where: str) -> None:
     place.program("srun", "#!/bin/sh\necho 1 >> requests\nexit 1\n")
     run = place.run("--profile", "profiles/nersc-node", **({} if where == "outside" else {"SLURM_JOB_ID": "17"}))
-    assert run.returncode == 1, run.stdout
-    assert run.stdout.count("srun needs an allocation") == 1
-    assert "Traceback" not in run.stdout
+    assert run.code == 1, run.text
+    assert run.text.count("srun needs an allocation") == 1
+    assert "Traceback" not in run.text
     assert not (place.folder / "requests").exists()
 
 
@@ -138,7 +138,7 @@ def test_a_whole_node_needs_an_allocation(place: Place, where: str) -> None:
 def test_a_command_line_that_replaces_what_the_profile_sets_is_refused(place: Place, option: tuple[str, str],
                                                                        words: str) -> None:
     run = place.run("--profile", "profiles/nersc", *option, **ACCOUNT)
-    assert run.returncode != 0 and words in run.stdout
+    assert run.code != 0 and words in run.text
 
 
 def jobs_of(place: Place, **settings: Any) -> Jobs:

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import re
 import subprocess
 from itertools import product
 
@@ -95,9 +94,7 @@ def test_missing_is_what_snakemake_lists(tmp_path):
     study = place.study
     write_results(study, study.cells[:2])
     study.result_path(study.cells[1]).write_text("{")
-    done = subprocess.run(place.command("-n"), cwd=place.folder, capture_output=True, text=True, check=True,
-                          env={**place.environment, "PATH": os.defpath})
-    listed = re.findall(r"train (\w+) on (\w+), length (\d+), seed (\d+) \((\w+)\)", done.stdout + done.stderr)
+    listed = [(*map(str, vars(cell).values()), state) for cell, state in place.run("-n", PATH=os.defpath).cells.items()]
     lines = [line.split("\t") for line in missing_lines(look(study))]
     assert sorted(listed) == sorted(tuple(line[:5]) for line in lines)
     assert 0 < len(listed) < len(study.cells) and {len(line) for line in lines} == {7}

@@ -3,17 +3,16 @@
 from collections.abc import Callable
 
 import pytest
-from working_folder import ROOT, TINY
-from workspace import Workspace
+from working_folder import ROOT, TINY, WorkingFolder
 
 from qablate.config import read_yaml
 
 
 @pytest.fixture(scope="session")
-def new_workspace(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Workspace]:
-    def make(config: dict | None = None) -> Workspace:
+def new_workspace(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., WorkingFolder]:
+    def make(config: dict | None = None) -> WorkingFolder:
         settings = {**read_yaml(ROOT / "config.yaml"), **config} if config else None
-        space = Workspace.make(tmp_path_factory.mktemp("study"), settings)
+        space = WorkingFolder.make(tmp_path_factory.mktemp("study"), settings)
         space.stand_in()
         return space
 
@@ -21,5 +20,5 @@ def new_workspace(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Wor
 
 
 @pytest.fixture
-def tiny(new_workspace: Callable[..., Workspace]) -> Workspace:
+def tiny(new_workspace: Callable[..., WorkingFolder]) -> WorkingFolder:
     return new_workspace(TINY)
