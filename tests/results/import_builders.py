@@ -76,11 +76,10 @@ def put_log(folder: Path, cell: Cell, best: float = 0.0011, mse: float | None = 
     return path
 
 
-def verdict_of(folder: Path, cell: Cell, changes: Mapping[str, Any] | None = None, source: str = "dgx",
-               version: int = 1) -> Verdict:
+def verdict_of(folder: Path, cell: Cell, changes: Mapping[str, Any] | None = None, source: str = "dgx") -> Verdict:
     """The verdict of a result of a cell with these changes, the only file there is."""
     study = study_with(folder)
-    put(folder / source, cell, text_of(study, cell, changes, version))
+    put(folder / source, cell, text_of(study, cell, changes))
     return only(study)
 
 

@@ -20,25 +20,21 @@ def dry(full: WorkingFolder) -> Run:
     return full.run("-n", PYTHONPROFILEIMPORTTIME="1")
 
 
-def test_fresh_study_trains_every_cell_once(full: WorkingFolder, dry: Run) -> None:
+def test_fresh_study_trains_every_cell_once_and_says_so_in_a_line(full: WorkingFolder, dry: Run) -> None:
     assert (dry.code, dry.train_jobs) == (0, 396)
-    assert dry.cells == dict.fromkeys(full.study.cells, "missing")
+    assert list(dry.cells.items()) == [(cell, "missing") for cell in full.study.cells]    # in the study's order
     assert "study published: 396 cells, 0 done, 396 to train (396 missing)" in dry.text
     assert not (full.folder / "results").exists()
+    shown = dry.text[dry.text.index("Job stats:"):].splitlines()
+    lines = [line for line in shown if not line.startswith("import time:")]
+    assert len(lines) < len(dry.cells) + 15
+    assert max(map(len, lines[:-1])) <= 80    # the last is Snakemake's own
 
 
 def test_dry_run_imports_nothing_heavy(dry: Run) -> None:
     imported = {line.rsplit("|", 1)[1].strip() for line in dry.text.splitlines() if line.startswith("import time:")}
     assert "qablate.study" in imported
     assert not {name for name in imported if name.split(".")[0] in ("torch", "pennylane", "numba", "scipy")}
-
-
-def test_dry_run_is_the_counts_and_a_line_per_cell(full: WorkingFolder, dry: Run) -> None:
-    shown = dry.text[dry.text.index("Job stats:"):].splitlines()
-    lines = [line for line in shown if not line.startswith("import time:")]
-    assert list(dry.cells) == list(full.study.cells)    # in the study's order
-    assert len(lines) < len(dry.cells) + 15
-    assert max(map(len, lines[:-1])) <= 80    # the last is Snakemake's own
 
 
 def test_demo_has_every_model_on_every_task(full: WorkingFolder) -> None:

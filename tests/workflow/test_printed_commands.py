@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from factories import write_results
 from working_folder import ROOT, WorkingFolder
 
@@ -78,10 +77,3 @@ def test_each_reason_not_to_run_is_needed() -> None:
     assert len(printed) > 25
     first = [next((pattern for pattern in ELSEWHERE if re.search(pattern, command)), None) for command in printed]
     assert set(ELSEWHERE) <= set(first)
-
-
-@pytest.mark.parametrize("overlay", sorted(path.name for path in (ROOT / "workflow/studies").glob("*.yaml")))
-def test_overlays_say_how_they_are_used(overlay: str) -> None:
-    text = (ROOT / "workflow/studies" / overlay).read_text()
-    assert yaml.safe_load(text)
-    assert f"--configfile workflow/studies/{overlay}" in text
