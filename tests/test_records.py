@@ -5,6 +5,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from factories import record_of, small_study
 
@@ -33,6 +34,13 @@ def written(folder: Path, content: bytes) -> Path:
     path = folder / CELL.result_name
     path.write_bytes(content)
     return path
+
+
+def test_writing_turns_numpy_into_plain_numbers(tmp_path):
+    path, record = tmp_path / CELL.result_name, changed("test_mse", np.float32(0.25))
+    record["history"]["lr"] = np.array(record["history"]["lr"])
+    write_record(path, record)
+    assert read_record(path)["test_mse"] == 0.25
 
 
 CURVE = SOUND["history"]

@@ -47,10 +47,16 @@ def test_a_valid_result_is_left_alone(whole, tmp_path, touched):
     assert not kept(place)
 
 
-@pytest.mark.parametrize("content", ["stale", b"", b"{", b"\xff" * 50, b"[]"], ids=str)
-def test_what_is_no_valid_result_is_kept_by_its_content(place, whole, content):
+@pytest.mark.parametrize(("content", "share"), [
+    ("stale", None), (b"", None), (b"{", None), (b"\xff" * 50, None), (b"[]", None), ("stale", 0), ("stale", 0.5),
+], ids=str)
+def test_what_is_no_valid_result_is_kept_by_its_content(place, whole, content, share):
+    """A part of a copy, as a kill left it, never passes for the copy."""
     content = stale(whole) if content == "stale" else content
     place.output.write_bytes(content)
+    if share is not None:
+        place.study.superseded.mkdir()
+        (place.study.superseded / name_of(place, content)).write_bytes(content[: int(share * len(content))])
     assert place.run() == 0
     assert place.files() == whole.files()
     assert kept(place) == {name_of(place, content): content}
@@ -93,16 +99,6 @@ def test_a_link_to_a_stale_result_is_kept_as_a_file(place, whole, tmp_path):
     assert original.read_bytes() == stale(whole)
     assert kept(place) == {name_of(place, stale(whole)): stale(whole)}
     assert not place.output.is_symlink()
-
-
-@pytest.mark.parametrize("share", [0, 0.5])
-def test_a_part_of_a_copy_never_passes_for_the_copy(place, whole, share):
-    content = stale(whole)
-    place.output.write_bytes(content)
-    place.study.superseded.mkdir()
-    (place.study.superseded / name_of(place, content)).write_bytes(content[: int(share * len(content))])
-    assert place.run() == 0
-    assert kept(place) == {name_of(place, content): content}
 
 
 @pytest.mark.parametrize("part", [8, pytest.param(1, marks=pytest.mark.full)])

@@ -88,16 +88,19 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
         snakemake.kill()
 
 
-@pytest.mark.parametrize("error", OUTAGES)
-def test_without_an_answer_slurm_is_asked_again(desk: Desk, capfd: pytest.CaptureFixture[str], error: str) -> None:
-    desk.fails("sbatch", 4, error, "echo '17;cluster'")
+@pytest.mark.parametrize(("program", "error"), [
+    *(("sbatch", error) for error in OUTAGES),
+    *((program, OUTAGES[-1]) for program in ("sinfo", "sacctmgr", "sshare")),    # asked before a submission
+])
+def test_without_an_answer_slurm_is_asked_again(desk: Desk, capfd: pytest.CaptureFixture[str], program: str,
+                                                error: str) -> None:
+    desk.fails(program, 4, error, "echo 17")
     desk.start()
-    assert desk.call("sbatch", *JOB) == 0
-    assert capfd.readouterr() == ("17\n", "")
-    assert desk.calls("sbatch") == 5
+    assert desk.call(program, *JOB) == 0
+    assert (capfd.readouterr(), desk.calls(program)) == (("17\n", ""), 5)
     assert desk.screen.count("\n") == 1 and error in desk.screen
     desk.fails("sbatch", 9, error, "")
-    assert slurm.refusal("m0000_g", []) == ""
+    assert slurm.refusal("17", []) == ""    # the account that this sacctmgr knows
 
 
 @pytest.mark.parametrize("error", REFUSALS)
@@ -108,15 +111,6 @@ def test_a_refusal_is_passed_on_at_once(desk: Desk, capfd: pytest.CaptureFixture
     assert desk.calls("sbatch") == 1
     assert capfd.readouterr().err == f"{error}\n"
     assert slurm.refusal("m0000_g", ["--time", "5"]) == error.removeprefix("sbatch: error: ")
-
-
-def test_what_is_asked_before_a_submission_waits_too(desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:
-    for name in ("sinfo", "sacctmgr", "sshare"):
-        desk.fails(name, 2, OUTAGES[-1], "echo answer")
-    desk.start()
-    for name in ("sinfo", "sacctmgr", "sshare"):
-        assert desk.call(name, "-x") == 0
-        assert (capfd.readouterr().out, desk.calls(name)) == ("answer\n", 3)
 
 
 def test_a_job_taken_without_an_answer_is_not_submitted_again(desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:
