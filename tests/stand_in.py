@@ -45,7 +45,6 @@ def train(options: argparse.Namespace) -> int:
         checkpoint.touch()
         return 85
     if state_of(study, cell).state.finished:
-        print(f"{options.output}: valid, nothing to do")
         return 0
     if not study.dataset_path(cell).exists():
         make_dataset(options)
