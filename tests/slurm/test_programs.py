@@ -234,6 +234,9 @@ def test_a_cell_stops_before_its_job_does(monkeypatch: pytest.MonkeyPatch, asked
                                           end: str | None, seconds: float | None) -> None:
     monkeypatch.setattr("time.time", lambda: 1000.0)
     assert allowed_seconds(*asked, environment={} if end is None else {"SLURM_JOB_END_TIME": end}) == seconds
+
+
+def test_a_fifth_of_a_job_at_most_three_minutes_is_for_starting_its_cell() -> None:
     assert (budget(1), budget(1440)) == (48, 86400 - 180)
 
 
