@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import yaml
 
-from qablate.config import load_config
+from qablate.config import load_config, read_yaml
 from qablate.study import Cell, Study
 
 ROOT = Path(__file__).parents[1]
@@ -65,14 +65,15 @@ class WorkingFolder:
     environment: dict[str, str]
 
     @classmethod
-    def make(cls, folder: Path, config: dict[str, Any] | None = None) -> Self:
-        """Copy the workflow, with these settings instead of its own; no job around this process is seen there."""
+    def make(cls, folder: Path, **settings: Any) -> Self:
+        """Copy the workflow, with these top-level settings for its own; no job around this process is seen there."""
         folder.mkdir(exist_ok=True)
         for name in ("Snakefile", "config.yaml"):
             shutil.copy(ROOT / name, folder)
         for name in ("workflow", "profiles"):
             shutil.copytree(ROOT / name, folder / name)
-        if config is not None:
+        if settings:
+            config = {**read_yaml(ROOT / "config.yaml"), **settings}
             (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         environment = {key: value for key, value in os.environ.items() if not re.match("(SLURM|SBATCH)_", key)}
         path = f"{folder}/bin{os.pathsep}{os.environ['PATH']}"

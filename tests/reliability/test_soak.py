@@ -17,13 +17,10 @@ import pytest
 from factories import record_of
 from working_folder import ROOT, TINY, WorkingFolder
 
-from qablate.config import read_yaml
 from qablate.plan import Plan
 from qablate.records import write_record
 from qablate.results import state_of
 from qablate.study import Cell, Study
-
-SETTINGS = {**read_yaml(ROOT / "config.yaml"), **TINY, "models": ["3a"]}
 
 
 @dataclass
@@ -140,7 +137,7 @@ def take_away(soak: Soak) -> None:
 
 @pytest.mark.parametrize("n", [4, pytest.param(200, marks=[pytest.mark.full, pytest.mark.timeout(7200)])])
 def test_no_mishap_loses_a_valid_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int) -> None:
-    soak, other = (Soak.make(tmp_path / name, SETTINGS) for name in "ab")
+    soak, other = (Soak.make(tmp_path / name, **{**TINY, "models": ["3a"]}) for name in "ab")
     (tmp_path / "a/results").mkdir()
     (tmp_path / "b/results").symlink_to(tmp_path / "a/results")
     for place in (soak, other):

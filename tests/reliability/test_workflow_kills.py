@@ -42,7 +42,7 @@ def study_folder(folder: Path, epochs: int, **changes) -> StudyFolder:
               "tasks": {"adding_problem": {"lengths": [16], "placement": "extremes"}}, "models": ["1b"], **changes}
     config["training"] |= {"max_epochs": epochs, "patience": epochs, "batch_size": 32}
     config["run"] |= {"checkpoint_interval_s": 0.2}
-    return StudyFolder.make(folder, config)
+    return StudyFolder.make(folder, **config)
 
 
 def identity(path: Path) -> tuple[int, int, bytes]:

@@ -6,12 +6,11 @@ import subprocess
 from itertools import product
 
 import pytest
-from factories import CONFIG, small_study, write_results
+from factories import small_study, write_results
 from status_traces import COSTS, at, comment, epoch, event, look
 from working_folder import WorkingFolder
 
 from qablate.analysis.collect import collect
-from qablate.config import read_yaml
 from qablate.hours import CostTable, Hours
 from qablate.logs import TAIL_BYTES, read_tail
 from qablate.status.screen import missing_lines
@@ -69,9 +68,8 @@ def test_a_report_says_of_a_cell_what_status_says(study, traces):
 
 
 def test_missing_is_what_snakemake_lists(tmp_path):
-    config = {**read_yaml(CONFIG), "models": ["1b", "3a"], "tasks": {"adding_problem": {"lengths": [16]}},
-              "assign": {"overrides": [{"system": "dgx", "models": ["3a"], "seeds": [2025]}]}}
-    place = WorkingFolder.make(tmp_path / "study", config)
+    place = WorkingFolder.make(tmp_path / "study", models=["1b", "3a"], tasks={"adding_problem": {"lengths": [16]}},
+                               assign={"overrides": [{"system": "dgx", "models": ["3a"], "seeds": [2025]}]})
     study = place.study
     write_results(study, study.cells[:2])
     study.result_path(study.cells[1]).write_text("{")

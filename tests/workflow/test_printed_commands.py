@@ -11,8 +11,6 @@ import pytest
 from factories import write_results
 from working_folder import ROOT, WorkingFolder
 
-from qablate.config import read_yaml
-
 TINY = {
     "models": ["1b", "2d"], "seeds": [2024], "data": {"n_samples": 100},
     "tasks": {"forrelation": {"lengths": [16], "n_bits": 6},
@@ -54,7 +52,7 @@ TO_RUN = [(page, command) for page in PAGES for command in commands_of(page) if 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> WorkingFolder:
     """A checkout with a tiny study, all but one cell of it done."""
-    space = WorkingFolder.make(tmp_path_factory.mktemp("printed"), {**read_yaml(ROOT / "config.yaml"), **TINY})
+    space = WorkingFolder.make(tmp_path_factory.mktemp("printed"), **TINY)
     space.stand_in()
     write_results(space.study, space.study.cells[1:])
     (space.folder / ".venv").symlink_to(sys.prefix)

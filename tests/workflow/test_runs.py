@@ -181,8 +181,8 @@ def test_jobs_run_this_environment(tiny: WorkingFolder) -> None:
 
 
 def test_an_imported_cell_and_one_of_another_system_are_not_trained(new_workspace) -> None:
-    space = new_workspace({**TINY, "systems": {"dgx": {"results": "elsewhere"}},
-                           "assign": {"overrides": [{"system": "nersc", "models": ["1b"], "seeds": [1]}]}})
+    space = new_workspace(**TINY, systems={"dgx": {"results": "elsewhere"}},
+                          assign={"overrides": [{"system": "nersc", "models": ["1b"], "seeds": [1]}]})
     study = Study({**space.study.config, "results": space.folder / "results"})
     imported, theirs = cell("3a", 1), cell("1b", 1)
     source = space.folder / "elsewhere" / imported.result_name
@@ -206,7 +206,7 @@ def test_an_imported_cell_and_one_of_another_system_are_not_trained(new_workspac
 
 
 def test_variants_have_their_datasets_jobs_and_targets(new_workspace) -> None:
-    space = new_workspace({
+    space = new_workspace(**{
         **TINY, "models": ["1b", "1b-tanh"], "seeds": [1], "variants": {"tanh": {"model": {"circuit": "tanh"}}},
         "task_variants": {"n3": {"forrelation": {"n_bits": 3}}, "more": {"forrelation": {"n_train": 160}}},
         "tasks": {task: {"lengths": [16]} for task in ("adding_problem", "forrelation-n3", "forrelation-n3-more")}})
