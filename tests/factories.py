@@ -6,7 +6,7 @@ is known of the dataset. Every record passes `check_record`.
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from qablate import __version__
 from qablate.catalog import model_info, task_info
 from qablate.config import check_config, read_yaml
 from qablate.goldens import DatasetFacts, published_parameters
-from qablate.records import METRICS, check_record, plain_types, write_record
+from qablate.records import METRICS, best_of_curve, check_record, plain_types, write_record
 from qablate.study import Cell, Study, known_dataset
 
 CONFIG = Path(__file__).parents[1] / "config.yaml"
@@ -68,7 +68,7 @@ def record_of(study: Study, cell: Cell, status: str = "ok", **overrides: Any) ->
         },
         "data_info": {"n_channels": spec.n_channels, "n_timesteps": cell.length, "output_dim": spec.n_outputs},
         "history": history,
-        "best_val_metric": _best(spec.info.kind)(history["val_metric"]) if status == "ok" else None,
+        "best_val_metric": best_of_curve({**cell.identity, "history": history}) if status == "ok" else None,
         **_test_metrics(study, cell, rng, status),
         "baseline": spec.info.nominal_baseline,
         "training_time": 12.5 * epochs,
@@ -179,10 +179,6 @@ def _history(study: Study, cell: Cell, rng: np.random.Generator, status: str) ->
     return history
 
 
-def _best(kind: str) -> Callable[[list[float]], float]:
-    return min if kind == "regression" else max
-
-
 def _test_metrics(study: Study, cell: Cell, rng: np.random.Generator, status: str) -> dict[str, Any]:
     kind, strength = task_info(cell.task).kind, stable_int(cell.model) % 100 / 100
     if status == "diverged":
@@ -214,7 +210,7 @@ def _training(study: Study, cell: Cell, history: Mapping[str, Any], status: str)
     training, n, curve = study.config["training"], len(history["epochs"]), history["val_metric"]
     kind = task_info(cell.task).kind
     known = [value for value in curve if value is not None]
-    best = curve.index(_best(kind)(known)) + 1 if known else None
+    best = curve.index((min if kind == "regression" else max)(known)) + 1 if known else None
     ended = "patience" if best is None or n - best >= training["patience"] else "max_epochs"
     return {
         "dropout": study.model_settings(cell.model, cell.length)["dropout"],

@@ -1,11 +1,10 @@
-"""A stand-in for the command line: takes the same options, writes valid results instead of training.
+"""The command line, but for what takes long: it writes valid results instead of training, a word instead of a report.
 
 Like the trainer it leaves a valid result alone, keeps what it replaces, and makes a dataset that is missing.
 
 A cell takes QABLATE_FAKE_SECONDS (default: no time) and notes in `noted/` when and on which device it ran. Other
 environment variables name the cell that something happens to: QABLATE_FAKE_FAIL (it fails), QABLATE_FAKE_STOP (it
-stops for time, once), QABLATE_FAKE_KILL (Snakemake is killed as soon as its result is written), QABLATE_FAKE_DIE (it
-is killed itself, as soon as its result is written).
+stops for time, once), QABLATE_FAKE_DIE (it is killed as soon as its result is written).
 """
 
 import argparse
@@ -17,36 +16,24 @@ import time
 from pathlib import Path
 
 import factories
-import psutil
 
+from qablate import cli
 from qablate.files import supersede, write_atomic
 from qablate.plan import fingerprint, note_report
 from qablate.records import write_record
 from qablate.results import merge, state_of
-from qablate.study import Cell, Study
+from qablate.study import Cell
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("command", choices=["dataset", "train", "report"])
-    parser.add_argument("--config", nargs="+", default=["config.yaml"])
-    parser.add_argument("--set", type=json.loads, default={})
-    parser.add_argument("--partial", action="store_true")
-    kinds = {"model": str, "task": str, "length": int, "seed": int, "output": Path, "max-seconds": float}
-    for name, kind in kinds.items():
-        parser.add_argument(f"--{name}", type=kind)
-    options = parser.parse_args()
-    study = Study.load(options.config, options.set)
-    return {"dataset": make_dataset, "train": train, "report": report}[options.command](study, options)
-
-
-def make_dataset(study: Study, options: argparse.Namespace) -> int:
+def make_dataset(options: argparse.Namespace) -> int:
+    study = cli._study(options)
     path = study.dataset(options.task, options.length, options.seed).path(study.results)
     write_atomic(path, b"a dataset")
     return 0
 
 
-def train(study: Study, options: argparse.Namespace) -> int:
+def train(options: argparse.Namespace) -> int:
+    study = cli._study(options)
     cell = study.cell(options.model, options.task, options.length, options.seed)
     options.output = options.output or study.result_path(cell)
     print(f"training {cell.name} on system {study.system}", flush=True)
@@ -58,18 +45,15 @@ def train(study: Study, options: argparse.Namespace) -> int:
         checkpoint.touch()
         return 85
     if state_of(study, cell).state.finished:
-        print(f"{options.output}: valid, nothing to do")
         return 0
     if not study.dataset_path(cell).exists():
-        make_dataset(study, options)
+        make_dataset(options)
     take_time(cell)
     if not state_of(study, cell).state.finished:    # it may have come meanwhile
         supersede(Path(options.output), study.superseded)
         write_record(options.output, factories.record_of(study, cell))
     if cell.name == os.environ.get("QABLATE_FAKE_DIE"):
         os.kill(os.getpid(), signal.SIGKILL)
-    if cell.name == os.environ.get("QABLATE_FAKE_KILL"):
-        next(process for process in psutil.Process().parents() if "snakemake" in process.cmdline()).kill()
     return 0
 
 
@@ -82,7 +66,8 @@ def take_time(cell: Cell) -> None:
     Path(f"noted/{cell.name}.json").write_text(json.dumps(noted))
 
 
-def report(study: Study, options: argparse.Namespace) -> int:
+def report(options: argparse.Namespace) -> int:
+    study = cli._study(options)
     stem, made_from = "progress" if options.partial else "combined", fingerprint(merge(study))
     for ending in ("md", "html"):
         (study.results / f"{stem}_report.{ending}").write_text(f"{len(list(study.result_folder.glob('*.json')))} cells")
@@ -92,4 +77,5 @@ def report(study: Study, options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli._dataset, cli._train, cli._report = make_dataset, train, report
+    sys.exit(cli.main())

@@ -12,6 +12,9 @@ import pytest
 from qablate import locks
 
 SNAKEMAKE = [sys.executable, "-c", "print(flush=True); input()", "a study"]
+OVER, NO_ANSWER = (f"echo 'slurm_load_jobs error: {error}' >&2; exit 1" for error in (
+    "Invalid job id specified", "Unable to contact slurm controller"))
+ON_A_NODE = {"host": "nid001", "job": "17"}
 
 
 @pytest.fixture
@@ -42,30 +45,13 @@ def dead() -> int:
     return process.pid
 
 
-def locked(folder: Path) -> bool:
-    return len(list(folder.glob("*.lock"))) == 2
-
-
-def owners(folder: Path) -> set[str]:
-    return {path.name for path in folder.glob("owner-*")}
-
-
-def own_note() -> str:
-    return f"owner-{platform.node()}-{os.getpid()}.json"
-
-
-def test_a_folder_without_lock_is_noted(tmp_path: Path) -> None:
-    assert locks.take_over_lock(tmp_path / "locks") == ""
-    assert owners(tmp_path / "locks") == {own_note()}
-
-
-def test_a_dead_owner_is_followed(folder: Path) -> None:
-    pid = dead()
-    note(folder, pid)
-    line = locks.take_over_lock(folder)
-    assert line == f"removed the lock of a Snakemake that was killed (process {pid} on {platform.node()})"
-    assert not list(folder.glob("*.lock"))
-    assert owners(folder) == {own_note()}
+def goes(folder: Path) -> bool:
+    """Whether the lock goes: all of it, with its notes, for a line and a note of this process."""
+    line, left = locks.take_over_lock(folder), len(list(folder.glob("*.lock")))
+    own = (folder / f"owner-{platform.node()}-{os.getpid()}.json").exists()
+    assert (bool(line), left, own) in ((True, 0, True), (False, 2, False))
+    assert not line or len(list(folder.glob("owner-*"))) == 1
+    return bool(line)
 
 
 @pytest.mark.parametrize("zombie", [True, False])
@@ -75,53 +61,46 @@ def test_a_zombie_and_a_number_that_another_program_has_now_are_dead(folder: Pat
     if zombie:
         alive.kill()
         os.waitid(os.P_PID, alive.pid, os.WEXITED | os.WNOWAIT)    # nobody waited for it
-    assert locks.take_over_lock(folder)
+    assert goes(folder)
 
 
-@pytest.mark.parametrize("changes", [{"host": "another"}, {"space": "pid:[1]"}])
-def test_of_another_host_or_container_stays(folder: Path, changes: dict[str, str]) -> None:
+@pytest.mark.parametrize(("changes", "answer", "dies"), [
+    ({}, None, True),
+    ({"host": "another"}, None, False),
+    ({"space": "pid:[1]"}, None, False),    # of another container
+    (ON_A_NODE, "exit 0", True),
+    (ON_A_NODE, OVER, True),
+    (ON_A_NODE, "echo RUNNING", False),
+    (ON_A_NODE, NO_ANSWER, False),
+    (ON_A_NODE, None, False),
+])
+def test_of_a_dead_owner_goes_if_that_is_known(folder: Path, monkeypatch: pytest.MonkeyPatch,
+                                               changes: dict[str, str], answer: str | None, dies: bool) -> None:
+    (folder / "bin").mkdir()
+    if answer is not None:
+        (folder / "bin/squeue").write_text(f"#!/bin/sh\n{answer}\n")
+        (folder / "bin/squeue").chmod(0o755)
     note(folder, dead(), **changes)
-    assert locks.take_over_lock(folder) == "" and locked(folder)
-    assert own_note() not in owners(folder)
+    monkeypatch.setenv("PATH", str(folder / "bin"))
+    assert goes(folder) is dies
 
 
 def test_of_a_living_owner_stays_whoever_died_next_to_it(folder: Path, alive: subprocess.Popen) -> None:
     for pid in (dead(), alive.pid):
         note(folder, pid)
-    assert locks.take_over_lock(folder) == "" and locked(folder)
+    assert not goes(folder)
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", '{"host": 1}', '{"host": "x", "pid": "x"}'])
 def test_without_a_legible_note_it_stays(folder: Path, text: str | None) -> None:
     if text is not None:
         (folder / "owner-x-1.json").write_text(text)
-    assert locks.take_over_lock(folder) == ""
-    assert locked(folder)
-
-
-@pytest.mark.parametrize(("answer", "goes"), [
-    ("exit 0", True),
-    ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", True),
-    ("echo RUNNING", False),
-    ("echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1", False),
-    (None, False),
-])
-def test_of_another_node_goes_with_its_slurm_job(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                 answer: str | None, goes: bool) -> None:
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    if answer is not None:
-        (programs / "squeue").write_text(f"#!/bin/sh\n{answer}\n")
-        (programs / "squeue").chmod(0o755)
-    monkeypatch.setenv("PATH", str(programs))
-    note(folder, 1, host="nid001", job="17")
-    assert bool(locks.take_over_lock(folder)) is goes
-    assert locked(folder) is not goes
+    assert not goes(folder)
 
 
 def test_of_two_that_find_a_dead_owner_one_takes_over(folder: Path) -> None:
     """A lock that the first one took meanwhile is not removed by the second."""
     note(folder, dead())
-    notes = {path: {} for path in folder.glob("owner-*")}
+    notes = list(folder.glob("owner-*"))
     assert locks._claim(notes)
     assert not locks._claim(notes)

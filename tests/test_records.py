@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from factories import record_of, small_study
 
-from qablate.errors import QablateError
 from qablate.records import RecordError, check_record, content_sha256, write_record
 from qablate.results import read_record
 
@@ -37,22 +36,14 @@ def written(folder: Path, content: bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize("record", [SOUND, SOUND_ACCURACY], ids=["regression", "classification"])
-def test_round_trip(tmp_path, record):
-    path = tmp_path / "any.json"
-    assert write_record(path, record) == read_record(path)
-    assert {key: value for key, value in read_record(path).items() if key in record} == record
-
-
 def test_writing_turns_numpy_into_plain_numbers(tmp_path):
-    path = tmp_path / CELL.result_name
-    record = changed("test_mse", np.float32(0.25))
+    path, record = tmp_path / CELL.result_name, changed("test_mse", np.float32(0.25))
     record["history"]["lr"] = np.array(record["history"]["lr"])
     write_record(path, record)
     assert read_record(path)["test_mse"] == 0.25
 
 
-CURVE = {key: SOUND["history"][key] for key in SOUND["history"]}
+CURVE = SOUND["history"]
 IMPOSSIBLE = [
     ("test_mse", math.nan, "test_mse is empty though the status is ok"),
     ("test_mse", "0.1", "test_mse must be number"),
@@ -106,21 +97,6 @@ def test_an_accuracy_is_a_number_of_items(key):
     value = [0.333, *SOUND_ACCURACY["history"]["val_metric"][1:]] if key.startswith("history") else 0.333
     with pytest.raises(RecordError, match=rf"{key} 0.333 is no share of (20|160) items"):
         check_record(changed(key, value, SOUND_ACCURACY), Path("x"))
-
-
-def test_an_early_stop_that_the_patience_does_not_explain_is_refused():
-    """A run of patience 5 under the name of one with patience 20."""
-    study = small_study(Path("results"), training={**STUDY.config["training"], "max_epochs": 100, "patience": 5})
-    record = record_of(study, CELL)
-    assert record["epochs_trained"] < 100
-    record["training"]["patience"] = 20
-    with pytest.raises(RecordError, match="not by a patience of 20"):
-        check_record(record, Path("x"))
-
-
-def test_a_type_json_does_not_know_is_refused(tmp_path):
-    with pytest.raises(QablateError, match="type set"):
-        write_record(tmp_path / CELL.result_name, changed("metrics_extra", {"x": {1}}))
 
 
 @pytest.mark.parametrize("missing", sorted(SOUND))

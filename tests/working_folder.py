@@ -7,14 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import yaml
 
-from qablate.config import load_config
-from qablate.study import Study
+from qablate.config import load_config, read_yaml
+from qablate.study import Cell, Study
 
 ROOT = Path(__file__).parents[1]
 TINY = {
@@ -26,6 +26,7 @@ TINY = {
     "training": {"recipe": "tiny", "max_epochs": 3, "patience": 20, "batch_size": 32, "learning_rate": 0.001,
                  "weight_decay": 0.0001, "clip_norm": 1.0},
 }
+MESSAGE = re.compile(r"^(?:Job \d+: )?train (\S+) on ([\w-]+), length (\d+), seed (\d+) \((\w+)\)$", re.M)
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
@@ -38,6 +39,25 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 30) ->
 
 
 @dataclass
+class Run:
+    """What one call of Snakemake printed, and the cells it named: cell -> missing, stale or unreadable."""
+
+    code: int
+    text: str
+    cells: dict[Cell, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        found = MESSAGE.findall(self.text)
+        self.cells = {Cell(m, task, int(length), int(seed)): state for m, task, length, seed, state in found}
+
+    @property
+    def train_jobs(self) -> int:
+        """Number of jobs of rule train in Snakemake's own table (0 without one)."""
+        row = re.search(r"^train +(\d+)$", self.text, re.M)
+        return int(row[1]) if row else 0
+
+
+@dataclass
 class WorkingFolder:
     """Snakefile, rules, profiles and settings, and the environment that programs find there."""
 
@@ -45,14 +65,15 @@ class WorkingFolder:
     environment: dict[str, str]
 
     @classmethod
-    def make(cls, folder: Path, config: dict[str, Any] | None = None) -> Self:
-        """Copy the workflow, with these settings instead of its own; no job around this process is seen there."""
+    def make(cls, folder: Path, **settings: Any) -> Self:
+        """Copy the workflow, with these top-level settings for its own; no job around this process is seen there."""
         folder.mkdir(exist_ok=True)
         for name in ("Snakefile", "config.yaml"):
             shutil.copy(ROOT / name, folder)
         for name in ("workflow", "profiles"):
             shutil.copytree(ROOT / name, folder / name)
-        if config is not None:
+        if settings:
+            config = {**read_yaml(ROOT / "config.yaml"), **settings}
             (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         environment = {key: value for key, value in os.environ.items() if not re.match("(SLURM|SBATCH)_", key)}
         path = f"{folder}/bin{os.pathsep}{os.environ['PATH']}"
@@ -74,12 +95,16 @@ class WorkingFolder:
         """The words that run Snakemake."""
         return [sys.executable, "-m", "snakemake", *arguments]
 
-    def run(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        """Run Snakemake to its end; the errors stand behind the output too."""
+    def log(self, cell: Cell) -> str:
+        """The log of a cell, empty before it starts."""
+        path = self.folder / f"results/logs/train/{cell.name}.log"
+        return path.read_text() if path.exists() else ""
+
+    def run(self, *arguments: str, **environment: str) -> Run:
+        """Run Snakemake to its end."""
         done = subprocess.run(self.command(*arguments), cwd=self.folder, env={**self.environment, **environment},
                               text=True, capture_output=True, timeout=240, check=False)
-        done.stdout += done.stderr
-        return done
+        return Run(done.returncode, done.stdout + done.stderr)
 
     def start(self, *arguments: str, words: Sequence[str] = (), **environment: str) -> "subprocess.Popen[bytes]":
         """Start Snakemake (or these words) in a session of its own; what it prints goes to the file `printed`."""

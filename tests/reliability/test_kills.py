@@ -62,7 +62,10 @@ def short(tmp_path_factory) -> tuple[Workplace, Workplace, int]:
 
 @pytest.mark.parametrize("part", [8, pytest.param(1, marks=[pytest.mark.full, pytest.mark.timeout(900)])])
 def test_killed_between_any_two_changes_of_a_file(short, tmp_path, part):
-    """Every write (cut in its middle), sync, rename and removal of checkpoints, weights, predictions and result."""
+    """Every write (cut in its middle), sync, rename and removal of checkpoints, weights, predictions and result.
+
+    The end of training is saved before the first of the last three is written, so that it is not repeated.
+    """
     fresh, whole, n_steps = short
     assert n_steps > 25
     for step in range(n_steps, 0, -part):
@@ -73,17 +76,8 @@ def test_killed_between_any_two_changes_of_a_file(short, tmp_path, part):
         assert place.run() == 0
         assert place.files() == whole.files(), step
         assert place.leftovers() == [], step
+        assert step < n_steps - 8 or place.log.read_text().count("Epoch ") == 1, step
     print(f"{n_steps // part} of {n_steps} steps")
-
-
-def test_a_whole_training_is_not_repeated_when_writing_its_result_was_killed(short, tmp_path):
-    fresh, whole, n_steps = short
-    place = copy_of(fresh, tmp_path / "late")
-    assert place.run(KillAtStep(n_steps - 8)) == KILLED  # the end of training is saved before anything else is written
-    epochs = place.log.read_text().count("Epoch ")
-    assert place.run() == 0
-    assert place.log.read_text().count("Epoch ") == epochs == 1
-    assert place.files() == whole.files()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
@@ -116,29 +110,20 @@ def test_leftovers_of_living_processes_stay(short, tmp_path):
     assert not old.exists()
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(6, marks=pytest.mark.full)])
-def test_two_processes_on_one_cell(tmp_path, rounds):
-    """They share checkpoint and result names and need no lock: both end well, and the result is that of one."""
+@pytest.mark.parametrize(("kills", "turn"), [
+    (False, 0), (True, 0), *(pytest.param(False, turn, marks=pytest.mark.full) for turn in range(1, 6))])
+def test_two_processes_on_one_cell(tmp_path, kills, turn):
+    """They share names and need no lock: both end well unless one is killed, and the result is that of one."""
     fresh, whole, seconds = undisturbed(tmp_path, "two")
-    for turn in range(rounds):
-        place = copy_of(fresh, tmp_path / f"{turn}")
-        first = place.start()
-        first.join(turn * seconds / 6)
-        second = place.start()
-        for process in (first, second):
-            process.join(120)
-        assert (first.exitcode, second.exitcode) == (0, 0), place.log.read_text()
-        assert place.files() == whole.files()
-        assert place.leftovers() == []
-
-
-def test_one_of_two_processes_killed(tmp_path):
-    fresh, whole, seconds = undisturbed(tmp_path, "one")
     place = copy_of(fresh, tmp_path / "both")
-    first, second = place.start(), place.start()
-    first.join(0.5 * seconds)
-    first.kill()
-    second.join(120)
-    first.join()
-    assert second.exitcode == 0
+    first = place.start()
+    first.join(turn * seconds / 6)
+    second = place.start()
+    if kills:
+        first.join(0.5 * seconds)
+        first.kill()
+    for process in (first, second):
+        process.join(120)
+    assert second.exitcode == 0 and (kills or first.exitcode == 0), place.log.read_text()
     assert place.files() == whole.files()
+    assert kills or place.leftovers() == []

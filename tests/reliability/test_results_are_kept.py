@@ -4,14 +4,12 @@ import hashlib
 import json
 import os
 import signal
-import socket
 from pathlib import Path
 
 import pytest
 from harness import KillAtStep, Workplace, copy_of
 
-from qablate.errors import MachineError
-from qablate.files import keep_copy, put_in_place, supersede
+from qablate.files import put_in_place
 
 
 def stale(place: Workplace) -> bytes:
@@ -49,10 +47,16 @@ def test_a_valid_result_is_left_alone(whole, tmp_path, touched):
     assert not kept(place)
 
 
-@pytest.mark.parametrize("content", ["stale", b"", b"{", b"\xff" * 50, b"[]"], ids=str)
-def test_what_is_no_valid_result_is_kept_by_its_content(place, whole, content):
+@pytest.mark.parametrize(("content", "share"), [
+    ("stale", None), (b"", None), (b"{", None), (b"\xff" * 50, None), (b"[]", None), ("stale", 0), ("stale", 0.5),
+], ids=str)
+def test_what_is_no_valid_result_is_kept_by_its_content(place, whole, content, share):
+    """A part of a copy, as a kill left it, never passes for the copy."""
     content = stale(whole) if content == "stale" else content
     place.output.write_bytes(content)
+    if share is not None:
+        place.study.superseded.mkdir()
+        (place.study.superseded / name_of(place, content)).write_bytes(content[: int(share * len(content))])
     assert place.run() == 0
     assert place.files() == whole.files()
     assert kept(place) == {name_of(place, content): content}
@@ -73,20 +77,12 @@ def test_weights_and_predictions_of_a_result_that_no_longer_stands_are_kept_with
     assert {Path(name).suffix for name in kept(place)} == {".json", ".pt", ".npz"}
 
 
-def a_socket(path: Path) -> None:
-    here = os.getcwd()
-    os.chdir(path.parent)
-    with socket.socket(socket.AF_UNIX) as end:
-        end.bind(path.name)
-    os.chdir(here)
-
-
 def a_folder(path: Path) -> None:
     path.mkdir()
     (path / "inside").write_text("precious")
 
 
-@pytest.mark.parametrize("make", [a_folder, os.mkfifo, a_socket, lambda path: path.symlink_to("nowhere")])
+@pytest.mark.parametrize("make", [a_folder, os.mkfifo, lambda path: path.symlink_to("nowhere")])
 def test_what_is_no_file_is_moved_away(place, whole, make):
     make(place.output)
     assert place.run() == 0
@@ -103,16 +99,6 @@ def test_a_link_to_a_stale_result_is_kept_as_a_file(place, whole, tmp_path):
     assert original.read_bytes() == stale(whole)
     assert kept(place) == {name_of(place, stale(whole)): stale(whole)}
     assert not place.output.is_symlink()
-
-
-@pytest.mark.parametrize("share", [0, 0.5])
-def test_a_part_of_a_copy_never_passes_for_the_copy(place, whole, share):
-    content = stale(whole)
-    place.output.write_bytes(content)
-    place.study.superseded.mkdir()
-    (place.study.superseded / name_of(place, content)).write_bytes(content[: int(share * len(content))])
-    assert place.run() == 0
-    assert kept(place) == {name_of(place, content): content}
 
 
 @pytest.mark.parametrize("part", [8, pytest.param(1, marks=pytest.mark.full)])
@@ -179,18 +165,6 @@ def test_the_copy_that_cannot_be_made_is_one_line_before_training(place, whole):
     assert "cannot be kept in" in line or "cannot write" in line
     assert place.output.read_bytes() == stale(whole)
     assert "Epoch" not in place.log.read_text()
-
-
-def test_two_contents_of_one_name_are_both_kept(tmp_path):
-    path, folder = tmp_path / "a.json", tmp_path / "superseded"
-    for content in (b"one", b"two", b"one"):
-        path.write_bytes(content)
-        assert keep_copy(path, folder).read_bytes() == content
-        assert supersede(path, folder).read_bytes() == content
-        assert not path.exists()
-    assert len(list(folder.iterdir())) == 2
-    with pytest.raises(MachineError, match="a.json"):
-        keep_copy(path, folder)
 
 
 def test_without_hard_links_the_name_is_taken_all_the_same(tmp_path, monkeypatch):

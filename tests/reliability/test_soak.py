@@ -10,43 +10,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from factories import record_of
 from working_folder import ROOT, TINY, WorkingFolder
 
-from qablate.config import read_yaml
 from qablate.plan import Plan
 from qablate.records import write_record
 from qablate.results import state_of
 from qablate.study import Cell, Study
 
-SETTINGS = {**read_yaml(ROOT / "config.yaml"), **TINY, "models": ["3a"]}
-DAY = 86_400
 
+@dataclass
+class Soak(WorkingFolder):
+    """A working folder, and every content that was ever a valid result there."""
 
-class Soak:
-    """Two working folders with one results folder, and every content that was ever a valid result there."""
-
-    def __init__(self, folder: Path, rng: random.Random) -> None:
-        self.rng = rng
-        self.places = [WorkingFolder.make(folder / name, SETTINGS) for name in "ab"]
-        for place in self.places:
-            place.stand_in()
-        (folder / "a/results").mkdir()
-        (folder / "b/results").symlink_to(folder / "a/results")
-        self.valid: set[str] = set()
-
-    @property
-    def study(self) -> Study:
-        return self.places[0].study
-
-    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-        return self.places[0].start(*arguments, **environment)
-
-    def run(self, *arguments: str, **environment: str) -> int:
-        return self.start(*arguments, **environment).wait(200)
+    rng: random.Random = field(default_factory=random.Random)
+    valid: set[str] = field(default_factory=set)
 
     def any_cell(self) -> Cell:
         return self.rng.choice(self.study.cells)
@@ -72,7 +54,7 @@ def kill_snakemake(soak: Soak) -> None:
     with contextlib.suppress(ProcessLookupError):
         kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert soak.run("--unlock") == 0
+    assert soak.run("--unlock").code == 0
 
 
 def kill_trainer(soak: Soak) -> None:
@@ -85,7 +67,7 @@ def copy_in(soak: Soak) -> None:
     fails = {"QABLATE_FAKE_FAIL": cell.name} if soak.rng.random() < 0.3 else {}
     process = soak.start(QABLATE_FAKE_SECONDS="0.5", **fails)
     time.sleep(soak.rng.uniform(0, 5))
-    source = soak.places[0].folder / "elsewhere" / cell.result_name
+    source = soak.folder / "elsewhere" / cell.result_name
     write_record(source, record_of(soak.study, cell, training_time=soak.rng.random()))
     soak.study.result_folder.mkdir(exist_ok=True)
     with contextlib.suppress(FileExistsError):
@@ -98,11 +80,8 @@ def copy_in(soak: Soak) -> None:
 def force(soak: Soak) -> None:
     result = f"results/synthetic_benchmarks/{soak.any_cell().result_name}"
     soak.run(*soak.rng.choice([("-F",), ("-R", "train"), ("-f", result), ("-F", result), ("--rerun-incomplete",),
-                               ("--rerun-triggers", "code", "params", "mtime")]))
-
-
-def without_default_profile(soak: Soak) -> None:
-    soak.run("--workflow-profile", "profiles/local")
+                               ("--rerun-triggers", "code", "params", "mtime"),
+                               ("--workflow-profile", "profiles/local")]))
 
 
 def purge_datasets(soak: Soak) -> None:
@@ -110,34 +89,33 @@ def purge_datasets(soak: Soak) -> None:
 
 
 def set_times(soak: Soak) -> None:
-    then = soak.rng.choice([0.0, time.time() + DAY])
+    then = soak.rng.choice([0.0, time.time() + 86_400])
     for path in soak.study.results.rglob("*"):
         if soak.rng.random() < 0.7:
             os.utime(path, (then, then))
 
 
 def two_snakemakes(soak: Soak) -> None:
-    processes = [place.start(QABLATE_FAKE_SECONDS="0.2") for place in soak.places]
+    other = Soak(soak.folder.with_name("b"), soak.environment)
+    processes = [place.start(QABLATE_FAKE_SECONDS="0.2") for place in (soak, other)]
     for process in processes:
         process.wait(200)
 
 
 def requeue(soak: Soak) -> None:
     """A job that lives on: the same cell is trained twice at once."""
-    cell, place = soak.any_cell(), soak.places[0]
+    cell = soak.any_cell()
     result = f"results/synthetic_benchmarks/{cell.result_name}"
     words = ["train", "--config", "config.yaml", "--model", cell.model, "--task", cell.task, "--length",
              str(cell.length), "--seed", str(cell.seed), "--output", result]
-    job = subprocess.Popen([sys.executable, ROOT / "tests/stand_in.py", *words], cwd=place.folder,
-                           env={**place.environment, "QABLATE_FAKE_SECONDS": "2"}, stdout=subprocess.DEVNULL)
+    job = subprocess.Popen([sys.executable, ROOT / "tests/stand_in.py", *words], cwd=soak.folder,
+                           env={**soak.environment, "QABLATE_FAKE_SECONDS": "2"}, stdout=subprocess.DEVNULL)
     soak.run()
     job.wait(200)
 
 
 MISHAPS: tuple[Callable[[Soak], None], ...] = (
-    kill_snakemake, kill_trainer, copy_in, force, without_default_profile, purge_datasets, set_times, two_snakemakes,
-    requeue,
-)
+    kill_snakemake, kill_trainer, copy_in, force, purge_datasets, set_times, two_snakemakes, requeue)
 
 
 def take_away(soak: Soak) -> None:
@@ -159,8 +137,13 @@ def take_away(soak: Soak) -> None:
 
 @pytest.mark.parametrize("n", [4, pytest.param(200, marks=[pytest.mark.full, pytest.mark.timeout(7200)])])
 def test_no_mishap_loses_a_valid_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int) -> None:
-    soak = Soak(tmp_path, random.Random(n))
-    monkeypatch.chdir(soak.places[0].folder)
+    soak, other = (Soak.make(tmp_path / name, **{**TINY, "models": ["3a"]}) for name in "ab")
+    (tmp_path / "a/results").mkdir()
+    (tmp_path / "b/results").symlink_to(tmp_path / "a/results")
+    for place in (soak, other):
+        place.stand_in()
+    soak.rng.seed(n)
+    monkeypatch.chdir(soak.folder)
     for turn in range(n):
         take_away(soak)
         mishaps = soak.rng.sample(MISHAPS, k=soak.rng.randint(1, 3))
@@ -169,7 +152,8 @@ def test_no_mishap_loses_a_valid_result(tmp_path: Path, monkeypatch: pytest.Monk
             mishap(soak)
             soak.note_valid()
             assert not soak.lost(), told
-        assert soak.run() == 0, f"{told}\n{soak.places[0].printed[-2000:]}"
+        last = soak.run()
+        assert last.code == 0, f"{told}\n{last.text[-2000:]}"
         soak.note_valid()
         assert not soak.lost(), told
         study = Study.load(["config.yaml"])

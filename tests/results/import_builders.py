@@ -8,10 +8,9 @@ from typing import Any
 
 import factories
 
-from qablate.goldens import published_datasets
 from qablate.records import METRICS
 from qablate.results import Verdict, merge
-from qablate.study import Cell, DatasetSpec, Study
+from qablate.study import Cell, Study
 
 ADDING = Cell("1b", "adding_problem", 100, 2024)
 COPY = Cell("2a", "selective_copy", 200, 2025)
@@ -77,11 +76,10 @@ def put_log(folder: Path, cell: Cell, best: float = 0.0011, mse: float | None = 
     return path
 
 
-def verdict_of(folder: Path, cell: Cell, changes: Mapping[str, Any] | None = None, source: str = "dgx",
-               version: int = 1) -> Verdict:
+def verdict_of(folder: Path, cell: Cell, changes: Mapping[str, Any] | None = None, source: str = "dgx") -> Verdict:
     """The verdict of a result of a cell with these changes, the only file there is."""
     study = study_with(folder)
-    put(folder / source, cell, text_of(study, cell, changes, version))
+    put(folder / source, cell, text_of(study, cell, changes))
     return only(study)
 
 
@@ -99,8 +97,3 @@ def only(study: Study) -> Verdict:
     """The verdict of the only file there is."""
     (verdict,) = merge(study).verdicts
     return verdict
-
-
-def variance(cell: Cell) -> float:
-    """Variance of the published test targets."""
-    return published_datasets()[DatasetSpec(cell.task, cell.length, cell.seed).identity_json].test_target_var

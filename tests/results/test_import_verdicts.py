@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from factories import record_of, schema1_of
+from factories import record_of, schema1_of, variance_of
 from import_builders import (
     ADDING,
     COPY,
@@ -17,7 +17,6 @@ from import_builders import (
     put_log,
     study_with,
     text_of,
-    variance,
     verdict_of,
 )
 
@@ -66,9 +65,9 @@ def test_what_the_fixtures_say_about_their_cells(fixtures):
     claims = [run.status for run in merged.runs.values() if run.enters_claims]
     assert claims == ["diverged"]     # invented scores fit no dataset; what diverged has none
     assert [cell.name for cell in merged.legacy] == ["3a_forrelation_L50_seed2025"]
-    salvaged = merged.runs[Cell("2a", "adding_problem", 500, 2026)]
-    assert {key: salvaged.record[key] for key in ("test_mse", "test_mae", "test_r2", "training_time")} == {
-        "test_mse": 0.0012, "test_mae": 0.0277, "test_r2": 0.9922, "training_time": 33.3}
+    salvaged = merged.runs[Cell("2a", "adding_problem", 500, 2026)].record
+    assert [salvaged[key] for key in ("test_mse", "test_mae", "test_r2", "training_time")] == [
+        0.0012, 0.0277, 0.9922, 33.3]
     (row,) = (row for row in merged.pairs() if row["metric"] == "test_mse")
     assert row["difference"] == pytest.approx(row["value_b"] - row["value_a"]) != 0
     assert (row["system_a"], row["system_b"]) == ("nersc", "dgx")
@@ -102,7 +101,7 @@ def test_zero_bytes_at_the_end_are_a_cut_too_and_a_cut_own_record_is_none(tmp_pa
     put(tmp_path / "dgx", ADDING, text[: text.index('"test_mae"') + 14].encode() + b"\0" * 500)
     verdict = only(study)
     assert (verdict.status, verdict.finishes) == ("partial", True)
-    assert verdict.record["test_r2"] == 1 - verdict.record["test_mse"] / variance(ADDING)
+    assert verdict.record["test_r2"] == 1 - verdict.record["test_mse"] / variance_of(study, ADDING)
     assert {"derived", "salvaged", "dataset_unverified"} == set(verdict.flags)
 
 
@@ -175,9 +174,10 @@ def test_odd_curves_are_warnings(tmp_path):
 
 
 def test_r2_that_follows_from_the_genuine_targets_verifies_a_dataset(tmp_path):
-    for r2, flag in ((1 - 0.04 / variance(COPY), "dataset_verified"), (0.5, "dataset_unverified")):
+    study = study_with(tmp_path)
+    for r2, flag in ((1 - 0.04 / variance_of(study, COPY), "dataset_verified"), (0.5, "dataset_unverified")):
         assert flag in verdict_of(tmp_path, COPY, {"test_mse": 0.04, "test_r2": r2}).flags
-        run = merge(study_with(tmp_path)).runs[COPY]
+        run = merge(study).runs[COPY]
         assert run.enters_means
         assert run.enters_claims == (flag == "dataset_verified")
 

@@ -21,8 +21,7 @@ def new_place(tmp_path: Path) -> Iterator[Callable[..., Place]]:
 
     def make(name: str = "study", **changes: Any) -> Place:
         config = merge(merge(read_yaml(ROOT / "config.yaml"), SMALL), changes)
-        config["tasks"] = changes.get("tasks", SMALL["tasks"])
-        places.append(Place.make(tmp_path / name, config))
+        places.append(Place.make(tmp_path / name, **{**config, "tasks": SMALL["tasks"]}))
         return places[-1]
 
     yield make

@@ -51,11 +51,6 @@ class Place(WorkingFolder):
         path = f"{self.folder}/bin{os.pathsep}{cluster.environment['PATH']}"
         self.environment |= {**cluster.environment, **ACCOUNT, "PATH": path, "PWD": str(self.folder)}
 
-    def log(self, cell: Cell) -> str:
-        """The log of a cell, empty before it starts."""
-        path = self.folder / f"results/logs/train/{cell.name}.log"
-        return path.read_text() if path.exists() else ""
-
     def done(self) -> set[Cell]:
         """Cells whose results stand."""
         study = self.study

@@ -111,5 +111,26 @@ def test_interrupting_leaves_no_job_and_loses_no_cell(new_nersc: Callable[..., P
     assert not place.done()
 
     again = place.run(*QUICKLY)
-    assert again.returncode == 0, again.stdout
+    assert again.code == 0, again.text
     assert place.done() == set(place.study.cells)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(1500)    # a minute or two; more where others work too
+def test_400_jobs_are_submitted_and_cancelled(cluster: Cluster, new_place: Callable[..., Place]) -> None:
+    place = new_place(seeds=list(range(100)))
+    place.stand_in()
+    place.use(cluster)
+    cluster.command("scontrol", "update", "NodeName=nid1", "State=drain", "Reason=test")
+    try:
+        run = place.start("--profile", "profiles/nersc")
+        wait_for(cluster.queue, "a first job", 120)
+        began = time.monotonic()
+        wait_for(lambda: len(cluster.queue()) == 400, "400 jobs", 900)
+        submitted = time.monotonic()
+        os.kill(run.pid, signal.SIGINT)
+        assert run.wait(300) == 1, place.printed
+        wait_for(lambda: not cluster.queue(), "an empty queue", 180)
+        print(f"400 submitted in {submitted - began:.0f} s, cancelled in {time.monotonic() - submitted:.0f} s")
+    finally:
+        cluster.command("scontrol", "update", "NodeName=nid1", "State=resume")

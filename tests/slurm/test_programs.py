@@ -11,7 +11,7 @@ import pytest
 
 from qablate import slurm
 from qablate.errors import QablateError
-from qablate.jobs import allowed_seconds, check_launcher
+from qablate.jobs import allowed_seconds, budget, check_launcher
 
 OUTAGES = [
     "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation",
@@ -88,16 +88,19 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
         snakemake.kill()
 
 
-@pytest.mark.parametrize("error", OUTAGES)
-def test_without_an_answer_slurm_is_asked_again(desk: Desk, capfd: pytest.CaptureFixture[str], error: str) -> None:
-    desk.fails("sbatch", 4, error, "echo '17;cluster'")
+@pytest.mark.parametrize(("program", "error"), [
+    *(("sbatch", error) for error in OUTAGES),
+    *((program, OUTAGES[-1]) for program in ("sinfo", "sacctmgr", "sshare")),    # asked before a submission
+])
+def test_without_an_answer_slurm_is_asked_again(desk: Desk, capfd: pytest.CaptureFixture[str], program: str,
+                                                error: str) -> None:
+    desk.fails(program, 4, error, "echo 17")
     desk.start()
-    assert desk.call("sbatch", *JOB) == 0
-    assert capfd.readouterr() == ("17\n", "")
-    assert desk.calls("sbatch") == 5
+    assert desk.call(program, *JOB) == 0
+    assert (capfd.readouterr(), desk.calls(program)) == (("17\n", ""), 5)
     assert desk.screen.count("\n") == 1 and error in desk.screen
     desk.fails("sbatch", 9, error, "")
-    assert slurm.refusal("m0000_g", []) == ""
+    assert slurm.refusal("17", []) == ""    # the account that this sacctmgr knows
 
 
 @pytest.mark.parametrize("error", REFUSALS)
@@ -108,15 +111,6 @@ def test_a_refusal_is_passed_on_at_once(desk: Desk, capfd: pytest.CaptureFixture
     assert desk.calls("sbatch") == 1
     assert capfd.readouterr().err == f"{error}\n"
     assert slurm.refusal("m0000_g", ["--time", "5"]) == error.removeprefix("sbatch: error: ")
-
-
-def test_what_is_asked_before_a_submission_waits_too(desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:
-    for name in ("sinfo", "sacctmgr", "sshare"):
-        desk.fails(name, 2, OUTAGES[-1], "echo answer")
-    desk.start()
-    for name in ("sinfo", "sacctmgr", "sshare"):
-        assert desk.call(name, "-x") == 0
-        assert (capfd.readouterr().out, desk.calls(name)) == ("answer\n", 3)
 
 
 def test_a_job_taken_without_an_answer_is_not_submitted_again(desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:
@@ -228,46 +222,46 @@ def test_srun_needs_an_allocation(desk: Desk, job: str, answer: str, words: str 
         check_launcher("srun --exact -n1", {"SLURM_JOB_ID": job})
 
 
-@pytest.mark.parametrize("end", ["", "x", "-5", "1e3", "9" * 5000, "1000"])
-def test_the_end_of_another_job_means_nothing(end: str) -> None:
-    assert allowed_seconds(None, environment={"SLURM_JOB_END_TIME": end}) is None
+@pytest.mark.parametrize(("asked", "end", "seconds"), [
+    ((None,), None, None),
+    ((50, 70, None), None, 50),
+    ((None,), "1500", 440),    # a minute is left for Snakemake
+    ((300,), "1500", 300),
+    ((300,), "900", -160),
+    *(((None,), end, None) for end in ("", "x", "-5", "1e3", "9" * 5000, "100")),    # of another job, long over
+], ids=lambda value: str(value)[:20])
+def test_a_cell_stops_before_its_job_does(monkeypatch: pytest.MonkeyPatch, asked: tuple[float | None, ...],
+                                          end: str | None, seconds: float | None) -> None:
+    monkeypatch.setattr("time.time", lambda: 1000.0)
+    assert allowed_seconds(*asked, environment={} if end is None else {"SLURM_JOB_END_TIME": end}) == seconds
 
 
-def job_script(desk: Desk, **environment: str) -> "subprocess.CompletedProcess[str]":
-    desk.program("snakemake", "echo ends $SLURM_JOB_END_TIME")
-    desk.program("sleep", "exit 0")
-    script = Path(__file__).parents[2] / "profiles/nersc-node/job.sh"
-    return subprocess.run(["bash", script], capture_output=True, text=True, check=False, cwd=desk.folder.parent,
-                          env={"PATH": os.environ["PATH"], "TZ": "UTC", **environment})
+def test_a_fifth_of_a_job_at_most_three_minutes_is_for_starting_its_cell() -> None:
+    assert (budget(1), budget(1440)) == (48, 86400 - 180)
+
+
+IN_A_JOB = {"SLURM_JOB_ID": "17"}
+TELLS = "[ $SLURM_TIME_FORMAT = standard ] && echo 2033-05-18T03:33:20"
 
 
 @pytest.mark.parametrize(("answer", "environment", "words"), [
     ("exit 0", {}, "runs in an allocation: sbatch"),
-    ("exit 0", {"SLURM_JOB_ID": "17"}, "squeue does not tell when job 17 ends"),
-    ("echo 'squeue: error: no' >&2; exit 1", {"SLURM_JOB_ID": "17"}, "when job 17 ends: squeue: error: no"),
-    ("echo N/A", {"SLURM_JOB_ID": "17"}, "when job 17 ends: N/A"),
+    ("exit 0", IN_A_JOB, "squeue does not tell when job 17 ends"),
+    ("echo 'squeue: error: no' >&2; exit 1", IN_A_JOB, "when job 17 ends: squeue: error: no"),
+    ("echo N/A", IN_A_JOB, "when job 17 ends: N/A"),
+    *((TELLS, {**IN_A_JOB, **odd}, 2_000_000_000) for odd in (
+        {}, {"SLURM_JOB_END_TIME": "1000"}, {"SLURM_JOB_END_TIME": "x"}, {"SLURM_TIME_FORMAT": "relative"})),
+    (TELLS, {**IN_A_JOB, "SLURM_JOB_END_TIME": "4000000000"}, 4_000_000_000),
 ])
-def test_the_script_of_a_whole_node_ends_in_one_line(desk: Desk, answer: str, environment: dict[str, str],
-                                                     words: str) -> None:
-    desk.program("squeue", answer)
-    done = job_script(desk, **environment)
-    assert (done.returncode, done.stdout) == (2, "")
+def test_the_script_of_a_whole_node_knows_its_end_or_says_why_not(desk: Desk, answer: str, environment: dict[str, str],
+                                                                  words: str | int) -> None:
+    for name, text in (("squeue", answer), ("snakemake", "echo ends $SLURM_JOB_END_TIME"), ("sleep", "exit 0")):
+        desk.program(name, text)
+    script = Path(__file__).parents[2] / "profiles/nersc-node/job.sh"
+    done = subprocess.run(["bash", script], capture_output=True, text=True, check=False, cwd=desk.folder.parent,
+                          env={"PATH": os.environ["PATH"], "TZ": "UTC", **environment})
+    if isinstance(words, int):
+        assert done.stdout == f"ends {words}\n"
+        return
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert words in done.stderr
-    assert done.stderr.count("\n") == 1
-
-
-@pytest.mark.parametrize("environment", [{}, {"SLURM_JOB_END_TIME": "1000"}, {"SLURM_JOB_END_TIME": "x"},
-                                         {"SLURM_TIME_FORMAT": "relative"}])
-def test_the_script_of_a_whole_node_knows_its_end(desk: Desk, environment: dict[str, str]) -> None:
-    desk.program("squeue", "[ $SLURM_TIME_FORMAT = standard ] && echo 2033-05-18T03:33:20")
-    assert job_script(desk, SLURM_JOB_ID="17", **environment).stdout == "ends 2000000000\n"
-    given = job_script(desk, SLURM_JOB_ID="17", SLURM_JOB_END_TIME="4000000000")
-    assert given.stdout == "ends 4000000000\n"
-
-
-def test_a_part_of_a_gpu_with_slashes_in_its_name(desk: Desk, tmp_path: Path) -> None:
-    script = Path(__file__).parents[2] / "profiles/nersc-node/share-gpus"
-    done = subprocess.run([script, "1", "sh", "-c", "echo $CUDA_VISIBLE_DEVICES"], capture_output=True, text=True,
-                          env={"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path),
-                               "CUDA_VISIBLE_DEVICES": "MIG-GPU-5/1/0,MIG-GPU-5/2/0"}, check=True)
-    assert done.stdout == "MIG-GPU-5/1/0\n"

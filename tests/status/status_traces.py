@@ -57,12 +57,11 @@ class FakeQueue:
         self.program, self.calls = folder / "squeue", folder / "calls"
         monkeypatch.setenv("PATH", str(folder))
 
-    def answers(self, *jobs: tuple[str, str, str], code: int = 0, workdir: str = "") -> None:
-        """Each job: id, state, cell's name in the words of a comment (or the whole comment)."""
-        place = workdir or os.getcwd()
-        lines = [f"{number}|{state}|syn_1f0c-77|Priority|{place}|{comment}" for number, state, comment in jobs]
+    def answers(self, *jobs: tuple[str, str, str]) -> None:
+        """Each job: id, state, comment; all of this folder."""
+        lines = [f"{number}|{state}|syn_1f0c-77|Priority|{os.getcwd()}|{comment}" for number, state, comment in jobs]
         text = "\n".join(lines)
-        self.says(f"echo \"$@\" >> {self.calls}\n/bin/cat <<'END'\n{text}\nEND\nexit {code}")
+        self.says(f"echo \"$@\" >> {self.calls}\n/bin/cat <<'END'\n{text}\nEND")
 
     def says(self, script: str) -> None:
         """What the program does, in the shell's words."""

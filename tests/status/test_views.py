@@ -6,7 +6,7 @@ import re
 
 import pytest
 import yaml
-from factories import small_study
+from factories import record_of, small_study
 from rich.console import Console
 from status_traces import COSTS, comment, epoch, event, look
 
@@ -14,6 +14,7 @@ from qablate import logs
 from qablate.catalog import MODELS
 from qablate.cli import main
 from qablate.hours import to_csv
+from qablate.records import write_record
 from qablate.status.screen import screen
 from qablate.status.survey import STATES
 from qablate.study import Study
@@ -72,15 +73,17 @@ def test_two_systems_fit_a_terminal_of_24_lines(tmp_path, capsys):
     (tmp_path / "dgx").mkdir()
     study = small_study(tmp_path / "r", models=list(MODELS), systems={"dgx": {"results": str(tmp_path / "dgx")}},
                         assign={"forrelation": "dgx"})
+    for cell in [cell for cell in study.cells if cell.task == "forrelation"][:5]:
+        write_record(tmp_path / "dgx" / cell.result_name, record_of(study, cell, provenance={"source": "dgx"}))
     assert main(arguments(study, tmp_path, "--devices", "local=cpu", "dgx=published code on A100-SXM4-80GB")) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 80
     on_dgx, on_local, total = (next(line for line in lines if line.startswith(start))
                                for start in ("on dgx", "on local", "all "))
-    assert on_dgx.split()[2:6] == ["0/48", "-", "-", "0/48"]
+    assert on_dgx.split()[2:6] == ["5/48", "-", "-", "5/48"]
     assert on_local.split()[2:6] == ["-", "0/48", "0/48", "0/96"]
-    assert total.split()[1:5] == ["0/48", "0/48", "0/48", "0/144"]
+    assert total.split()[1:5] == ["5/48", "0/48", "0/48", "5/144"]
     assert "published code on A100-SXM4-80GB (dgx)" in " ".join(lines)
 
 

@@ -1,19 +1,16 @@
 """A copy of the workflow in a folder of its own, run as a user runs it, with a stand-in for the trainer."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-from working_folder import ROOT, TINY
-from workspace import Workspace
-
-from qablate.config import read_yaml
+from working_folder import TINY, WorkingFolder
 
 
 @pytest.fixture(scope="session")
-def new_workspace(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Workspace]:
-    def make(config: dict | None = None) -> Workspace:
-        settings = {**read_yaml(ROOT / "config.yaml"), **config} if config else None
-        space = Workspace.make(tmp_path_factory.mktemp("study"), settings)
+def new_workspace(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., WorkingFolder]:
+    def make(**settings: Any) -> WorkingFolder:
+        space = WorkingFolder.make(tmp_path_factory.mktemp("study"), **settings)
         space.stand_in()
         return space
 
@@ -21,5 +18,5 @@ def new_workspace(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Wor
 
 
 @pytest.fixture
-def tiny(new_workspace: Callable[..., Workspace]) -> Workspace:
-    return new_workspace(TINY)
+def tiny(new_workspace: Callable[..., WorkingFolder]) -> WorkingFolder:
+    return new_workspace(**TINY)

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from factories import write_results
-from workspace import Workspace
+from working_folder import WorkingFolder
 
 from qablate.analysis import make_report
 
@@ -17,11 +17,11 @@ def held(page: Path, name: str) -> dict[str, dict]:
     return json.loads(found[1])
 
 
-def test_figures_and_tables_with_captions_categories_and_labels(tiny: Workspace) -> None:
+def test_figures_and_tables_with_captions_categories_and_labels(tiny: WorkingFolder) -> None:
     study = tiny.study
     write_results(study, study.cells[:3])
     make_report(study, partial=True)
-    run = tiny.snakemake("progress", "--report", "page.html")
+    run = tiny.run("progress", "--report", "page.html")
     assert run.code == 0, run.text
     assert len([line for line in run.text.splitlines() if not line.startswith("Adding ")]) < 10
     shown = held(tiny.folder / "page.html", "results")
@@ -44,9 +44,9 @@ def test_figures_and_tables_with_captions_categories_and_labels(tiny: Workspace)
     results = next(name for name in found if name.endswith("Adding Problem results"))
     assert set(found[results]) == {"Figures", "Tables"}
 
-    assert len(tiny.snakemake("-n").cells) == 1     # what is shown makes nothing run and holds nothing up
+    assert len(tiny.run("-n").cells) == 1     # what is shown makes nothing run and holds nothing up
     write_results(study)
-    assert tiny.snakemake("--cores", "1").code == 0
-    assert "Nothing to be done" in tiny.snakemake("-n").text
-    assert tiny.snakemake("--report", "whole.html").code == 0
+    assert tiny.run("--cores", "1").code == 0
+    assert "Nothing to be done" in tiny.run("-n").text
+    assert tiny.run("--report", "whole.html").code == 0
     assert set(held(tiny.folder / "whole.html", "results")) == folders

@@ -1,6 +1,5 @@
 """What the workflow asks about single cells, without Snakemake."""
 
-import json
 import os
 import time
 from pathlib import Path
@@ -10,12 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qablate.analysis.collect import collect
 from qablate.config import difference, merge
-from qablate.hours import CostTable
 from qablate.plan import Plan, fingerprint, note_report
-from qablate.results import CellState, checks_path
-from qablate.status.survey import survey
+from qablate.results import checks_path
 from qablate.study import Cell, Study
 
 CELL = Cell("1b", "adding_problem", 16, 2024)
@@ -75,24 +71,6 @@ def with_changes(study: Study, **changes: object) -> Study:
     changed = Study({**study.config, **changes})
     changed.results = study.results
     return changed
-
-
-def test_a_score_selected_on_test_items_is_missing_everywhere_and_kept(tmp_path: Path) -> None:
-    here = factories.published_study(tmp_path / "results", models=["3a"], seeds=[2024])
-    there = factories.published_study(tmp_path / "none", models=["3a"], seeds=[2024],
-                                      systems={"dgx": {"results": str(here.result_folder)}})
-    cell = Cell("3a", "forrelation", 50, 2024)
-    here.result_folder.mkdir(parents=True)
-    old = factories.schema1_of(factories.record_of(here, cell))
-    here.result_path(cell).write_text(json.dumps({**old, "test_acc": old["best_val_metric"]}))
-    for study, system in ((here, "local"), (there, "dgx")):
-        plan, judged = Plan(study), collect(study).cells.set_index(["task", "length"]).loc[("forrelation", 50)]
-        reason = f"{system}: known only with a score selected on its test items"
-        assert plan.state(cell) == CellState("missing", reason)
-        assert (judged["state"], judged["reason"]) == ("selected_on_test", reason)
-        (status,) = [found for found in survey(study, CostTable([]), ask_slurm=False).cells if found.cell == cell]
-        assert (status.state, status.reason, status.to_train) == ("missing", reason, True)
-    assert Plan(here).to_train == Plan(there).to_train and cell in Plan(here).to_train
 
 
 def test_description_fits_a_terminal_and_counts_the_rest(study: Study) -> None:

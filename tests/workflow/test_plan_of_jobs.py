@@ -5,27 +5,30 @@ from collections.abc import Callable
 
 import pytest
 from factories import write_results
-from working_folder import TINY
-from workspace import Run, Workspace
+from working_folder import TINY, Run, WorkingFolder
 
-PROFILE = ("--profile", "profiles/local")
+from qablate.study import Cell
 
 
 @pytest.fixture(scope="module")
-def full(new_workspace: Callable[..., Workspace]) -> Workspace:
+def full(new_workspace: Callable[..., WorkingFolder]) -> WorkingFolder:
     return new_workspace()
 
 
 @pytest.fixture(scope="module")
-def dry(full: Workspace) -> Run:
-    return full.snakemake("-n", PYTHONPROFILEIMPORTTIME="1")
+def dry(full: WorkingFolder) -> Run:
+    return full.run("-n", PYTHONPROFILEIMPORTTIME="1")
 
 
-def test_fresh_study_trains_every_cell_once(full: Workspace, dry: Run) -> None:
+def test_fresh_study_trains_every_cell_once_and_says_so_in_a_line(full: WorkingFolder, dry: Run) -> None:
     assert (dry.code, dry.train_jobs) == (0, 396)
-    assert dry.cells == dict.fromkeys(full.study.cells, "missing")
+    assert list(dry.cells.items()) == [(cell, "missing") for cell in full.study.cells]    # in the study's order
     assert "study published: 396 cells, 0 done, 396 to train (396 missing)" in dry.text
     assert not (full.folder / "results").exists()
+    shown = dry.text[dry.text.index("Job stats:"):].splitlines()
+    lines = [line for line in shown if not line.startswith("import time:")]
+    assert len(lines) < len(dry.cells) + 15
+    assert max(map(len, lines[:-1])) <= 80    # the last is Snakemake's own
 
 
 def test_dry_run_imports_nothing_heavy(dry: Run) -> None:
@@ -34,30 +37,9 @@ def test_dry_run_imports_nothing_heavy(dry: Run) -> None:
     assert not {name for name in imported if name.split(".")[0] in ("torch", "pennylane", "numba", "scipy")}
 
 
-def test_dry_run_is_the_counts_and_a_line_per_cell(full: Workspace, dry: Run) -> None:
-    shown = dry.text[dry.text.index("Job stats:"):].splitlines()
-    lines = [line for line in shown if not line.startswith("import time:")]
-    assert list(dry.cells) == list(full.study.cells)    # in the study's order
-    assert len(lines) < len(dry.cells) + 15
-    assert max(map(len, lines[:-1])) <= 80    # the last is Snakemake's own
-
-
-@pytest.mark.parametrize("arguments", [(), PROFILE, ("results/combined_report.md",)])
-def test_one_result_copied_in_leaves_395(new_workspace: Callable[..., Workspace], arguments: tuple[str, ...]) -> None:
-    space = new_workspace()
-    study = space.study
-    done = study.cell("1b", "adding_problem", 100, 2024)
-    write_results(study, [done])
-    for path in [*space.folder.rglob("*.smk"), space.folder / "Snakefile", space.folder / "config.yaml"]:
-        path.touch()
-    run = space.snakemake("-n", *arguments)
-    assert run.train_jobs == 395
-    assert set(run.cells) == set(study.cells) - {done}
-
-
-def test_demo_has_every_model_on_every_task(full: Workspace) -> None:
+def test_demo_has_every_model_on_every_task(full: WorkingFolder) -> None:
     launcher = "srun -A ${SBATCH_ACCOUNT}"    # no concern of a job's, and its braces are none of Snakemake's
-    run = full.snakemake("-n", "-p", "--configfile", "workflow/studies/demo.yaml", "--config", "system=elsewhere",
+    run = full.run("-n", "-p", "--configfile", "workflow/studies/demo.yaml", "--config", "system=elsewhere",
                          f"jobs={{launcher: '{launcher}'}}")
     assert run.train_jobs == len(run.cells) == 36
     assert len({(cell.model, cell.task) for cell in run.cells}) == 36
@@ -66,23 +48,22 @@ def test_demo_has_every_model_on_every_task(full: Workspace) -> None:
     assert set(re.findall(r"--output (\S+)/synthetic_", run.text)) == {"results/demo/synthetic_benchmarks"}
 
 
-def test_bad_settings_are_one_line(tiny: Workspace) -> None:
+RESULT = "synthetic_4e_adding_problem_L16_seed1_results.json"
+
+
+@pytest.mark.parametrize(("asked", "words"), [
+    (("--configfile", "more.yaml"),
+     "Settings (config.yaml, more.yaml): training.patiense: unknown key, did you mean 'patience'?"),
+    ((f"results/synthetic_benchmarks/{RESULT}",), RESULT),    # of no cell
+])
+def test_what_the_study_does_not_know_is_one_clear_error(tiny: WorkingFolder, asked: tuple[str], words: str) -> None:
     (tiny.folder / "more.yaml").write_text("training: {patiense: 3}")
-    run = tiny.snakemake("-n", "--configfile", "more.yaml")
+    run = tiny.run("-n", *asked)
     assert run.code != 0 and not run.cells
-    line = "training.patiense: unknown key, did you mean 'patience'?"
-    assert f"Settings (config.yaml, more.yaml): {line}" in run.text
-    assert "Traceback" not in run.text
+    assert words in run.text and "Traceback" not in run.text
 
 
-def test_unknown_cell_is_one_clear_error(tiny: Workspace) -> None:
-    run = tiny.snakemake("-n", "results/synthetic_benchmarks/synthetic_4e_adding_problem_L16_seed1_results.json")
-    assert run.code != 0
-    assert "synthetic_4e_adding_problem_L16_seed1_results.json" in run.text
-    assert "Traceback" not in run.text
-
-
-def test_more_seeds_add_only_their_cells(tiny: Workspace) -> None:
+def test_more_seeds_add_only_their_cells(tiny: WorkingFolder) -> None:
     write_results(tiny.study)
-    run = tiny.snakemake("-n", "--config", "seeds=[1, 2, 3]")
-    assert set(run.cells) == {tiny.cell(model, 3) for model in TINY["models"]}
+    run = tiny.run("-n", "--config", "seeds=[1, 2, 3]")
+    assert set(run.cells) == {Cell(model, "adding_problem", 16, 3) for model in TINY["models"]}

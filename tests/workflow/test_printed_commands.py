@@ -8,11 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from factories import write_results
 from working_folder import ROOT, WorkingFolder
-
-from qablate.config import read_yaml
 
 TINY = {
     "models": ["1b", "2d"], "seeds": [2024], "data": {"n_samples": 100},
@@ -55,14 +52,11 @@ TO_RUN = [(page, command) for page in PAGES for command in commands_of(page) if 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> WorkingFolder:
     """A checkout with a tiny study, all but one cell of it done."""
-    space = WorkingFolder.make(tmp_path_factory.mktemp("printed"), {**read_yaml(ROOT / "config.yaml"), **TINY})
+    space = WorkingFolder.make(tmp_path_factory.mktemp("printed"), **TINY)
     space.stand_in()
     write_results(space.study, space.study.cells[1:])
     (space.folder / ".venv").symlink_to(sys.prefix)
     shutil.copytree(ROOT / "results/systems", space.folder / "results/systems")
-    stand_in = f'"{sys.executable}" "{ROOT}/tests/stand_in.py" "$@"'
-    real = f'"{sys.executable}" -m qablate.cli "$@"'
-    space.program("qablate", f"#!/bin/sh\ncase $1 in dataset|train|report) exec {stand_in};; *) exec {real};; esac\n")
     return space
 
 
@@ -81,10 +75,3 @@ def test_each_reason_not_to_run_is_needed() -> None:
     assert len(printed) > 25
     first = [next((pattern for pattern in ELSEWHERE if re.search(pattern, command)), None) for command in printed]
     assert set(ELSEWHERE) <= set(first)
-
-
-@pytest.mark.parametrize("overlay", sorted(path.name for path in (ROOT / "workflow/studies").glob("*.yaml")))
-def test_overlays_say_how_they_are_used(overlay: str) -> None:
-    text = (ROOT / "workflow/studies" / overlay).read_text()
-    assert yaml.safe_load(text)
-    assert f"--configfile workflow/studies/{overlay}" in text
