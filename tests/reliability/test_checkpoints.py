@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import math
 import os
 import tracemalloc
 import zipfile
@@ -19,6 +20,7 @@ from qablate.results import read_record
 from qablate.selfcheck import SelfCheckError
 from qablate.training.checkpoint import (
     CheckpointDamaged,
+    Progress,
     load_checkpoint,
     previous,
     read_checkpoint,
@@ -113,6 +115,21 @@ def test_a_checkpoint_that_would_grow_is_refused_before_memory_is_taken(tmp_path
         read_checkpoint(path)
     assert tracemalloc.get_traced_memory()[1] < 5_000_000
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize("values", [
+    {"batch": 10**9}, {"batch": -1}, {"batch": "3"}, {"batch": True}, {"batch": 1.0}, {"epoch": -5}, {"epoch": 0},
+    {"epoch": 10**9}, {"epoch": None}, {"epoch": "2"}, {"correct": -1}, {"epochs_since_best": 10**6},
+    {"loss_sum": math.nan}, {"loss_sum": "0"}, {"epoch_seconds": math.inf}, {"history": {}}, {"history": None},
+    {"seconds": [1.0] * 50}, {"best_epoch": 40}, {"best_metric": "low"}, {"stop_reason": "because"},
+    {"stop_reason": "patience"}, {"n_resumes": -1}, {"nonfinite_grad_run": 0.5}, {"kernels": [1]}, {"surplus": 1},
+], ids=str)
+def test_an_absurd_position_is_none(killed, values):
+    position = read_checkpoint(killed.checkpoint)["progress"]
+    size = {"max_epochs": 2, "n_batches": 2, "n_items": 96}
+    assert Progress.from_dict(position, **size).epoch == position["epoch"]
+    with pytest.raises((ValueError, TypeError, AttributeError)):    # what resuming takes for a checkpoint that is unfit
+        Progress.from_dict({**position, **values}, **size)
 
 
 # ---- the cell they belong to

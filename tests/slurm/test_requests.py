@@ -1,6 +1,7 @@
 """What the profiles ask Slurm for, read from the calls of sbatch; no Slurm is needed."""
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import pytest
 from place import ACCOUNT, Place
 from working_folder import ROOT
 
+from qablate.catalog import MODELS
 from qablate.config import merge, read_yaml
 from qablate.hours import COLUMNS
 from qablate.jobs import Jobs
@@ -147,3 +149,15 @@ def test_every_model_of_the_published_study_has_a_run_time_at_nersc(monkeypatch:
     assert asked[jobs.study.cell("1b", "adding_problem", 100, 2024)] == 15      # 0.15 s an epoch, 47 of them
     assert asked[jobs.study.cell("3a", "adding_problem", 1000, 2024)] == 30     # 1.8 s, 100 of them
     assert max(asked.values()) == 30
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("profile", [(), ("--profile", "profiles/nersc")], ids=["plain", "nersc"])
+def test_dry_run_of_40000_cells(new_place: Callable[..., Place], profile: tuple[str, ...]) -> None:
+    place = new_place(models=list(MODELS)[:10], seeds=list(range(4000)))
+    process = place.start("-n", *profile, **ACCOUNT)
+    _, status, used = os.wait4(process.pid, 0)
+    assert status == 0, place.printed[-2000:]
+    assert re.search(r"^train +40000$", place.printed, re.M)
+    print(f"40,000 cells: {used.ru_utime + used.ru_stime:.0f} s of processor, {used.ru_maxrss * 1024 / 1e9:.2f} GB")
+    assert used.ru_maxrss < 1e6    # KiB
