@@ -17,7 +17,7 @@ from bokeh.resources import Resources
 
 from qablate.analysis.collect import CELL, HISTORY, Runs
 from qablate.analysis.figure import model_look
-from qablate.analysis.formats import Format, metric_format, metric_name, significant, whole
+from qablate.analysis.formats import fixed, metric_format, metric_name, significant
 from qablate.catalog import task_info
 from qablate.results import State
 from qablate.variants import labelled
@@ -52,23 +52,20 @@ def cell_rows(runs: Runs) -> list[dict[str, Any]]:
     Regressions first, as in the report.
     """
     curves = {cell: place for place, (cell, _) in enumerate(runs.curves.groupby(CELL, sort=False))}
-    finished = {tuple(run[key] for key in CELL): run for run in runs.table.to_dict("records")}
+    metrics = {task: task_info(task).metric for task in runs.tasks}
+    cells = runs.cells.merge(runs.table[[*CELL, "epochs", *set(metrics.values())]], "left", CELL).to_dict("records")
     rows = []
-    for row in sorted(runs.cells.to_dict("records"), key=lambda row: task_info(row["task"]).kind == "classification"):
-        cell = tuple(row[key] for key in CELL)
-        metric, run = task_info(row["task"]).metric, finished.get(cell, {})
-        left = f"about {significant(row['hours'], 2)} h left" if row["hours"] > 0 and not run else ""
+    for row in sorted(cells, key=lambda row: task_info(row["task"]).kind == "classification"):
+        metric = metrics[row["task"]]
+        left = f"about {significant(row['hours'], 2)} h left" if row["hours"] > 0 else ""
         rows.append({"model": labelled(row["model"]), "task": task_info(row["task"]).title, "length": row["length"],
                      "seed": row["seed"], "system": row["system"] or row["assigned"] or "any",
-                     "state": State(row["job"] or row["state"]).label, "curve": curves.get(cell),
-                     "score": _words(run.get(metric), metric_format(metric)),
-                     "epochs": _words(run.get("epochs"), whole),
+                     "state": State(row["job"] or row["state"]).label,
+                     "curve": curves.get(tuple(row[key] for key in CELL)),
+                     "score": metric_format(metric)(row[metric]) if pd.notna(row[metric]) else "",
+                     "epochs": fixed(0)(row["epochs"]) if pd.notna(row["epochs"]) else "",
                      "note": "; ".join(filter(None, (row["reason"], left)))})
     return rows
-
-
-def _words(value: Any, write: Format) -> str:
-    return write(value) if pd.notna(value) else ""
 
 
 def filters(runs: Runs, cells: list[dict[str, Any]]) -> dict[str, list[Any]]:

@@ -92,26 +92,39 @@ def report_sections(runs: Runs) -> list[Section]:
     verdicts = compare(runs)
     ordered = sorted(runs.tasks, key=lambda task: task_info(task).kind == "classification")
     every = [
-        summary.summary(runs), comparisons.answers(runs, verdicts),
-        *(forrelation.results(runs, verdicts) if task == forrelation.TASK else scores.results(runs, task)
-          for task in ordered),
-        comparisons.comparisons(runs, verdicts), controls.controls(runs),
+        Section("Summary", (summary.combined_progress(runs), summary.score_map(runs), summary.best_scores(runs))),
+        comparisons.answers(runs, verdicts),
+        *(_of_task(runs, task, verdicts) for task in ordered),
+        comparisons.comparisons(runs, verdicts),
+        controls.controls(runs),
         comparisons.findings(runs, verdicts),
-        attention.attention(runs), attention.running(runs), cost.cost(runs), methods.configuration(runs),
+        Section("Needs attention", (attention.attention(runs),)),
+        Section("Running and missing", (attention.completion_status(runs), attention.state_map(runs))),
+        Section("Cost", (cost.tradeoff(runs),)),
+        Section("Configuration", (
+            methods.models_tested(runs), methods.hyperparameters(runs), methods.task_configurations(runs))),
     ]
     return [section for section in every if section.parts]
+
+
+def _of_task(runs: Runs, task: str, verdicts: pd.DataFrame) -> Section:
+    title, figure = f"{task_info(task).title} results", scores.length_figure(runs, task)
+    if task == forrelation.TASK:
+        return Section(title, (forrelation.ranking(runs, verdicts), figure, forrelation.solver_figure(runs)))
+    return Section(title, (scores.by_length(runs, task), figure))
 
 
 def details_sections(runs: Runs) -> list[Section]:
     """The sections of the details, in order."""
     every = [
-        *(Section(task_info(task).title, scores.details(runs, task)) for task in runs.tasks),
+        *(Section(task_info(task).title, (scores.per_seed(runs, task), scores.learning_figure(runs, task)))
+          for task in runs.tasks),
         Section("Agreement", (agreement.published_means(runs), agreement.cross_system(runs))),
-        Section("Needs attention in full", attention.details(runs)),
-        Section("Completion and missing cells", (attention.completion_by_system(runs), attention.missing_cells(runs))),
+        Section("Needs attention in full", (attention.odd_runs(runs), attention.files_not_used(runs))),
         Section("Controls", controls.details(runs)),
-        Section("Cost", cost.details(runs)),
-        Section("Configuration in full", methods.details(runs)),
+        Section("Cost", (cost.cost_by_model(runs), cost.cost_by_length(runs))),
+        Section("Configuration in full", (
+            methods.datasets(runs), methods.baselines_and_bounds(runs), methods.normalized_scores(runs))),
     ]
     return [section for section in every if section.parts]
 

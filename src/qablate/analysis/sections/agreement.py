@@ -7,7 +7,7 @@ import math
 import pandas as pd
 
 from qablate.analysis.collect import CELL, Runs
-from qablate.analysis.formats import change, metric_name, significant
+from qablate.analysis.formats import metric_name, significant
 from qablate.analysis.table import Table, cell_columns, written
 from qablate.catalog import TASKS, task_info
 from qablate.files import packaged_text
@@ -105,7 +105,8 @@ def cross_system(runs: Runs) -> Table:
         **cell_columns(frame), "metric": [metric_name(metric) for metric in frame["metric"]],
         "system": frame["system_a"], "value": written(frame["value_a"]),
         "other system": frame["system_b"], "its value": written(frame["value_b"]),
-        "difference": written(frame["difference"], change)})
+        "difference": written(
+            frame["difference"], lambda value: "+" * (value > 0) + significant(value))})
     caption = ("Two results of one cell with different numbers, copies left out. The first is used, by declared order, "
                "never an average." if len(frame) else "No cell has two results with different numbers.")
     return Table("cross_system", "Cells trained more than once", caption, frame, shown)

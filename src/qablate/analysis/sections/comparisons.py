@@ -16,7 +16,7 @@ from qablate.analysis import figure as look
 from qablate.analysis.bounds import baseline, constant_class, references
 from qablate.analysis.claims import VERDICTS, Statement, load_claims
 from qablate.analysis.collect import Runs, hours_left
-from qablate.analysis.formats import DASH, metric_name, signed, significant
+from qablate.analysis.formats import DASH, fixed, metric_name, significant
 from qablate.analysis.table import Figure, Section, Table
 from qablate.analysis.verdicts import leaning
 from qablate.catalog import task_info
@@ -60,7 +60,7 @@ def shown_estimate(metric: str, value: float, low: float, high: float) -> str:
     if metric == "test_mse":     # the benefit is -ln MSE: a difference is a factor
         ends = f" [{significant(math.exp(-high), 2)}, {significant(math.exp(-low), 2)}]" if math.isfinite(low) else ""
         return f"MSE x{significant(math.exp(-value), 2)}{ends}"
-    write = signed(3)
+    write = fixed(3, "+")
     return write(value) + (f" [{write(low)}, {write(high)}]" if math.isfinite(low) else "")
 
 

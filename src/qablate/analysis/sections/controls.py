@@ -13,7 +13,7 @@ from matplotlib.figure import Figure as Canvas
 from qablate.analysis import figure as look
 from qablate.analysis.claims import Contrast
 from qablate.analysis.collect import CELL, Runs
-from qablate.analysis.formats import DASH, fixed, signed, significant
+from qablate.analysis.formats import DASH, fixed, significant
 from qablate.analysis.sections.comparisons import forest, shown_estimate
 from qablate.analysis.sections.scores import means, shown_mean
 from qablate.analysis.statistics import Scale, scale_of
@@ -206,7 +206,7 @@ def _checks(frame: pd.DataFrame) -> list[Part]:
         above = frame.assign(above=frame["score"] - frame["cell means"]).groupby(
             ["model", "task", "length"], sort=False)["above"].agg(["min", "max"])
         checked["score minus cell means"] = [
-            DASH if pd.isna(low) else " to ".join(dict.fromkeys(map(signed(3), (low, high))))
+            DASH if pd.isna(low) else " to ".join(dict.fromkeys(map(fixed(3, "+"), (low, high))))
             for low, high in above.itertuples(index=False)]
     tables: list[Part] = [Table("checks", "Checks of trained models", (
         "No training; mean over n runs. Unentangled, mean field: the score with the circuits of the weights exchanged. "

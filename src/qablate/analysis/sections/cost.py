@@ -11,7 +11,7 @@ from qablate.analysis import figure as look
 from qablate.analysis.collect import Runs
 from qablate.analysis.formats import DASH, fixed, metric_name, significant
 from qablate.analysis.sections.scores import means
-from qablate.analysis.table import Figure, Part, Section, Table, cell_columns, written
+from qablate.analysis.table import Figure, Table, cell_columns, written
 from qablate.catalog import task_info
 from qablate.files import packaged_text
 from qablate.hours import MEASURED_ITEMS, CostTable
@@ -21,16 +21,6 @@ HOUR = 3600.0
 FRONTIER: look.Look = {"color": look.PALE, "linewidth": 0.8, "linestyle": (0, (4, 1.5))}
 COSTS = {"n_params_trainable": "trainable parameters", "training_time": "seconds of training"}
 MOST_PANELS = 4
-
-
-def cost(runs: Runs) -> Section:
-    """The section `Cost`."""
-    return Section("Cost", (tradeoff(runs),))
-
-
-def details(runs: Runs) -> tuple[Part, ...]:
-    """What the details hold: cost by model, cost per model and length."""
-    return cost_by_model(runs), cost_by_length(runs)
 
 
 def tradeoff(runs: Runs) -> Figure:

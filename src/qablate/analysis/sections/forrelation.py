@@ -8,10 +8,10 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from qablate.analysis import figure as look
 from qablate.analysis.bounds import constant_class, solvers_of_study
 from qablate.analysis.collect import Runs
-from qablate.analysis.formats import DASH, fixed, signed, whole
+from qablate.analysis.formats import DASH, fixed
 from qablate.analysis.sections import scores
 from qablate.analysis.sections.agreement import printed_means
-from qablate.analysis.table import Figure, Section, Table, written
+from qablate.analysis.table import Figure, Table, written
 from qablate.catalog import model_info
 from qablate.variants import is_variant, labelled
 
@@ -22,12 +22,6 @@ SOLVERS: dict[str, tuple[str, look.Look]] = {
     "linear": ("linear on tables", {"color": "#999933", "marker": "X", "linestyle": ":"}),
 }
 WRITE = fixed(4)
-
-
-def results(runs: Runs, verdicts: pd.DataFrame) -> Section:
-    """The section of Forrelation."""
-    return Section("Forrelation results", (ranking(runs, verdicts), scores.length_figure(runs, TASK),
-                                           solver_figure(runs)))
 
 
 def ranking(runs: Runs, verdicts: pd.DataFrame) -> Table:
@@ -52,11 +46,11 @@ def ranking(runs: Runs, verdicts: pd.DataFrame) -> Table:
     frame.insert(0, "rank", frame["mean"].rank(ascending=False, method="min"))
     lengths = scores.lengths_shown(runs, TASK, rows).set_index("model").loc[frame["model"]]
     shown = pd.DataFrame({
-        "rank": written(frame["rank"], whole), "model": frame["model"],
+        "rank": written(frame["rank"], fixed(0)), "model": frame["model"],
         "features→mixing": [DASH if is_variant(model) else model_info(model).notation for model in frame["model"]],
         **{column: lengths[column] for column in lengths if column.startswith("L ")},
         "mean": written(frame["mean"], WRITE), "best": written(frame["best"], WRITE),
-        "against majority, points": written(frame["against_majority"], signed(2)),
+        "against majority, points": written(frame["against_majority"], fixed(2, "+")),
         "against chance": written(frame["against_chance"], str),
         "test-selected, mean": written(frame["selected_mean"], WRITE),
         "best, test-selected": written(frame["selected_best"], WRITE),

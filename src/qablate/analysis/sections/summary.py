@@ -18,18 +18,13 @@ from qablate.analysis.formats import DASH, metric_name, significant
 from qablate.analysis.sections.agreement import agreement_line
 from qablate.analysis.sections.scores import best_of, means
 from qablate.analysis.statistics import scale_of
-from qablate.analysis.table import Figure, Section, Table
+from qablate.analysis.table import Figure, Table
 from qablate.catalog import MODELS, model_info, task_info
 from qablate.variants import labelled
 
 PERFECT = {"test_mse": 0.0, "test_r2": 1.0, "test_acc": 1.0}
 """Best possible score, where no upper bound of the task is known."""
 SHADES = "YlGnBu"
-
-
-def summary(runs: Runs) -> Section:
-    """The section `Summary`."""
-    return Section("Summary", (combined_progress(runs), score_map(runs), best_scores(runs)))
 
 
 def headline(runs: Runs) -> str:
@@ -53,32 +48,31 @@ def headline(runs: Runs) -> str:
 
 
 def combined_progress(runs: Runs) -> Table:
-    """Systems x tasks: cells each system has a valid result of, of those planned; every cell once in the last row."""
-    cells, planned = runs.cells, runs.cells.groupby("task").size()
-    done = cells.groupby("task")["finished"].sum()
-    systems = dict.fromkeys([*runs.study.config["systems"], *runs.systems])
+    """Systems x tasks: cells each system has a valid result of, of those planned; every cell once in the last row.
+
+    The CSV has a row per model.
+    """
+    keys, numbers, study = ["system", "task", "model"], ["done", "test_selected"], runs.study
     found = runs.files[runs.files["finishes"]].drop_duplicates([*CELL, "system", "selected_on_test"])
-    accepted = runs.study.config["import"]["accept_selected_on_test"]
-    found = found.assign(counted=~found["selected_on_test"] | accepted)
-    counts = found.groupby(["system", "task"])[["counted", "selected_on_test"]].sum()
-    rows = [{"system": system, "task": task, "planned": int(planned[task]),
-             "done": int(counts["counted"].get((system, task), 0)),
-             "test_selected": int(counts["selected_on_test"].get((system, task), 0))}
-            for system in sorted(systems, key=runs.study.system_rank) for task in runs.tasks]
-    rows += [{"system": "all systems", "task": task, "planned": int(planned[task]), "test_selected": 0,
-              "done": int(done[task])} for task in runs.tasks]
-    frame = pd.DataFrame(rows)
+    found = found.assign(done=~found["selected_on_test"] | study.config["import"]["accept_selected_on_test"],
+                         test_selected=found["selected_on_test"])
+    every = runs.cells.assign(system="all systems", done=runs.cells["finished"], test_selected=False)
+    counts = pd.concat([found[[*keys, *numbers]], every[[*keys, *numbers]]]).groupby(keys).sum()
+    systems = sorted({*study.config["systems"], *runs.systems}, key=study.system_rank)
+    index = pd.MultiIndex.from_product([[*systems, "all systems"], runs.tasks, runs.models], names=keys)
+    frame = counts.reindex(index, fill_value=0).join(every.groupby(keys[1:]).size().rename("planned")).reset_index()
     shown = []
     for system, of_system in frame.groupby("system", sort=False):
-        texts = {task_info(row["task"]).title: _progress(row) for row in of_system.to_dict("records")}
-        total = of_system[["done", "planned", "test_selected"]].sum().to_dict()
-        shown.append({"system": system, **texts, "total": _progress(total)})
+        texts = {task_info(task).title: _progress(rows) for task, rows in of_system.groupby("task", sort=False)}
+        shown.append({"system": system, **texts, "total": _progress(of_system)})
     return Table("combined_progress", "Combined progress", "", frame, pd.DataFrame(shown), 1)
 
 
-def _progress(row: dict[str, Any]) -> str:
-    done = f"{row['done']:,} / {row['planned']:,}" if row["done"] else DASH
-    return done + (f" ({row['test_selected']} test-selected only)" if row["test_selected"] and not row["done"] else "")
+def _progress(rows: pd.DataFrame) -> str:
+    done, selected, planned = rows[["done", "test_selected", "planned"]].sum()
+    if done:
+        return f"{done:,} / {planned:,}"
+    return f"{DASH} ({selected} test-selected only)" if selected else DASH
 
 
 def score_map(runs: Runs) -> Figure:
