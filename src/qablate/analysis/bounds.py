@@ -17,7 +17,7 @@ import pandas as pd
 
 from qablate.catalog import TASKS, model_info, task_info
 from qablate.files import packaged_text
-from qablate.study import DatasetSpec, Study, published_sha256
+from qablate.study import PUBLISHED_SAMPLES, Study, published_sha256, split_sizes
 from qablate.tasks.solvers import chunk_ceiling, position_readout_limit
 
 MEAN_OF_UNIFORM_SUM = 1 / 6
@@ -161,9 +161,9 @@ def known_datasets() -> pd.DataFrame:
 @functools.cache
 def scores_by_training_size() -> pd.DataFrame:
     """The same solvers with the first `n_train` of the training items, all of them last."""
-    whole = known_datasets()
-    sizes = [DatasetSpec("forrelation", row.length, row.seed).split_sizes[0] for row in whole.itertuples()]
-    return pd.concat([_golden("forrelation_training_sizes.csv"), whole.assign(n_train=sizes)], ignore_index=True)
+    n_train, _, _ = split_sizes(PUBLISHED_SAMPLES)
+    return pd.concat([_golden("forrelation_training_sizes.csv"), known_datasets().assign(n_train=n_train)],
+                     ignore_index=True)
 
 
 def _golden(name: str) -> pd.DataFrame:
@@ -172,21 +172,15 @@ def _golden(name: str) -> pd.DataFrame:
 
 def solvers_of_study(study: Study) -> pd.DataFrame:
     """Rows of `scores_by_training_size` on the study's own Forrelation datasets."""
-    known, lengths = scores_by_training_size(), study.config["tasks"].get("forrelation", {}).get("lengths", ())
-    return known[known["dataset_sha256"].isin({sha for length in lengths for sha in _sha256(study, length)})]
+    known, ours = scores_by_training_size(), {published_sha256().get(spec.identity_json) for spec in study.datasets}
+    return known[known["dataset_sha256"].isin(ours)]
 
 
 def _solved(study: Study, length: int) -> pd.DataFrame:
     """Accuracy of each solver (columns) with all training items on the study's datasets of one length (rows)."""
-    known = known_datasets()
-    known = known[known["dataset_sha256"].isin(_sha256(study, length))]
+    known = solvers_of_study(study)
+    known = known[(known["length"] == length) & (known["n_train"] == known["n_train"].max())]
     return known.pivot(index="seed", columns="solver", values="score")
-
-
-def _sha256(study: Study, length: int) -> set[str]:
-    """Hashes of the study's Forrelation datasets of one length that are published ones."""
-    ours = {study.dataset("forrelation", length, seed).identity_json for seed in study.config["seeds"]}
-    return {published_sha256()[identity] for identity in ours if identity in published_sha256()}
 
 
 def constant_class() -> pd.DataFrame:

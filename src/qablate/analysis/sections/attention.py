@@ -1,6 +1,5 @@
 """What is done, queued and missing, and what needs a look: odd runs, results and files, the state of every cell."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -26,9 +25,18 @@ OF_FILES = {"rejected": "refused", "quarantined": "quarantined"}
 
 def attention(runs: Runs) -> Table:
     """Every kind of what needs a look counted, the first five named with their reason."""
-    rows = list(_kinds(runs))
-    frame = pd.DataFrame(rows, columns=["kind", *CELL, "reason"])
-    shown = []
+    cells = runs.cells.merge(runs.table[[*CELL, "diverged_epoch"]], "left", CELL)
+    epochs = cells["diverged_epoch"]
+    cells = cells.assign(kind=cells["state"].map(OF_CELLS.get),
+                         reason=cells["reason"].where(epochs.isna(), epochs.map("epoch {:.0f}".format)))
+    # A system's folder may hold several studies: what is of another one needs no attention here.
+    others = (runs.files["reason"] == "not_in_study") & runs.files["source"].isin(list(runs.study.config["systems"]))
+    files = runs.files[~others]
+    told = files["reason"] + (": " + files["detail"]).where(files["detail"] != "", "")
+    files = files.assign(kind=files["status"].map(OF_FILES.get), reason=files["system"] + ", " + told)
+    frame = pd.concat([cells, files], ignore_index=True)[["kind", *CELL, "reason"]].dropna(subset="kind")
+    kinds, shown = [*OF_CELLS.values(), *OF_FILES.values()], []
+    frame = frame.sort_values("kind", key=lambda kind: kind.map(kinds.index), kind="stable")
     for kind, found in frame.groupby("kind", sort=False):
         named = [(Cell(row.model, row.task, row.length, row.seed).name if pd.notna(row.model) else "a file of no cell")
                  + (f" ({row.reason})" if row.reason else "") for row in found.head(NAMED).itertuples()]
@@ -37,22 +45,6 @@ def attention(runs: Runs) -> Table:
     caption = "All of them: [Details](report/details.md#failed-and-diverged-runs)." if shown else (
         "Nothing diverged, failed, was refused or is stale.")
     return Table("attention", "Needs attention", caption, frame, pd.DataFrame(shown))
-
-
-def _kinds(runs: Runs) -> Iterator[dict[str, object]]:
-    diverged = {tuple(row[key] for key in CELL): row["diverged_epoch"] for row in runs.table.to_dict("records")}
-    for state, kind in OF_CELLS.items():
-        for row in runs.cells[runs.cells["state"] == state].to_dict("records"):
-            epoch = diverged.get(tuple(row[key] for key in CELL))
-            reason = f"epoch {epoch:.0f}" if state == "diverged" and pd.notna(epoch) else row["reason"]
-            yield {"kind": kind, **{key: row[key] for key in CELL}, "reason": reason}
-    # A system's folder may hold several studies: what is of another one needs no attention here.
-    systems = list(runs.study.config["systems"])
-    others = (runs.files["reason"] == "not_in_study") & runs.files["source"].isin(systems)
-    for status, kind in OF_FILES.items():
-        for row in runs.files[(runs.files["status"] == status) & ~others].to_dict("records"):
-            yield {"kind": kind, **{key: row[key] for key in CELL},
-                   "reason": f"{row['system']}, {row['reason']}" + (f": {row['detail']}" if row["detail"] else "")}
 
 
 def odd_runs(runs: Runs) -> Table:

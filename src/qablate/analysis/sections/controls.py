@@ -1,6 +1,7 @@
 """Controls: every variant next to its base, the variants of tasks, and what checks of trained models say."""
 
-import json
+import functools
+import operator
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -20,7 +21,7 @@ from qablate.analysis.statistics import Scale, scale_of
 from qablate.analysis.table import Figure, Part, Section, Table, cell_columns, written
 from qablate.analysis.verdicts import compare
 from qablate.catalog import TASKS, task_info
-from qablate.files import read_regular
+from qablate.files import read_json
 from qablate.records import content_sha256
 from qablate.results import checks_path
 from qablate.study import Cell
@@ -35,8 +36,7 @@ LARGEST_VARIANCE = 1e6
 """A larger variance of gradients is no measurement, and no axis can show it."""
 TEXT = ("A variant changes one thing and keeps the rest. *Can be replaced* says: equivalent within the margin, on this "
         "task at this size. *Worse* says that this model needed it under this recipe (`docs/controls.md`).")
-WORDS = {"higher": "better than its base", "lower": "worse than its base", "equivalent": "can be replaced",
-         "undecided": "undecided", "open": "open"}
+WORDS = {"higher": "better than its base", "lower": "worse than its base", "equivalent": "can be replaced"}
 CHECKS: Mapping[str, tuple[str | int, ...]] = {
     "unentangled": ("swap", "unentangled"), "mean field": ("swap", "mean_field"),
     "Q": ("entanglement", "mean"), "steps shuffled": ("shuffle", "inside_chunks"),
@@ -62,7 +62,10 @@ def controls(runs: Runs) -> Section:
     if expected:
         parts.append("Expected before the first run:\n\n" + "\n".join(f"- {line}" for line in expected))
     if len(rows):
-        parts += [TEXT, _differences(rows), _figure(runs, rows)]
+        figure = replace(forest(runs, rows), id="controls", title="Variants next to their bases", caption=(
+            "Variant minus base, mean and 95 % interval, in units of the margin. Filled: decided. Shaded: too small to "
+            "matter."))
+        parts += [TEXT, _differences(rows), figure]
     parts += [_rungs(runs, base) for base in TASKS if any(is_variant(task) for task in _family(runs, base))]
     return Section("Controls", (*parts, *_checks(checks(runs))))
 
@@ -105,7 +108,8 @@ def _differences(rows: pd.DataFrame) -> Table:
     shown = pd.DataFrame([{
         "task": task_info(row["task"]).title, "variant": row["plus"][0], "next to": row["minus"][0],
         "estimate [95 %]": shown_estimate("test_r2", row["estimate"], row["low95"], row["high95"]),
-        "margin": significant(row["margin"], 2), "verdict": _in_words(row["verdict"]),
+        "margin": significant(row["margin"], 2),
+        "verdict": WORDS.get(row["verdict"], row["verdict"].replace("higher", "better").replace("lower", "worse")),
         "blocks": f"{row['blocks']} / {row['planned']}", "equivalence p, Holm": significant(row["p_tost_holm"], 2),
         "caveats": row["caveats"]} for row in known.to_dict("records")])
     several = rows["task"].nunique() > 1
@@ -119,17 +123,6 @@ def _differences(rows: pd.DataFrame) -> Table:
     return Table("controls", "Variants next to their bases", caption, frame, shown)
 
 
-def _in_words(verdict: str) -> str:
-    return WORDS.get(verdict, verdict.replace("higher", "better").replace("lower", "worse"))
-
-
-def _figure(runs: Runs, rows: pd.DataFrame) -> Figure:
-    drawn = forest(runs, rows)
-    caption = ("Variant minus base, mean and 95 % interval, in units of the margin. Filled: decided. Shaded: too small "
-               "to matter.")
-    return replace(drawn, id="controls", title="Variants next to their bases", caption=caption)
-
-
 def _family(runs: Runs, base: str) -> list[str]:
     return [task for task in runs.tasks if task_info(task).id == base]
 
@@ -137,8 +130,7 @@ def _family(runs: Runs, base: str) -> list[str]:
 def _rungs(runs: Runs, base: str) -> Table:
     """One row per variant of a task and length: mean score of each model, and the marks of its datasets."""
     marked = checks(runs)
-    rows = [row.assign(task=task) for task in _family(runs, base) for row in [means(runs, task)]]
-    frame = pd.concat(rows, ignore_index=True)
+    frame = pd.concat([means(runs, task).assign(task=task) for task in _family(runs, base)], ignore_index=True)
     shown = []
     for (task, length), found in frame.groupby(["task", "length"], sort=False):
         scores = {row.model: shown_mean(row, task_info(base).metric) for row in found.itertuples()}
@@ -155,7 +147,7 @@ def _rungs(runs: Runs, base: str) -> Table:
 def checks(runs: Runs) -> pd.DataFrame:
     """One row per run whose result has a file of `qablate check` that was made of this very result."""
     rows = [{**vars(cell), "score": runs.records[cell].get(task_info(cell.task).metric),
-             **{name: _number(_at(found, keys)) for name, keys in NUMBERS.items()}} for cell, found in _files(runs)]
+             **{name: _number(found, keys) for name, keys in NUMBERS.items()}} for cell, found in _files(runs)]
     numbers, variances = ["score", *NUMBERS], list(QUBITS)
     table = pd.DataFrame(rows, columns=[*CELL, *numbers]).astype(dict.fromkeys(numbers, "float64"))
     possible = (table[variances] > 0) & (table[variances] < LARGEST_VARIANCE)
@@ -165,28 +157,18 @@ def checks(runs: Runs) -> pd.DataFrame:
 def _files(runs: Runs) -> Iterator[tuple[Cell, Any]]:
     for row in runs.files[runs.files["chosen"]].to_dict("records"):
         cell = Cell(row["model"], row["task"], int(row["length"]), int(row["seed"]))
-        try:
-            found = json.loads(read_regular(checks_path(Path(row["path"])), MAX_CHECKS_BYTES))
-        except (OSError, ValueError, RecursionError):
-            continue
-        if cell in runs.records and _at(found, ("result_sha256",)) == content_sha256(runs.records[cell]):
+        found = read_json(checks_path(Path(row["path"])), MAX_CHECKS_BYTES)
+        if cell in runs.records and found.get("result_sha256") == content_sha256(runs.records[cell]):
             yield cell, found
 
 
-def _at(found: Any, keys: tuple[str | int, ...]) -> Any:
-    """What is below keys and places; None where a part of the way, or a number or word at its end, is missing."""
-    for key in keys:
-        if isinstance(key, int):
-            found = found[key] if isinstance(found, list) and key < len(found) else None
-        else:
-            found = found.get(key) if isinstance(found, Mapping) else None
-    return found if isinstance(found, (int, float, str)) else None
-
-
-def _number(value: Any) -> float | None:
-    """A finite number as it is; None for text, true and false, and what is beyond the largest float."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if is_number and abs(value) <= sys.float_info.max else None
+def _number(found: Any, keys: tuple[str | int, ...]) -> float | None:
+    """The finite number below keys and places; None where a part of the way is missing, or another thing there."""
+    try:
+        value = functools.reduce(operator.getitem, keys, found)
+    except (LookupError, TypeError):
+        return None
+    return float(value) if type(value) in (int, float) and abs(value) <= sys.float_info.max else None
 
 
 def _means(frame: pd.DataFrame, names: Iterable[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -220,7 +202,7 @@ def _checks(frame: pd.DataFrame) -> list[Part]:
 
 def _devices(frame: pd.DataFrame) -> list[Part]:
     """Means over seeds with finite shots and noise, of models that were asked."""
-    if frame.empty or frame["100 shots"].isna().all():
+    if frame["100 shots"].isna().all():
         return []
     mean, shown = _means(frame, DEVICES)
     return [Table("devices", "What a device would lose", (

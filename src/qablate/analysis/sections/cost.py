@@ -1,7 +1,6 @@
 """What the finished cells took, and what a score costs in parameters and time."""
 
 import io
-from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,7 +8,7 @@ from matplotlib.figure import Figure as Canvas
 
 from qablate.analysis import figure as look
 from qablate.analysis.collect import Runs
-from qablate.analysis.formats import DASH, fixed, metric_name, significant
+from qablate.analysis.formats import DASH, fixed, metric_name
 from qablate.analysis.sections.scores import means
 from qablate.analysis.table import Figure, Table, cell_columns, written
 from qablate.catalog import task_info
@@ -96,34 +95,30 @@ def cost_by_model(runs: Runs) -> Table:
     found["planned"] = [estimate.seconds / HOUR if estimate else None for estimate in estimates]
     published_size = 1.0 if study.config["data"]["n_samples"] == MEASURED_ITEMS else float("nan")
     found["published"] = published_size * found["seconds_per_epoch_published"] * found["epochs"] / HOUR
-    rows = []
-    for device, made in found.groupby(found["device_name"].fillna("not recorded")):
-        parts = {model: made[made["model"] == model] for model in runs.models} | {"total": made}
-        rows += [_cost_row(model, str(device), part) for model, part in parts.items() if len(part)]
-    frame = pd.DataFrame(rows)
-    shown = pd.DataFrame([{
-        "model": row["model"], "runs": str(row["runs"]), "device": row["device"], "hours spent": _hours(row["spent"]),
-        "hours planned": _hours(row["planned"]),
-        "A100 hours of the published code": _hours(row["published"], row["estimated"]),
-        "speed-up over A100": _hours(row["ratio"], row["estimated"])} for row in frame.to_dict("records")])
+    found["device"], found["estimated"] = found["device_name"].fillna("not recorded"), found["basis"] == "estimate"
+    every = pd.concat([found, found.assign(model="total")])
+    every["model"] = pd.Categorical(every["model"], [*runs.models, "total"])
+    frame = every.groupby(["device", "model"], observed=True).agg(
+        runs=("spent", "size"), spent=("spent", pd.Series.sum), planned=("planned", _sum),
+        published=("published", _sum), estimated=("estimated", "any")).reset_index()
+    frame["ratio"] = (frame["published"] / frame["spent"]).where(frame["spent"] > 0)
+    frame = frame[["model", "runs", "device", "spent", "planned", "published", "ratio", "estimated"]]
+    shown = pd.DataFrame({
+        "model": frame["model"].astype(str), "runs": frame["runs"].astype(str), "device": frame["device"],
+        "hours spent": written(frame["spent"]), "hours planned": written(frame["planned"]), **{
+            name: [f"({hours})" if rough and hours != DASH else hours
+                   for hours, rough in zip(written(frame[key]), frame["estimated"], strict=True)]
+            for key, name in (("published", "A100 hours of the published code"), ("ratio", "speed-up over A100"))}})
     return Table("cost_by_model", "Cost by model",
                  "Spent: training time; on a machine that others use too, more than the work takes. Planned: what "
                  "workflow/costs.csv gives these cells on the same device. Published code: its seconds per epoch on an "
                  "A100 times the epochs that these runs used; in brackets where its seconds are estimates, good to a "
-                 "factor of about two." if rows else "No cell is done.", frame, shown, int(bool(rows)))
+                 "factor of about two." if len(frame) else "No cell is done.", frame, shown, int(len(frame) > 0))
 
 
-def _hours(value: Any, estimated: bool = False) -> str:
-    if pd.isna(value):
-        return DASH
-    return f"({significant(value)})" if estimated else significant(value)
-
-
-def _cost_row(model: str, device: str, found: pd.DataFrame) -> dict[str, Any]:
-    spent, published = found["spent"].sum(), found["published"].sum(skipna=False)
-    return {"model": model, "runs": len(found), "device": device,
-            "spent": spent, "planned": found["planned"].sum(skipna=False), "published": published,
-            "ratio": published / spent if spent > 0 else None, "estimated": bool((found["basis"] == "estimate").any())}
+def _sum(hours: pd.Series) -> float:
+    """The sum; not known if one of them is not."""
+    return float(hours.sum(skipna=False))
 
 
 def cost_by_length(runs: Runs) -> Table:

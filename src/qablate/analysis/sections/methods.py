@@ -1,8 +1,5 @@
 """How it was done: models with their measured sizes, hyperparameters, tasks, datasets, baselines and upper bounds."""
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,7 +10,7 @@ from qablate.analysis.formats import DASH, metric_format, metric_name
 from qablate.analysis.sections.scores import means
 from qablate.analysis.table import Table, cell_columns, written
 from qablate.catalog import model_info, task_info
-from qablate.files import read_regular
+from qablate.files import read_json
 from qablate.study import MAX_SIDECAR_BYTES, DatasetSpec, known_dataset_sha256
 
 OF_MODEL = ("group", "id", "name", "features", "mixing", "architecture", "chunk")
@@ -80,7 +77,7 @@ def datasets(runs: Runs) -> Table:
 
 def _dataset_row(runs: Runs, spec: DatasetSpec, by_results: float | None) -> dict[str, Any]:
     path = spec.path(runs.study.results)
-    sidecar, checks = _json(path.with_suffix(".json")), _json(path.with_suffix(".checks.json"))
+    sidecar, checks = (read_json(path.with_suffix(end), MAX_SIDECAR_BYTES) for end in (".json", ".checks.json"))
     statistics, sha256, found = sidecar.get("statistics"), sidecar.get("dataset_sha256"), checks.get("checks")
     known = known_dataset_sha256(spec, runs.study.results) or sha256
     made = statistics.get("measured_baseline") if isinstance(statistics, dict) else None
@@ -94,15 +91,6 @@ def _dataset_row(runs: Runs, spec: DatasetSpec, by_results: float | None) -> dic
     return {"task": spec.task, "length": spec.length, "seed": spec.seed, "dataset_sha256": known, "file": file,
             "nominal": spec.info.nominal_baseline, "measured": made if made is not None else by_results,
             "checks": outcome}
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    """A small JSON file as a mapping; empty for one that is not there or is none."""
-    try:
-        content = json.loads(read_regular(path, MAX_SIDECAR_BYTES))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def baselines_and_bounds(runs: Runs) -> Table:
