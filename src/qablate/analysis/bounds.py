@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from math import comb
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -155,19 +156,20 @@ def known_datasets() -> pd.DataFrame:
     One row per dataset and solver: `solver, task, length, seed, score, dataset_sha256`, and the labels of its items:
     `n_test, test_positives, n_val, val_positives`.
     """
-    return _golden("forrelation_solvers.csv")
+    return golden("forrelation_solvers.csv")
 
 
 @functools.cache
 def scores_by_training_size() -> pd.DataFrame:
     """The same solvers with the first `n_train` of the training items, all of them last."""
     n_train, _, _ = split_sizes(PUBLISHED_SAMPLES)
-    return pd.concat([_golden("forrelation_training_sizes.csv"), known_datasets().assign(n_train=n_train)],
+    return pd.concat([golden("forrelation_training_sizes.csv"), known_datasets().assign(n_train=n_train)],
                      ignore_index=True)
 
 
-def _golden(name: str) -> pd.DataFrame:
-    return pd.read_csv(io.StringIO(packaged_text(f"goldens/{name}")))
+def golden(name: str, **options: Any) -> pd.DataFrame:
+    """A table of known facts that ships with the package; `options` are those of `pandas.read_csv`."""
+    return pd.read_csv(io.StringIO(packaged_text(f"goldens/{name}")), **options)
 
 
 def solvers_of_study(study: Study) -> pd.DataFrame:

@@ -28,22 +28,23 @@ MEASURES = {"val_loss": "validation loss", "train_loss": "training loss", "val_m
 DIGITS = 4
 """Significant digits of a curve: more than a screen shows, in half the bytes."""
 HEIGHT = 420
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("qablate.analysis", "templates"), trim_blocks=True, lstrip_blocks=True,
+    undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=jinja2.select_autoescape(("html.j2",)))
+TEMPLATES.policies["json.dumps_kwargs"] = {}    # in Bokeh's order, which its references rely on
 Scale = Literal["log", "linear"]
 SCALES: tuple[Scale, ...] = ("log", "linear")
 
 
 def explorer_page(runs: Runs, title: str, report: str) -> str:
     """Return the explorer as HTML that needs no other file; `report` is where its link back leads."""
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("qablate.analysis", "templates"), autoescape=True,
-                                     trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.policies["json.dumps_kwargs"] = {}    # in Bokeh's order, which its references rely on
     cells = cell_rows(runs)
-    body = environment.get_template("explorer.html.j2").render(
+    body = TEMPLATES.get_template("explorer.html.j2").render(
         title=title, report=report, cells=cells, filters=filters(runs, cells), measures=MEASURES, height=HEIGHT,
         looks={labelled(model): _look(model) for model in runs.models}, plots=json_item(curve_plots(runs)),
         metrics={task_info(task).title: metric_name(task_info(task).metric) for task in runs.tasks},
         library=Resources(mode="inline", components=["bokeh"], log_level="error").render_js())
-    return environment.get_template("page.html.j2").render(title=title, body=body, headings=[])
+    return TEMPLATES.get_template("page.html.j2").render(title=title, body=body, headings=[])
 
 
 def cell_rows(runs: Runs) -> list[dict[str, Any]]:

@@ -1,16 +1,15 @@
 """Agreement with the means that the founding document printed, and between systems."""
 
-import csv
 import functools
 import math
 
 import pandas as pd
 
+from qablate.analysis.bounds import golden
 from qablate.analysis.collect import CELL, Runs
 from qablate.analysis.formats import metric_name, significant
 from qablate.analysis.table import Table, cell_columns, written
 from qablate.catalog import TASKS, task_info
-from qablate.files import packaged_text
 
 R2_MARGIN = 0.05
 MSE_FACTOR = 3.0
@@ -22,7 +21,7 @@ ACCURACY_MARGIN = 0.02
 @functools.cache
 def printed_rows() -> pd.DataFrame:
     """The means that the founding document printed: `model_id, task, seq_len, metric, value, n, printed`."""
-    rows = pd.DataFrame(csv.DictReader(packaged_text("goldens/reported_2026-01-18.csv").splitlines()))
+    rows = golden("reported_2026-01-18.csv", dtype=str, keep_default_na=False)
     rows = rows[(rows["value"] != "") & rows["metric"].str.endswith("_mean") & (rows["n"] != "")]
     return rows.assign(metric=rows["metric"].str.removesuffix("_mean"), value=rows["value"].astype(float))
 

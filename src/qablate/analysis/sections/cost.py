@@ -1,18 +1,19 @@
 """What the finished cells took, and what a score costs in parameters and time."""
 
-import io
+import functools
+import math
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from qablate.analysis import figure as look
+from qablate.analysis.bounds import golden
 from qablate.analysis.collect import Runs
 from qablate.analysis.formats import DASH, fixed, metric_name
 from qablate.analysis.sections.scores import means
 from qablate.analysis.table import Figure, Table, cell_columns, written
 from qablate.catalog import task_info
-from qablate.files import packaged_text
 from qablate.hours import MEASURED_ITEMS, CostTable
 from qablate.variants import is_variant, labelled
 
@@ -85,22 +86,22 @@ def cost_by_model(runs: Runs) -> Table:
     Planned: the cost table's epochs, published numbers of epochs where it has none. Published code: its seconds per
     epoch on an A100 times the epochs that these runs used, for studies of the published size alone.
     """
-    epochs = pd.read_csv(io.StringIO(packaged_text("goldens/published_epochs.csv")))
-    found = runs.table.merge(epochs, on=["model", "length"], how="left", suffixes=("", "_published"))
+    found = runs.table.merge(golden("published_epochs.csv"), "left", ["model", "length"], suffixes=("", "_published"))
     study, table = runs.study, CostTable.at_hand()
     estimates = [table.estimate(str(row["device_name"]), row["model"], row["task"], row["length"],
                                 study.training_settings(row["model"])["max_epochs"], study.n_items(row["task"]))
                  for row in found.to_dict("records")]
     found["spent"] = found["training_time"] / HOUR
-    found["planned"] = [estimate.seconds / HOUR if estimate else None for estimate in estimates]
-    published_size = 1.0 if study.config["data"]["n_samples"] == MEASURED_ITEMS else float("nan")
+    found["planned"] = [estimate.seconds / HOUR if estimate else math.nan for estimate in estimates]
+    published_size = 1.0 if study.config["data"]["n_samples"] == MEASURED_ITEMS else math.nan
     found["published"] = published_size * found["seconds_per_epoch_published"] * found["epochs"] / HOUR
     found["device"], found["estimated"] = found["device_name"].fillna("not recorded"), found["basis"] == "estimate"
     every = pd.concat([found, found.assign(model="total")])
     every["model"] = pd.Categorical(every["model"], [*runs.models, "total"])
+    whole = functools.partial(pd.Series.sum, skipna=False)    # not known if one of them is not
     frame = every.groupby(["device", "model"], observed=True).agg(
-        runs=("spent", "size"), spent=("spent", pd.Series.sum), planned=("planned", _sum),
-        published=("published", _sum), estimated=("estimated", "any")).reset_index()
+        runs=("spent", "size"), spent=("spent", pd.Series.sum), planned=("planned", whole),
+        published=("published", whole), estimated=("estimated", "any")).reset_index()
     frame["ratio"] = (frame["published"] / frame["spent"]).where(frame["spent"] > 0)
     frame = frame[["model", "runs", "device", "spent", "planned", "published", "ratio", "estimated"]]
     shown = pd.DataFrame({
@@ -114,11 +115,6 @@ def cost_by_model(runs: Runs) -> Table:
                  "workflow/costs.csv gives these cells on the same device. Published code: its seconds per epoch on an "
                  "A100 times the epochs that these runs used; in brackets where its seconds are estimates, good to a "
                  "factor of about two." if len(frame) else "No cell is done.", frame, shown, int(len(frame) > 0))
-
-
-def _sum(hours: pd.Series) -> float:
-    """The sum; not known if one of them is not."""
-    return float(hours.sum(skipna=False))
 
 
 def cost_by_length(runs: Runs) -> Table:
