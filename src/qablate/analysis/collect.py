@@ -16,14 +16,13 @@ from qablate.catalog import MODELS, TASKS, model_info
 from qablate.errors import QablateError
 from qablate.hours import CostTable
 from qablate.logs import log_path, read_tail
-from qablate.records import METRICS, Record
+from qablate.records import SCORES, Record
 from qablate.results import CellState, Merged, State, Verdict, merge
 from qablate.status.survey import survey
 from qablate.study import Cell, Study
 
 CELL = ["model", "task", "length", "seed"]
 OF_MODEL = ("name", "group", "features", "mixing", "architecture", "chunk")
-SCORES = tuple(dict.fromkeys(key for names in METRICS.values() for key in names))
 EXTRA = ("baseline_test", "skill", "majority_rate", "constant_prediction", "position_accuracy", "sequence_accuracy",
          "r2_output_means", "brier", "calibration_error")
 TRAINING = ("best_epoch", "stop_reason", "diverged_epoch", "nonfinite_grad_steps", "n_resumes")
@@ -90,11 +89,6 @@ class Runs:
     def seeds(self) -> list[int]:
         """Seeds of the study, ascending."""
         return sorted(self.study.config["seeds"])
-
-    @property
-    def systems(self) -> list[str]:
-        """Systems that a file comes from, in the declared order, others after it by name."""
-        return sorted(self.files["system"].unique(), key=self.study.system_rank)
 
     def of(self, task: str) -> pd.DataFrame:
         """The valid runs of one task that have its primary metric."""

@@ -1,6 +1,5 @@
 """Agreement with the means that the founding document printed, and between systems."""
 
-import functools
 import math
 
 import pandas as pd
@@ -18,20 +17,22 @@ MSE_SOLVED = 5e-4
 ACCURACY_MARGIN = 0.02
 
 
-@functools.cache
-def printed_rows() -> pd.DataFrame:
-    """The means that the founding document printed: `model_id, task, seq_len, metric, value, n, printed`."""
+def printed_rows(runs: Runs) -> pd.DataFrame:
+    """The means that the founding document printed: `model, task, seq_len, metric, published, n, printed`.
+
+    None for another study than the published one.
+    """
     rows = golden("reported_2026-01-18.csv", dtype=str, keep_default_na=False)
-    rows = rows[(rows["value"] != "") & rows["metric"].str.endswith("_mean") & (rows["n"] != "")]
-    return rows.assign(metric=rows["metric"].str.removesuffix("_mean"), value=rows["value"].astype(float))
+    kept = (rows["value"] != "") & rows["metric"].str.endswith("_mean") & (rows["n"] != "")
+    rows = rows[kept & (runs.study.recipe == "published")].rename(columns={"model_id": "model"})
+    return rows.assign(metric=rows["metric"].str.removesuffix("_mean"), published=rows["value"].astype(float))
 
 
 def printed_means(runs: Runs, task: str, metric: str) -> pd.Series:
-    """The printed means over all lengths by model; empty for another study than the published one."""
-    rows = printed_rows()
+    """The printed means over all lengths by model."""
+    rows = printed_rows(runs)
     rows = rows[(rows["task"] == task) & (rows["metric"] == metric) & (rows["seq_len"] == "all")]
-    known = rows[rows["model_id"].isin(runs.models)] if runs.study.recipe == "published" else rows.iloc[:0]
-    return known.groupby("model_id")["value"].first()
+    return rows[rows["model"].isin(runs.models)].groupby("model")["published"].first()
 
 
 def agree(metric: str, published: float, found: float) -> bool:
@@ -54,15 +55,13 @@ def published_means(runs: Runs) -> Table:
     valid = runs.table[runs.table["valid"] & (runs.table["schema_version"] == 2)]
     new = valid[valid["task"] != "forrelation"].melt(CELL, ["test_mse", "test_r2"], "metric", "score")
     ours = runs.selected[runs.selected["origin"] == "ours"].assign(metric="test_acc", seq_len="all")
-    new = pd.concat([part for part in (new.assign(seq_len=new["length"].astype(str)), ours) if len(part)] or [ours])
+    new = pd.concat([new.assign(seq_len=new["length"].astype(str)), ours])
     keys = ["task", "model", "metric", "seq_len"]
     means = new.groupby(keys)["score"].agg(mean=pd.Series.mean, sd=pd.Series.std, n="count")
     of_cells = new.groupby(keys)["length"]
     means["shortest"], means["lengths"] = of_cells.min(), of_cells.agg(
         lambda found: ", ".join(map(str, sorted(found.unique()))))
-    known = printed_rows() if runs.study.recipe == "published" else printed_rows().iloc[:0]
-    known = known.rename(columns={"model_id": "model", "value": "published", "n": "published_n"})
-    frame = known.merge(means.reset_index(), on=keys)
+    frame = printed_rows(runs).rename(columns={"n": "published_n"}).merge(means.reset_index(), on=keys)
     frame["published_n"] = frame["published_n"].astype(int)
     frame["verdict"] = ["agrees" if agree(row.metric, row.published, row.mean) else "differs"
                         for row in frame.itertuples()]

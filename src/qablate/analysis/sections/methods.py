@@ -11,7 +11,7 @@ from qablate.analysis.sections.scores import means
 from qablate.analysis.table import Table, cell_columns, written
 from qablate.catalog import model_info, task_info
 from qablate.files import read_json
-from qablate.study import MAX_SIDECAR_BYTES, DatasetSpec, known_dataset_sha256
+from qablate.study import MAX_SIDECAR_BYTES, DatasetSpec, known_dataset
 
 OF_MODEL = ("group", "id", "name", "features", "mixing", "architecture", "chunk")
 HYPERPARAMETERS = {
@@ -79,7 +79,8 @@ def _dataset_row(runs: Runs, spec: DatasetSpec, by_results: float | None) -> dic
     path = spec.path(runs.study.results)
     sidecar, checks = (read_json(path.with_suffix(end), MAX_SIDECAR_BYTES) for end in (".json", ".checks.json"))
     statistics, sha256, found = sidecar.get("statistics"), sidecar.get("dataset_sha256"), checks.get("checks")
-    known = known_dataset_sha256(spec, runs.study.results) or sha256
+    facts = known_dataset(spec, runs.study.results)
+    known = facts.sha256 if facts else sha256
     made = statistics.get("measured_baseline") if isinstance(statistics, dict) else None
     file = ("not made here" if sha256 is None else "another dataset" if sha256 != known else
             "as published or first made" if path.exists() else "hash only")

@@ -58,7 +58,7 @@ def combined_progress(runs: Runs) -> Table:
                          test_selected=found["selected_on_test"])
     every = runs.cells.assign(system="all systems", done=runs.cells["finished"], test_selected=False)
     counts = pd.concat([found[[*keys, *numbers]], every[[*keys, *numbers]]]).groupby(keys).sum()
-    systems = sorted({*study.config["systems"], *runs.systems}, key=study.system_rank)
+    systems = sorted({*study.config["systems"], *runs.files["system"]}, key=study.system_rank)
     index = pd.MultiIndex.from_product([[*systems, "all systems"], runs.tasks, runs.models], names=keys)
     frame = counts.reindex(index, fill_value=0).join(every.groupby(keys[1:]).size().rename("planned")).reset_index()
     shown = []
