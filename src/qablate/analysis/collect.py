@@ -106,8 +106,7 @@ class Runs:
         frames = [pd.DataFrame({**vars(cell), "epoch": history["epochs"], **{key: history[key] for key in HISTORY}})
                   for cell, record in self.records.items() if (history := record["history"])["epochs"]]
         types = {"length": "int64", "seed": "int64", "epoch": "int64", **dict.fromkeys(HISTORY, "float64")}
-        empty = pd.DataFrame(columns=[*CELL, "epoch", *HISTORY])
-        curves = (pd.concat(frames, ignore_index=True) if frames else empty).astype(types)
+        curves = pd.concat([pd.DataFrame(columns=[*CELL, "epoch", *HISTORY]), *frames], ignore_index=True).astype(types)
         best = curves[CELL].merge(self.table[[*CELL, "best_epoch"]], on=CELL, how="left")["best_epoch"]
         return curves.assign(chosen=curves["epoch"] == best.to_numpy())
 

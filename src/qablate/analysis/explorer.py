@@ -97,16 +97,13 @@ def _plot(scale: Scale, epochs: DataRange1d, source: ColumnDataSource, view: CDS
     return plot
 
 
-def curve_columns(runs: Runs) -> dict[str, list[Any]]:
+def curve_columns(runs: Runs) -> dict[Any, list[Any]]:
     """Return one entry per run and column: its cell, its look, its epochs, and the values of each measure."""
-    columns: dict[str, list[Any]] = {key: [] for key in ("cell", "color", "dash", "epoch", *HISTORY)}
-    for (model, task, length, seed), curve in runs.curves.groupby(CELL, sort=False):
-        named = {"cell": f"{labelled(model)}, {task_info(task).title}, length {length}, seed {seed}", **_look(model),
-                 "epoch": curve["epoch"].tolist(),
-                 **{key: [float(f"{value:.{DIGITS}g}") for value in curve[key]] for key in HISTORY}}
-        for key, value in named.items():
-            columns[key].append(value)
-    return columns
+    rows = [{"cell": f"{labelled(model)}, {task_info(task).title}, length {length}, seed {seed}", **_look(model),
+             "epoch": curve["epoch"].tolist(),
+             **{key: [float(f"{value:.{DIGITS}g}") for value in curve[key]] for key in HISTORY}}
+            for (model, task, length, seed), curve in runs.curves.groupby(CELL, sort=False)]
+    return pd.DataFrame(rows, columns=["cell", "color", "dash", "epoch", *HISTORY]).to_dict("list")
 
 
 def _look(model: str) -> dict[str, str]:

@@ -65,8 +65,8 @@ def files_not_used(runs: Runs) -> Table:
     """One row per file that is not used as it is: why not, refused ones first."""
     order = ["rejected", "quarantined", "duplicate", "unfinished", "partial", "diverged"]
     odd = runs.files[runs.files["status"].isin(order) | (runs.files["reason"] != "")]
-    places = odd["status"].map({status: place for place, status in enumerate(order)}).fillna(len(order))
-    frame = odd.loc[places.sort_values(kind="stable").index]
+    frame = odd.sort_values("status", kind="stable", key=lambda found: found.map(
+        lambda status: order.index(status) if status in order else len(order)))
     shown = frame[["source", "path", "status", "reason", "detail"]].assign(
         path=[Path(path).name for path in frame["path"]], used=frame["chosen"].map({True: "yes", False: "no"}))
     return Table("files_not_used", "Files that are not used as they are",

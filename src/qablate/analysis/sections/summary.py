@@ -1,5 +1,6 @@
 """The first section: what is done, the scores of all models as a map, the best of each task."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from matplotlib.patches import Rectangle
 from qablate.analysis import figure as look
 from qablate.analysis.bounds import baseline, normalized_score, upper_bound
 from qablate.analysis.collect import CELL, Runs, hours_left
-from qablate.analysis.formats import DASH, metric_name, significant
+from qablate.analysis.formats import DASH, fixed, metric_name, significant
 from qablate.analysis.sections.agreement import agreement_line
 from qablate.analysis.sections.scores import best_of, means
 from qablate.analysis.statistics import scale_of
@@ -155,13 +156,14 @@ def best_scores(runs: Runs) -> Table:
     for task in runs.tasks:
         info, found = task_info(task), means(runs, task).query("n > 0")
         lengths = sorted(found["length"].unique().tolist())
+        write = partial(significant, digits=2) if info.metric == "test_mse" else fixed(3)
         none = "no valid score" if (runs.table["task"] == task).any() else "not run"
         row = {"task (lengths run)": f"{info.title}, {metric_name(info.metric).removeprefix('test ')} "
                                      f"({', '.join(map(str, lengths)) or none})"}
         for kind, models in (("best quantum", quantum), ("best classical", MODELS.keys() - quantum)):
             best = best_of(task, found[found["model"].isin(models)]).groupby("length").head(1)
             rows += best.assign(task=task, kind=kind).to_dict("records")
-            words = [f"{one.model} {_short(info.metric, one.mean)} at {one.length} (n {one.n})"
+            words = [f"{one.model} {write(one.mean)} at {one.length} (n {one.n})"
                      for one in best.itertuples()]
             row[kind] = "; ".join(words).replace(" at ", " at L = ", 1) or (none if found.empty else "not run")
         upper = [upper_bound(runs.study, task, length) for length in lengths or runs.lengths(task)]
@@ -169,7 +171,3 @@ def best_scores(runs: Runs) -> Table:
         shown.append({**row, "baseline": f"{baseline(task):.3g}", "upper bound": " to ".join(ends)})
     columns = ["task", "kind", "length", "model", "mean", "sd", "n"]
     return Table("best_scores", "Best scores", "", pd.DataFrame(rows, columns=columns), pd.DataFrame(shown))
-
-
-def _short(metric: str, value: float) -> str:
-    return significant(value, 2) if metric == "test_mse" else f"{value:.3f}"
