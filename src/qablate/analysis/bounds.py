@@ -53,9 +53,9 @@ def upper_bound(study: Study, task: str, length: int, model: str = "") -> float 
     return 0.0 if task_info(task).id == "adding_problem" else None
 
 
-def normalized_score(score: float, lowest: float, highest: float) -> float:
+def normalized_score(scores: pd.Series, lowest: float | pd.Series, highest: pd.Series) -> pd.Series:
     """0 at the baseline, 1 at the upper bound; negative for a score worse than the baseline."""
-    return (score - lowest) / (highest - lowest) if highest != lowest else math.nan
+    return (scores - lowest) / (highest - lowest)
 
 
 def references(study: Study) -> pd.DataFrame:

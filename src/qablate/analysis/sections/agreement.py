@@ -65,10 +65,10 @@ def published_means(runs: Runs) -> Table:
     frame["published_n"] = frame["published_n"].astype(int)
     frame["verdict"] = ["agrees" if agree(row.metric, row.published, row.mean) else "differs"
                         for row in frame.itertuples()]
-    frame = frame.sort_values(["task", "model", "shortest"], kind="stable").sort_values(
-        "metric", key=lambda metric: metric == "test_acc", kind="stable")
+    frame["last"] = frame["metric"] == "test_acc"
+    frame = frame.sort_values(["last", "task", "model", "shortest"], kind="stable", ignore_index=True)
     frame = frame[["task", "model", "metric", "lengths", "printed", "published", "published_n", "mean", "sd", "n",
-                   "verdict"]].reset_index(drop=True)
+                   "verdict"]]
     shown = pd.DataFrame([{
         "task": task_info(row["task"]).title, "model": row["model"], "L": row["lengths"],
         "metric": metric_name(row["metric"]) + (", test-selected" if row["task"] == "forrelation" else ""),

@@ -56,7 +56,8 @@ def controls(runs: Runs) -> Section:
     """The section `Controls`; without parts in a study without variants."""
     if not has_variants(runs):
         return Section("Controls", ())
-    rows = compare(runs, contrasts(runs), {task: R2_OF_ERRORS for task in runs.tasks if _by_error(task)})
+    rows = compare(runs, contrasts(runs), {
+        task: R2_OF_ERRORS for task in runs.tasks if task_info(task).metric == "test_mse"})
     expected = runs.study.config.get("predictions") or []
     parts: list[Part] = []
     if expected:
@@ -66,7 +67,8 @@ def controls(runs: Runs) -> Section:
             "Variant minus base, mean and 95 % interval, in units of the margin. Filled: decided. Shaded: too small to "
             "matter."))
         parts += [TEXT, _differences(rows), figure]
-    parts += [_rungs(runs, base) for base in TASKS if any(is_variant(task) for task in _family(runs, base))]
+    families = {base: [task for task in runs.tasks if task_info(task).id == base] for base in TASKS}
+    parts += [_rungs(runs, base, tasks) for base, tasks in families.items() if any(map(is_variant, tasks))]
     return Section("Controls", (*parts, *_checks(checks(runs))))
 
 
@@ -93,14 +95,9 @@ def contrasts(runs: Runs) -> list[Contrast]:
     return found
 
 
-def _by_error(task: str) -> bool:
-    return task_info(task).metric == "test_mse"
-
-
 def _margin(task: str, model: str) -> float:
-    if _by_error(task):
-        return R2_OF_ERRORS.margin
-    return MARGIN_R2_OF.get(model, MARGIN_R2) if task_info(task).metric == "test_r2" else scale_of(task).margin
+    margins = {"test_mse": R2_OF_ERRORS.margin, "test_r2": MARGIN_R2_OF.get(model, MARGIN_R2)}
+    return margins.get(task_info(task).metric, scale_of(task).margin)
 
 
 def _differences(rows: pd.DataFrame) -> Table:
@@ -123,14 +120,10 @@ def _differences(rows: pd.DataFrame) -> Table:
     return Table("controls", "Variants next to their bases", caption, frame, shown)
 
 
-def _family(runs: Runs, base: str) -> list[str]:
-    return [task for task in runs.tasks if task_info(task).id == base]
-
-
-def _rungs(runs: Runs, base: str) -> Table:
+def _rungs(runs: Runs, base: str, tasks: list[str]) -> Table:
     """One row per variant of a task and length: mean score of each model, and the marks of its datasets."""
     marked = checks(runs)
-    frame = pd.concat([means(runs, task).assign(task=task) for task in _family(runs, base)], ignore_index=True)
+    frame = pd.concat([means(runs, task).assign(task=task) for task in tasks], ignore_index=True)
     shown = []
     for (task, length), found in frame.groupby(["task", "length"], sort=False):
         scores = {row.model: shown_mean(row, task_info(base).metric) for row in found.itertuples()}

@@ -11,7 +11,6 @@ from qablate.analysis import figure as look
 from qablate.analysis.bounds import golden
 from qablate.analysis.collect import Runs
 from qablate.analysis.formats import DASH, fixed, metric_name
-from qablate.analysis.sections.scores import means
 from qablate.analysis.table import Figure, Table, cell_columns, written
 from qablate.catalog import task_info
 from qablate.hours import MEASURED_ITEMS, CostTable
@@ -30,12 +29,11 @@ def tradeoff(runs: Runs) -> Figure:
     """
     frames, tasks = [], [task for task in runs.tasks if not is_variant(task)] or runs.tasks[:MOST_PANELS]
     for task in tasks:
-        found = means(runs, task)
-        counts = found[found["n"] > 0].groupby("length").size()
+        found = runs.of(task).rename(columns={task_info(task).metric: "score"})
+        counts = found.groupby("length")["model"].nunique()
         if len(counts):
             length = max(counts.index, key=lambda length: (counts[length], length))
-            of_length = runs.of(task).query("length == @length").rename(columns={task_info(task).metric: "score"})
-            grouped = of_length.groupby("model")
+            grouped = found[found["length"] == length].groupby("model")
             mean = grouped[["score", *COSTS]].mean().assign(task=task, length=length, n=grouped.size())
             frames.append(mean.reset_index())
     columns = ["task", "length", "model", "score", "n", *COSTS]

@@ -113,16 +113,12 @@ def baselines_and_bounds(runs: Runs) -> Table:
 
 def normalized_scores(runs: Runs) -> Table:
     """One row per task and model, one column per length: score as its share of the way from baseline to upper bound."""
-    rows = []
-    for task in runs.tasks:
-        for row in means(runs, task).query("n > 0").to_dict("records"):
-            upper = upper_bound(runs.study, task, row["length"], row["model"])
-            if upper is not None:
-                rows.append({"task": task, "model": row["model"], "length": row["length"], "score": row["mean"],
-                             "baseline": baseline(task), "upper_bound": upper,
-                             "normalized_score": normalized_score(row["mean"], baseline(task), upper)})
-    columns = ["task", "model", "length", "score", "baseline", "upper_bound", "normalized_score"]
-    frame = pd.DataFrame(rows, columns=columns)
+    rows = pd.concat([means(runs, task).query("n > 0").assign(task=task, baseline=baseline(task))
+                      for task in runs.tasks]).rename(columns={"mean": "score"})
+    bounds = [upper_bound(runs.study, row.task, row.length, row.model) for row in rows.itertuples()]
+    frame = rows[["task", "model", "length", "score", "baseline"]].assign(upper_bound=pd.array(bounds, "float64"))
+    frame = frame.dropna(subset="upper_bound").reset_index(drop=True)
+    frame["normalized_score"] = normalized_score(frame["score"], frame["baseline"], frame["upper_bound"])
     shown = pd.DataFrame({
         **cell_columns(frame),
         "score": [metric_format(task_info(row.task).metric)(row.score) for row in frame.itertuples()],

@@ -208,7 +208,7 @@ def _draw_panel(axis: Axes, frame: pd.DataFrame, models: Sequence[str], lengths:
     for model in models:
         _draw_line(axis, bounds[bounds["model"] == model],
                    {"color": look.model_look(model)["color"], "linewidth": 0.8, "linestyle": ":"})
-    if not frame["model"].isin(models).any() or frame[frame["model"].isin(models) & (frame["kind"] == "run")].empty:
+    if frame[frame["model"].isin(models) & (frame["kind"] == "run")].empty:
         look.empty_panel(axis)
 
 

@@ -3,7 +3,6 @@
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -83,9 +82,8 @@ def score_map(runs: Runs) -> Figure:
         rows, scale = means(runs, task), scale_of(task)
         best = {length: upper_bound(runs.study, task, length) for length in runs.lengths(task)}
         rows["upper_bound"] = rows["length"].map(best).fillna(PERFECT.get(task_info(task).metric, 1.0))
-        reached, possible = scale.benefit(rows["mean"]), scale.benefit(rows["upper_bound"])
-        share = [normalized_score(value, scale.baseline, most) for value, most in zip(reached, possible, strict=True)]
-        frames.append(rows.assign(task=task, normalized_score=np.clip(share, 0, 1)))
+        share = normalized_score(scale.benefit(rows["mean"]), scale.baseline, scale.benefit(rows["upper_bound"]))
+        frames.append(rows.assign(task=task, normalized_score=share.clip(0, 1)))
     frame = pd.concat(frames, ignore_index=True)
     return Figure("score_map", "Scores of all models",
                   "Mean test score over seeds and n, the runs behind it. Colour: normalised score (0 = baseline, 1 = "
