@@ -199,7 +199,7 @@ def _scalars(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _cell_row(merged: Merged, cell: Cell) -> dict[str, Any]:
     """State of one cell for the report: its result, else what its log and checkpoint tell, else other files."""
     source, judged = merged.source_of(cell), merged.state_of(cell)
-    if not merged.finished(cell) and not judged.state.finished:
+    if source is None:
         here = _state_without_result(merged.study, cell)
         replaced = judged.state in (State.STALE, State.UNREADABLE)    # a file is there, and a checkpoint is no news
         untold = here.state is State.MISSING and judged.state is not State.MISSING

@@ -97,8 +97,8 @@ def cross_system(runs: Runs) -> Table:
     """One row per cell and two results of it: the primary metric on both systems and the difference."""
     columns = [*CELL, "metric", "system_a", "value_a", "system_b", "value_b", "difference", "path_a", "path_b"]
     pairs = runs.pairs.reindex(columns=columns)
-    frame = pairs[pairs["metric"] == pairs["task"].map({task: info.metric for task, info in TASKS.items()})]
-    frame = frame.reset_index(drop=True)
+    primary = pairs["task"].map({task: info.metric for task, info in TASKS.items()})
+    frame = pairs[pairs["metric"] == primary].reset_index(drop=True)
     shown = pd.DataFrame({
         **cell_columns(frame), "metric": [metric_name(metric) for metric in frame["metric"]],
         "system": frame["system_a"], "value": written(frame["value_a"]),

@@ -41,8 +41,7 @@ def models_tested(runs: Runs) -> Table:
 
 def hyperparameters(runs: Runs) -> Table:
     """The settings of the study under the founding document's names."""
-    values = {name: runs.study.config[part][key] for name, (part, key) in HYPERPARAMETERS.items()}
-    frame = pd.DataFrame([values])
+    frame = pd.DataFrame([{name: runs.study.config[part][key] for name, (part, key) in HYPERPARAMETERS.items()}])
     return Table("hyperparameters", "Hyperparameters",
                  f"Recipe `{runs.study.recipe}`; early stopping in epochs without improvement.",
                  frame, frame.astype(object).map(str))
