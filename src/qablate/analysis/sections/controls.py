@@ -3,7 +3,7 @@
 import functools
 import operator
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,8 +128,7 @@ def _rungs(runs: Runs, base: str, tasks: list[str]) -> Table:
     for (task, length), found in frame.groupby(["task", "length"], sort=False):
         scores = {row.model: shown_mean(row, task_info(base).metric) for row in found.itertuples()}
         of_task = marked[(marked["task"] == task) & (marked["length"] == length)]
-        marks = {name: DASH if of_task[name].isna().all() else fixed(2)(of_task[name].mean())
-                 for name in MARKS}
+        marks = dict(zip(MARKS, written(of_task[list(MARKS)].mean(), fixed(2)), strict=True))
         shown.append({"task": task, "L": str(length), **scores, **(marks if base == "forrelation" else {})})
     caption = "Mean over seeds, n where runs are missing." + (
         " Mark d: a ridge on products of table entries with at most d address bits, on the same datasets "
@@ -139,20 +138,17 @@ def _rungs(runs: Runs, base: str, tasks: list[str]) -> Table:
 
 def checks(runs: Runs) -> pd.DataFrame:
     """One row per run whose result has a file of `qablate check` that was made of this very result."""
-    rows = [{**vars(cell), "score": runs.records[cell].get(task_info(cell.task).metric),
-             **{name: _number(found, keys) for name, keys in NUMBERS.items()}} for cell, found in _files(runs)]
+    rows = []
+    for row in runs.files[runs.files["chosen"]].to_dict("records"):
+        cell = Cell(row["model"], row["task"], int(row["length"]), int(row["seed"]))
+        found, record = read_json(checks_path(Path(row["path"])), MAX_CHECKS_BYTES), runs.records.get(cell)
+        if record and found.get("result_sha256") == content_sha256(record):
+            rows.append({**vars(cell), "score": record.get(task_info(cell.task).metric),
+                         **{name: _number(found, keys) for name, keys in NUMBERS.items()}})
     numbers, variances = ["score", *NUMBERS], list(QUBITS)
     table = pd.DataFrame(rows, columns=[*CELL, *numbers]).astype(dict.fromkeys(numbers, "float64"))
     possible = (table[variances] > 0) & (table[variances] < LARGEST_VARIANCE)
     return table.assign(**table[variances].where(possible))
-
-
-def _files(runs: Runs) -> Iterator[tuple[Cell, Any]]:
-    for row in runs.files[runs.files["chosen"]].to_dict("records"):
-        cell = Cell(row["model"], row["task"], int(row["length"]), int(row["seed"]))
-        found = read_json(checks_path(Path(row["path"])), MAX_CHECKS_BYTES)
-        if cell in runs.records and found.get("result_sha256") == content_sha256(runs.records[cell]):
-            yield cell, found
 
 
 def _number(found: Any, keys: tuple[str | int, ...]) -> float | None:
