@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from qablate.errors import MachineError
 from qablate.slurm import command_of
@@ -193,6 +193,15 @@ def read_regular(path: Path, limit: int) -> bytes:
             return file.read(status.st_size)
     finally:
         os.close(handle)
+
+
+def read_json(path: Path, limit: int) -> dict[str, Any]:
+    """Return the JSON object in a regular file of at most `limit` bytes; an empty one for whatever is none."""
+    try:
+        content = json.loads(read_regular(path, limit))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def in_workflow(path: Path) -> Path:

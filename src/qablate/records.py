@@ -31,6 +31,8 @@ RESULT_NAME = re.compile(
     r"_L(?P<length>[1-9][0-9]{0,11})_seed(?P<seed>0|[1-9][0-9]{0,11})_results\.json"
 )
 CURVES = ("train_loss", "train_metric", "val_loss", "val_metric")
+SCORES = tuple(itertools.chain.from_iterable(METRICS.values()))
+"""Test metrics of a result, of whichever kind of task."""
 HISTORY = (*CURVES, "epochs", "lr")
 """The lists in `history` of a result, one entry per epoch."""
 ADDED_KEYS = {"status", "dataset", "split", "seeds", "training", "model_config", "provenance"}

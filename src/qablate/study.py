@@ -297,12 +297,6 @@ def known_dataset(spec: DatasetSpec, results: Path) -> DatasetFacts | None:
     return published_datasets().get(spec.identity_json) or _facts_of(spec.path(results).with_suffix(".json"))
 
 
-def known_dataset_sha256(spec: DatasetSpec, results: Path) -> str | None:
-    """Return the hash a dataset must have, None where it is not known."""
-    facts = known_dataset(spec, results)
-    return None if facts is None else facts.sha256
-
-
 @functools.cache
 def _facts_of(sidecar: Path) -> DatasetFacts | None:
     """What a sidecar tells; None for one that is missing or damaged."""

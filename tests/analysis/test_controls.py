@@ -64,7 +64,7 @@ def test_results_of_other_studies_in_the_folder_of_a_system_need_no_attention(tm
     study = published_study(tmp_path / "study", models=["1b"], systems={"lab": {"results": str(other.result_folder)}})
     runs = collect(study)
     assert runs.files["reason"].tolist() == ["not_in_study"] * 2
-    assert attention(runs).parts[0].shown.empty
+    assert attention(runs).shown.empty
 
 
 def test_verdicts_in_words(study):

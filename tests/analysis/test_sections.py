@@ -10,7 +10,6 @@ from factories import published_study, record_of, schema1_of, small_study, write
 
 from qablate.analysis.collect import collect, hours_left
 from qablate.analysis.sections import agreement, attention, cost, methods, scores, summary
-from qablate.analysis.table import Table
 from qablate.hours import CostTable
 from qablate.records import write_record
 from qablate.status.survey import survey
@@ -40,10 +39,6 @@ def mixed(tmp_path_factory):
     write_results(study, study.cells[:1])
     kinds = spread(study)
     return study, kinds, collect(study)
-
-
-def table_of(section, table_id):
-    return next(part for part in section.parts if isinstance(part, Table) and part.id == table_id)
 
 
 @pytest.mark.parametrize("task", METRIC)
@@ -99,7 +94,7 @@ def test_progress_completion_and_hours_count_each_cell_once(mixed):
 
 def test_what_needs_attention_is_counted_and_the_first_five_named(mixed):
     _, kinds, runs = mixed
-    shown = table_of(attention.attention(runs), "attention").shown.set_index("what")
+    shown = attention.attention(runs).shown.set_index("what")
     for kind, words in (("diverged", "diverged"), ("broken", "unreadable"), ("stale", "stale: other settings")):
         cells = [cell for cell, found in kinds.items() if found == kind]
         assert shown.at[words, "number"] == str(len(cells))
@@ -158,10 +153,9 @@ def test_state_of_a_cell_without_result(tmp_path, log, checkpoint, state, reason
 
 def test_the_queue_is_only_what_a_scheduler_said(tmp_path):
     study = small_study(tmp_path, models=["1a", "1b"], tasks={"adding_problem": {"lengths": [16]}})
-    silent = table_of(attention.running(collect(study)), "completion_status")
+    silent = attention.completion_status(collect(study))
     assert "No queue was asked" in silent.caption and "queued" not in silent.shown
-    section = attention.running(collect(study, {study.cells[1]: "running", study.cells[2]: "queued"}))
-    table = table_of(section, "completion_status")
+    table = attention.completion_status(collect(study, {study.cells[1]: "running", study.cells[2]: "queued"}))
     shown = table.shown.set_index("model")
     assert "No queue" not in table.caption
     assert shown.loc["all", ["queued", "running"]].tolist() == ["1", "1"]
@@ -186,15 +180,12 @@ def test_cost_beside_plan_and_published_code(tmp_path):
     assert cost.cost_by_model(collect(small)).frame["published"].isna().all()
 
 
-def test_parameters_and_settings_are_those_of_the_records(tmp_path):
+def test_parameters_are_those_of_the_records(tmp_path):
     study = published_study(tmp_path, models=["1b"], seeds=[2024, 2025], tasks={"adding_problem": {"lengths": [100]}})
     new, old = study.cells
     record = write_record(study.result_path(new), record_of(study, new))
     study.result_path(old).write_text(json.dumps(schema1_of(record_of(study, old))))
     runs = collect(study)
-    rows = methods.settings(runs).frame.set_index("setting")
-    assert rows.loc["training.patience", ["results", "recorded", "differing"]].tolist() == ["20", 1, 0]
-    assert rows.loc["training.learning_rate", ["results", "recorded", "differing"]].tolist() == ["0.001", 2, 0]
     assert methods.models_tested(runs).shown.at[0, "params"] == f"{record['n_params']:,}"
     assert runs.table.set_index("seed").at[2024, "training.clip_norm"] == 1.0     # every scalar of the record
 

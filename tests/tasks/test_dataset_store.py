@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qablate.errors import QablateError
-from qablate.study import DatasetSpec, known_dataset_sha256
+from qablate.study import DatasetSpec, known_dataset
 from qablate.tasks import generate, load_dataset, make_dataset, save_dataset, split_of
 from qablate.tasks.dataset import Dataset, layout_of
 
@@ -58,7 +58,7 @@ def test_what_is_saved_is_loaded(tmp_path, spec):
 def test_sidecar_says_what_the_dataset_is(stored, tmp_path):
     sidecar = json.loads(stored.with_suffix(".json").read_text())
     assert sidecar["identity"] == SPEC.identity
-    assert sidecar["dataset_sha256"] == generate(SPEC).sha256 == known_dataset_sha256(SPEC, tmp_path)
+    assert sidecar["dataset_sha256"] == generate(SPEC).sha256 == known_dataset(SPEC, tmp_path).sha256
     assert sidecar["split_id"] == "perm-32-4-4"
     assert sidecar["split_sha256"] == split_of(SPEC).sha256
     assert sidecar["versions"]["numpy"] == np.__version__

@@ -27,7 +27,7 @@ def test_figures_and_tables_with_captions_categories_and_labels(tiny: WorkingFol
     shown = held(tiny.folder / "page.html", "results")
     folders = {path.relative_to(tiny.folder).as_posix() for ending in ("figures/*.png", "tables/*.csv")
                for path in study.results.glob(ending)}
-    assert set(shown) == folders and len(folders) > 28
+    assert set(shown) == folders and len(folders) > 20
     table = shown["results/tables/scores_adding_problem.csv"]
     assert table["labels"] == {"title": "Mean test MSE"}
     assert "Smaller is better. Mean over seeds" in table["caption"]

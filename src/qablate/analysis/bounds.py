@@ -11,13 +11,14 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from math import comb
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from qablate.catalog import TASKS, model_info, task_info
 from qablate.files import packaged_text
-from qablate.study import DatasetSpec, Study, published_sha256
+from qablate.study import PUBLISHED_SAMPLES, Study, published_sha256, split_sizes
 from qablate.tasks.solvers import chunk_ceiling, position_readout_limit
 
 MEAN_OF_UNIFORM_SUM = 1 / 6
@@ -52,9 +53,9 @@ def upper_bound(study: Study, task: str, length: int, model: str = "") -> float 
     return 0.0 if task_info(task).id == "adding_problem" else None
 
 
-def normalized_score(score: float, lowest: float, highest: float) -> float:
+def normalized_score(scores: pd.Series, lowest: float | pd.Series, highest: pd.Series) -> pd.Series:
     """0 at the baseline, 1 at the upper bound; negative for a score worse than the baseline."""
-    return (score - lowest) / (highest - lowest) if highest != lowest else math.nan
+    return (scores - lowest) / (highest - lowest)
 
 
 def references(study: Study) -> pd.DataFrame:
@@ -155,38 +156,33 @@ def known_datasets() -> pd.DataFrame:
     One row per dataset and solver: `solver, task, length, seed, score, dataset_sha256`, and the labels of its items:
     `n_test, test_positives, n_val, val_positives`.
     """
-    return _golden("forrelation_solvers.csv")
+    return golden("forrelation_solvers.csv")
 
 
 @functools.cache
 def scores_by_training_size() -> pd.DataFrame:
     """The same solvers with the first `n_train` of the training items, all of them last."""
-    whole = known_datasets()
-    sizes = [DatasetSpec("forrelation", row.length, row.seed).split_sizes[0] for row in whole.itertuples()]
-    return pd.concat([_golden("forrelation_training_sizes.csv"), whole.assign(n_train=sizes)], ignore_index=True)
+    n_train, _, _ = split_sizes(PUBLISHED_SAMPLES)
+    return pd.concat([golden("forrelation_training_sizes.csv"), known_datasets().assign(n_train=n_train)],
+                     ignore_index=True)
 
 
-def _golden(name: str) -> pd.DataFrame:
-    return pd.read_csv(io.StringIO(packaged_text(f"goldens/{name}")))
+def golden(name: str, **options: Any) -> pd.DataFrame:
+    """A table of known facts that ships with the package; `options` are those of `pandas.read_csv`."""
+    return pd.read_csv(io.StringIO(packaged_text(f"goldens/{name}")), **options)
 
 
 def solvers_of_study(study: Study) -> pd.DataFrame:
     """Rows of `scores_by_training_size` on the study's own Forrelation datasets."""
-    known, lengths = scores_by_training_size(), study.config["tasks"].get("forrelation", {}).get("lengths", ())
-    return known[known["dataset_sha256"].isin({sha for length in lengths for sha in _sha256(study, length)})]
+    known, ours = scores_by_training_size(), {published_sha256().get(spec.identity_json) for spec in study.datasets}
+    return known[known["dataset_sha256"].isin(ours)]
 
 
 def _solved(study: Study, length: int) -> pd.DataFrame:
     """Accuracy of each solver (columns) with all training items on the study's datasets of one length (rows)."""
-    known = known_datasets()
-    known = known[known["dataset_sha256"].isin(_sha256(study, length))]
+    known = solvers_of_study(study)
+    known = known[(known["length"] == length) & (known["n_train"] == known["n_train"].max())]
     return known.pivot(index="seed", columns="solver", values="score")
-
-
-def _sha256(study: Study, length: int) -> set[str]:
-    """Hashes of the study's Forrelation datasets of one length that are published ones."""
-    ours = {study.dataset("forrelation", length, seed).identity_json for seed in study.config["seeds"]}
-    return {published_sha256()[identity] for identity in ours if identity in published_sha256()}
 
 
 def constant_class() -> pd.DataFrame:

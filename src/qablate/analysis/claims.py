@@ -13,14 +13,13 @@ from typing import Any
 from qablate.catalog import MODELS, TASKS, task_info
 from qablate.config import ConfigError, read_yaml
 from qablate.files import in_workflow
-from qablate.records import METRICS
+from qablate.records import SCORES
 from qablate.study import Study
 
 CLAIMS_PATH = Path("workflow/claims.yaml")
 KINDS = ("difference", "slope", "chance")
 VERDICTS = ("higher", "lower", "equivalent")
 EACH = ("each",)
-SCORES = tuple(dict.fromkeys(name for names in METRICS.values() for name in names))
 PARTS = ("questions", "contrasts", "statements")
 ALLOWED: Mapping[Any, tuple[Callable[[Any], bool], str]] = {
     str: (lambda value: isinstance(value, str), "text"),

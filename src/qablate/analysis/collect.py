@@ -16,14 +16,13 @@ from qablate.catalog import MODELS, TASKS, model_info
 from qablate.errors import QablateError
 from qablate.hours import CostTable
 from qablate.logs import log_path, read_tail
-from qablate.records import METRICS, Record
+from qablate.records import SCORES, Record
 from qablate.results import CellState, Merged, State, Verdict, merge
 from qablate.status.survey import survey
 from qablate.study import Cell, Study
 
 CELL = ["model", "task", "length", "seed"]
 OF_MODEL = ("name", "group", "features", "mixing", "architecture", "chunk")
-SCORES = tuple(dict.fromkeys(key for names in METRICS.values() for key in names))
 EXTRA = ("baseline_test", "skill", "majority_rate", "constant_prediction", "position_accuracy", "sequence_accuracy",
          "r2_output_means", "brier", "calibration_error")
 TRAINING = ("best_epoch", "stop_reason", "diverged_epoch", "nonfinite_grad_steps", "n_resumes")
@@ -91,11 +90,6 @@ class Runs:
         """Seeds of the study, ascending."""
         return sorted(self.study.config["seeds"])
 
-    @property
-    def systems(self) -> list[str]:
-        """Systems that a file comes from, in the declared order, others after it by name."""
-        return sorted(self.files["system"].unique(), key=self.study.system_rank)
-
     def of(self, task: str) -> pd.DataFrame:
         """The valid runs of one task that have its primary metric."""
         found = self.table[self.table["valid"] & (self.table["task"] == task)]
@@ -112,8 +106,7 @@ class Runs:
         frames = [pd.DataFrame({**vars(cell), "epoch": history["epochs"], **{key: history[key] for key in HISTORY}})
                   for cell, record in self.records.items() if (history := record["history"])["epochs"]]
         types = {"length": "int64", "seed": "int64", "epoch": "int64", **dict.fromkeys(HISTORY, "float64")}
-        empty = pd.DataFrame(columns=[*CELL, "epoch", *HISTORY])
-        curves = (pd.concat(frames, ignore_index=True) if frames else empty).astype(types)
+        curves = pd.concat([pd.DataFrame(columns=[*CELL, "epoch", *HISTORY]), *frames], ignore_index=True).astype(types)
         best = curves[CELL].merge(self.table[[*CELL, "best_epoch"]], on=CELL, how="left")["best_epoch"]
         return curves.assign(chosen=curves["epoch"] == best.to_numpy())
 
@@ -206,7 +199,7 @@ def _scalars(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _cell_row(merged: Merged, cell: Cell) -> dict[str, Any]:
     """State of one cell for the report: its result, else what its log and checkpoint tell, else other files."""
     source, judged = merged.source_of(cell), merged.state_of(cell)
-    if not merged.finished(cell) and not judged.state.finished:
+    if source is None:
         here = _state_without_result(merged.study, cell)
         replaced = judged.state in (State.STALE, State.UNREADABLE)    # a file is there, and a checkpoint is no news
         untold = here.state is State.MISSING and judged.state is not State.MISSING

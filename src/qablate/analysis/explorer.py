@@ -17,7 +17,7 @@ from bokeh.resources import Resources
 
 from qablate.analysis.collect import CELL, HISTORY, Runs
 from qablate.analysis.figure import model_look
-from qablate.analysis.formats import Format, metric_format, metric_name, significant, whole
+from qablate.analysis.formats import fixed, metric_format, metric_name, significant
 from qablate.catalog import task_info
 from qablate.results import State
 from qablate.variants import labelled
@@ -28,22 +28,23 @@ MEASURES = {"val_loss": "validation loss", "train_loss": "training loss", "val_m
 DIGITS = 4
 """Significant digits of a curve: more than a screen shows, in half the bytes."""
 HEIGHT = 420
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("qablate.analysis", "templates"), trim_blocks=True, lstrip_blocks=True,
+    undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=jinja2.select_autoescape(("html.j2",)))
+TEMPLATES.policies["json.dumps_kwargs"] = {}    # in Bokeh's order, which its references rely on
 Scale = Literal["log", "linear"]
 SCALES: tuple[Scale, ...] = ("log", "linear")
 
 
 def explorer_page(runs: Runs, title: str, report: str) -> str:
     """Return the explorer as HTML that needs no other file; `report` is where its link back leads."""
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("qablate.analysis", "templates"), autoescape=True,
-                                     trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.policies["json.dumps_kwargs"] = {}    # in Bokeh's order, which its references rely on
     cells = cell_rows(runs)
-    body = environment.get_template("explorer.html.j2").render(
+    body = TEMPLATES.get_template("explorer.html.j2").render(
         title=title, report=report, cells=cells, filters=filters(runs, cells), measures=MEASURES, height=HEIGHT,
         looks={labelled(model): _look(model) for model in runs.models}, plots=json_item(curve_plots(runs)),
         metrics={task_info(task).title: metric_name(task_info(task).metric) for task in runs.tasks},
         library=Resources(mode="inline", components=["bokeh"], log_level="error").render_js())
-    return environment.get_template("page.html.j2").render(title=title, body=body, headings=[])
+    return TEMPLATES.get_template("page.html.j2").render(title=title, body=body, headings=[])
 
 
 def cell_rows(runs: Runs) -> list[dict[str, Any]]:
@@ -52,23 +53,20 @@ def cell_rows(runs: Runs) -> list[dict[str, Any]]:
     Regressions first, as in the report.
     """
     curves = {cell: place for place, (cell, _) in enumerate(runs.curves.groupby(CELL, sort=False))}
-    finished = {tuple(run[key] for key in CELL): run for run in runs.table.to_dict("records")}
+    metrics = {task: task_info(task).metric for task in runs.tasks}
+    cells = runs.cells.merge(runs.table[[*CELL, "epochs", *set(metrics.values())]], "left", CELL).to_dict("records")
     rows = []
-    for row in sorted(runs.cells.to_dict("records"), key=lambda row: task_info(row["task"]).kind == "classification"):
-        cell = tuple(row[key] for key in CELL)
-        metric, run = task_info(row["task"]).metric, finished.get(cell, {})
-        left = f"about {significant(row['hours'], 2)} h left" if row["hours"] > 0 and not run else ""
+    for row in sorted(cells, key=lambda row: task_info(row["task"]).kind == "classification"):
+        metric = metrics[row["task"]]
+        left = f"about {significant(row['hours'], 2)} h left" if row["hours"] > 0 else ""
         rows.append({"model": labelled(row["model"]), "task": task_info(row["task"]).title, "length": row["length"],
                      "seed": row["seed"], "system": row["system"] or row["assigned"] or "any",
-                     "state": State(row["job"] or row["state"]).label, "curve": curves.get(cell),
-                     "score": _words(run.get(metric), metric_format(metric)),
-                     "epochs": _words(run.get("epochs"), whole),
+                     "state": State(row["job"] or row["state"]).label,
+                     "curve": curves.get(tuple(row[key] for key in CELL)),
+                     "score": metric_format(metric)(row[metric]) if pd.notna(row[metric]) else "",
+                     "epochs": fixed(0)(row["epochs"]) if pd.notna(row["epochs"]) else "",
                      "note": "; ".join(filter(None, (row["reason"], left)))})
     return rows
-
-
-def _words(value: Any, write: Format) -> str:
-    return write(value) if pd.notna(value) else ""
 
 
 def filters(runs: Runs, cells: list[dict[str, Any]]) -> dict[str, list[Any]]:
@@ -99,16 +97,13 @@ def _plot(scale: Scale, epochs: DataRange1d, source: ColumnDataSource, view: CDS
     return plot
 
 
-def curve_columns(runs: Runs) -> dict[str, list[Any]]:
+def curve_columns(runs: Runs) -> dict[Any, list[Any]]:
     """Return one entry per run and column: its cell, its look, its epochs, and the values of each measure."""
-    columns: dict[str, list[Any]] = {key: [] for key in ("cell", "color", "dash", "epoch", *HISTORY)}
-    for (model, task, length, seed), curve in runs.curves.groupby(CELL, sort=False):
-        named = {"cell": f"{labelled(model)}, {task_info(task).title}, length {length}, seed {seed}", **_look(model),
-                 "epoch": curve["epoch"].tolist(),
-                 **{key: [float(f"{value:.{DIGITS}g}") for value in curve[key]] for key in HISTORY}}
-        for key, value in named.items():
-            columns[key].append(value)
-    return columns
+    rows = [{"cell": f"{labelled(model)}, {task_info(task).title}, length {length}, seed {seed}", **_look(model),
+             "epoch": curve["epoch"].tolist(),
+             **{key: [float(f"{value:.{DIGITS}g}") for value in curve[key]] for key in HISTORY}}
+            for (model, task, length, seed), curve in runs.curves.groupby(CELL, sort=False)]
+    return pd.DataFrame(rows, columns=["cell", "color", "dash", "epoch", *HISTORY]).to_dict("list")
 
 
 def _look(model: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
 from qablate.analysis.collect import Runs
@@ -149,17 +149,12 @@ def score_axis(axis: Axes, task: str) -> None:
 
 
 def cost_axis(axis: Axes) -> None:
-    """Make the x axis a logarithmic one with marks at 1, 2, 5, at more where it is short, and the units k and M."""
+    """Make the x axis a logarithmic one with marks at 1, 2, 5 and the units k and M."""
     axis.set_xscale("log")
-    low, high = axis.get_xlim()
-    for digits in ((1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
-        decades = [digit * 10.0**power for power in range(-3, 12) for digit in digits]
-        marks = [mark for mark in decades if low <= mark <= high]
-        if len(marks) >= 3:
-            break
-    axis.xaxis.set_major_locator(FixedLocator(marks))
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))
     axis.xaxis.set_minor_locator(NullLocator())
+    axis.tick_params(axis="x", labelsize=TINY)
 
 
 def error_axis(axis: Axes) -> None:

@@ -28,34 +28,10 @@ def fixed(digits: int, plus: str = "") -> Format:
     return show
 
 
-def signed(digits: int) -> Format:
-    """Return a format with a fixed number of decimals that always shows the sign, except of zero."""
-    return fixed(digits, "+")
-
-
-def change(value: float) -> str:
-    """Write a difference: sign and three significant digits, a whole number as such; zero has no sign."""
-    if float(value).is_integer():
-        return f"{value:+,.0f}" if value else "0"
-    return ("+" if value > 0 else "") + significant(value)
-
-
-def percent(value: float) -> str:
-    """Write a share as percent, one decimal: 0.5 is `50.0 %`."""
-    return f"{100 * value:.1f} %"
-
-
-def integer(value: float) -> str:
-    """Write a whole number with commas between thousands."""
-    return f"{round(value):,}"
-
-
-def whole(value: float) -> str:
-    """Write a whole number without separators: seeds, lengths, groups."""
-    return f"{round(value)}"
-
-
 METRIC_FORMATS: dict[str, Format] = {"test_mse": significant, "test_r2": fixed(3), "test_acc": fixed(4)}
+METRIC_NAMES = {"test_mse": "test MSE", "test_r2": "test R²", "test_acc": "test accuracy"}
+
+
 def metric_format(metric: str) -> Format:
     """Return how scores of a metric are written: three significant digits for one that is not known here."""
     return METRIC_FORMATS.get(metric, significant)
@@ -64,6 +40,3 @@ def metric_format(metric: str) -> Format:
 def metric_name(metric: str) -> str:
     """Return a metric in words: `test R²`."""
     return METRIC_NAMES.get(metric, metric.replace("_", " "))
-
-
-METRIC_NAMES = {"test_mse": "test MSE", "test_r2": "test R²", "test_acc": "test accuracy"}

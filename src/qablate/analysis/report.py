@@ -6,7 +6,6 @@ A report that fails leaves the one before it whole.
 
 import base64
 import contextlib
-import csv
 import html
 import os
 import re
@@ -16,12 +15,11 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import jinja2
 import pandas as pd
 from markdown_it import MarkdownIt
 
 from qablate.analysis.collect import Runs, collect
-from qablate.analysis.explorer import explorer_page
+from qablate.analysis.explorer import TEMPLATES, explorer_page
 from qablate.analysis.figure import render, style
 from qablate.analysis.sections import (
     agreement,
@@ -92,26 +90,39 @@ def report_sections(runs: Runs) -> list[Section]:
     verdicts = compare(runs)
     ordered = sorted(runs.tasks, key=lambda task: task_info(task).kind == "classification")
     every = [
-        summary.summary(runs), comparisons.answers(runs, verdicts),
-        *(forrelation.results(runs, verdicts) if task == forrelation.TASK else scores.results(runs, task)
-          for task in ordered),
-        comparisons.comparisons(runs, verdicts), controls.controls(runs),
+        Section("Summary", (summary.combined_progress(runs), summary.score_map(runs), summary.best_scores(runs))),
+        comparisons.answers(runs, verdicts),
+        *(_of_task(runs, task, verdicts) for task in ordered),
+        comparisons.comparisons(runs, verdicts),
+        controls.controls(runs),
         comparisons.findings(runs, verdicts),
-        attention.attention(runs), attention.running(runs), cost.cost(runs), methods.configuration(runs),
+        Section("Needs attention", (attention.attention(runs),)),
+        Section("Running and missing", (attention.completion_status(runs), attention.state_map(runs))),
+        Section("Cost", (cost.tradeoff(runs),)),
+        Section("Configuration", (
+            methods.models_tested(runs), methods.hyperparameters(runs), methods.task_configurations(runs))),
     ]
     return [section for section in every if section.parts]
+
+
+def _of_task(runs: Runs, task: str, verdicts: pd.DataFrame) -> Section:
+    title, figure = f"{task_info(task).title} results", scores.length_figure(runs, task)
+    if task == forrelation.TASK:
+        return Section(title, (forrelation.ranking(runs, verdicts), figure, forrelation.solver_figure(runs)))
+    return Section(title, (scores.by_length(runs, task), figure))
 
 
 def details_sections(runs: Runs) -> list[Section]:
     """The sections of the details, in order."""
     every = [
-        *(Section(task_info(task).title, scores.details(runs, task)) for task in runs.tasks),
+        *(Section(task_info(task).title, (scores.per_seed(runs, task), scores.learning_figure(runs, task)))
+          for task in runs.tasks),
         Section("Agreement", (agreement.published_means(runs), agreement.cross_system(runs))),
-        Section("Needs attention in full", attention.details(runs)),
-        Section("Completion and missing cells", (attention.completion_by_system(runs), attention.missing_cells(runs))),
+        Section("Needs attention in full", (attention.odd_runs(runs), attention.files_not_used(runs))),
         Section("Controls", controls.details(runs)),
-        Section("Cost", cost.details(runs)),
-        Section("Configuration in full", methods.details(runs)),
+        Section("Cost", (cost.cost_by_model(runs), cost.cost_by_length(runs))),
+        Section("Configuration in full", (
+            methods.datasets(runs), methods.baselines_and_bounds(runs), methods.normalized_scores(runs))),
     ]
     return [section for section in every if section.parts]
 
@@ -158,9 +169,7 @@ def write_csv(path: Path, frame: pd.DataFrame) -> None:
 
 def _swap(fresh: Path, results: Path, target: Path) -> None:
     """Put a finished report in the place of the last one, whole or not at all; files that no report wrote stay."""
-    ours = _listed(results / INDEX)
-    undo: list[tuple[Path, Path]] = []
-    foreign: list[Path] = []
+    ours, undo = _listed(results / INDEX), list[tuple[Path, Path]]()
     for name in (*FOLDERS, target.with_suffix(".html").name, target.name):
         new, place, old = fresh / name, results / name, fresh / f"{name}{OLD}"
         try:
@@ -170,7 +179,6 @@ def _swap(fresh: Path, results: Path, target: Path) -> None:
                 for path in old.iterdir():
                     if f"{name}/{path.name}" not in ours and not (new / path.name).exists():
                         path.rename(new / path.name)
-                        foreign.append(new / path.name)
             elif name not in FOLDERS and place.is_file():
                 shutil.copyfile(place, old)
                 undo.append((old, place))
@@ -180,18 +188,16 @@ def _swap(fresh: Path, results: Path, target: Path) -> None:
             for now, before in reversed(undo):
                 with contextlib.suppress(OSError):    # another report was faster: its folder stays
                     now.rename(before)
-            for path in foreign:
-                with contextlib.suppress(OSError):
-                    path.rename(results / path.relative_to(fresh))
+            with contextlib.suppress(OSError):
+                _given_back(fresh, results)
             raise MachineError(f"{place}: cannot write: {error.strerror or error}") from error
 
 
 def _listed(index: Path) -> set[str]:
     """The tables and figures of a report by its list of them; nothing without one."""
     try:
-        with index.open(newline="", encoding="utf-8") as file:
-            return {row["file"] for row in csv.DictReader(file)}
-    except (OSError, ValueError, KeyError, csv.Error):
+        return set(pd.read_csv(index)["file"])
+    except (OSError, ValueError, KeyError):
         return set()
 
 
@@ -204,20 +210,17 @@ def _remove_leftovers(results: Path) -> None:
 
 
 def _given_back(folder: Path, results: Path) -> bool:
-    """Whether no file of others is left in a killed report's folder; one whose name is taken stays there."""
+    """Move files of others out of a report's folder; whether none is left: one whose name is taken stays there."""
     ours = {f"report/{name}" for name in ("contents.csv", "details.md", "details.html", "explorer.html")}
     for index in (results / INDEX, folder / INDEX, folder / f"report{OLD}" / INDEX.name):
         ours |= _listed(index)
-    left = False
-    for name in FOLDERS:
-        for path in [*(folder / f"{name}{OLD}").glob("*"), *(folder / name).glob("*")]:
-            place = results / name / path.name
-            if f"{name}/{path.name}" not in ours:
-                left |= (taken := os.path.lexists(place))
-                if not taken:
-                    place.parent.mkdir(exist_ok=True)
-                    path.rename(place)
-    return not left
+    foreign = {path: name for path in folder.glob("*/*")
+               if (name := f"{path.parent.name.removesuffix(OLD)}/{path.name}") not in ours}
+    free = {path: results / name for path, name in foreign.items() if not os.path.lexists(results / name)}
+    for path, place in free.items():
+        place.parent.mkdir(exist_ok=True)
+        path.rename(place)
+    return len(free) == len(foreign)
 
 
 def _write_page(path: Path, title: str, intro: str, sections: Sequence[Section], pictures: Mapping[str, bytes]) -> None:
@@ -251,13 +254,13 @@ def html_page(title: str, text: str, feet: Iterable[int], pictures: Mapping[str,
     body = re.sub(r'(<a href="[^"]*)\.md(?=[#"])', r"\1.html", body.replace("</table>", "</table></div>"))
     body = re.sub(r"<(h\d)>(.*?)</h\d>", heading, body)
     body = re.sub(r'<img src="(?:../)?figures/([^"]*)"(.*?)>', picture, body)
-    return _environment().get_template("page.html.j2").render(title=title, body=body, headings=headings)
+    return TEMPLATES.get_template("page.html.j2").render(title=title, body=body, headings=headings)
 
 
 def markdown(title: str, intro: str, sections: Sequence[Section], root: str = "") -> str:
     """Return sections as Markdown; `root` is the way from the file to the results folder, details have headings."""
-    text = _environment().get_template("page.md.j2").render(
-        title=title, intro=intro, sections=sections, root=root, detailed=bool(root))
+    text = TEMPLATES.get_template("page.md.j2").render(
+        title=title, intro=intro, sections=sections, root=root, detailed=bool(root), table_lines=table_lines)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
@@ -279,11 +282,3 @@ def right_aligned(table: Table) -> list[bool]:
 def plain(value: object) -> str:
     """Keep text of result files from being read as Markdown: links, HTML, code, cells of a table, lines."""
     return re.sub(r"[|<`\\]|\](?=\()", lambda sign: f"\\{sign[0]}", " ".join(str(value).split()))
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("qablate.analysis", "templates"), trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=lambda name: name == "page.html.j2")
-    environment.filters["table_lines"] = table_lines
-    return environment

@@ -6,15 +6,12 @@ table, write one function that returns a `Table` and name it in the section that
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pandas as pd
+from matplotlib.figure import Figure as Canvas
 
 from qablate.analysis.formats import DASH, significant
 from qablate.catalog import TASKS
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Canvas
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class Figure:
     id: str
     title: str
     caption: str
-    draw: "Callable[[], Canvas]"
+    draw: Callable[[], Canvas]
     data: pd.DataFrame
 
 

@@ -54,8 +54,7 @@ def compare(runs: Runs, contrasts: Sequence[Contrast] | None = None,
         runs, task, (scales or {}).get(task) or scale_of(task), [
             one for one in contrasts if task in one.tasks and (one.kind != "slope" or len(runs.lengths(task)) > 1)])]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    for _, family in table.groupby(["task", "table", "alone"], sort=False):
-        single = family["alone"].iloc[0]
+    for (_, _, single), family in table.groupby(["task", "table", "alone"], sort=False):
         for raw, adjusted in (("p", "p_holm"), ("p_tost", "p_tost_holm")):
             found = family[raw] if single else pd.Series(holm(family[raw]), family.index)
             table.loc[family.index, adjusted] = found.where(family[raw].notna())

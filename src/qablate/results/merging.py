@@ -5,7 +5,6 @@ result whose epoch was chosen on its test items never competes with an honest on
 """
 
 import functools
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from qablate.catalog import task_info
-from qablate.files import read_regular
+from qablate.files import read_json
 from qablate.records import METRICS
 from qablate.results.judging import judge, judge_log
 from qablate.results.reading import Listing, list_sources
@@ -121,11 +120,9 @@ def adopted_from(study: Study) -> dict[str, str]:
     """Map the sha256 of adopted files to the system they came from; notes that cannot be read are passed over."""
     found = {}
     for note in sorted(adoption_note(study, study.cells[0]).parent.glob("*.json")):
-        try:
-            content = json.loads(read_regular(note, MAX_NOTE_BYTES))
+        content = read_json(note, MAX_NOTE_BYTES)
+        if {"sha256", "system"} <= content.keys():
             found[str(content["sha256"])] = str(content["system"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            continue
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from qablate.errors import QablateError
 from qablate.files import put_in_place, supersede, write_atomic, write_json
 from qablate.provenance import utc_time
-from qablate.records import METRICS
+from qablate.records import SCORES
 from qablate.results.judging import state_of
 from qablate.results.merging import Merged, adoption_note
 from qablate.results.reading import predictions_problem
@@ -22,7 +22,6 @@ from qablate.study import Cell, Study
 CELL = ("model", "task", "length", "seed")
 INDEX = ("source", "path", *CELL, "status", "reason", "detail", "counts", "chosen", "judged", "flags", "warnings",
          "system", "sha256", "modified_utc", "bytes")
-SCORES = tuple(dict.fromkeys(key for names in METRICS.values() for key in names))
 RUNS = (*CELL, "status", "finished", "enters_means", "enters_claims", "system", "source", "path", "sha256",
         "schema_version", "flags", "n_duplicates", "n_params", "epochs_trained", "best_val_metric", *SCORES,
         "training_time", "timestamp", "dataset_sha256")

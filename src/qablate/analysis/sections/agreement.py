@@ -1,16 +1,14 @@
 """Agreement with the means that the founding document printed, and between systems."""
 
-import csv
-import functools
 import math
 
 import pandas as pd
 
+from qablate.analysis.bounds import golden
 from qablate.analysis.collect import CELL, Runs
-from qablate.analysis.formats import change, metric_name, significant
+from qablate.analysis.formats import metric_name, significant
 from qablate.analysis.table import Table, cell_columns, written
 from qablate.catalog import TASKS, task_info
-from qablate.files import packaged_text
 
 R2_MARGIN = 0.05
 MSE_FACTOR = 3.0
@@ -19,20 +17,22 @@ MSE_SOLVED = 5e-4
 ACCURACY_MARGIN = 0.02
 
 
-@functools.cache
-def printed_rows() -> pd.DataFrame:
-    """The means that the founding document printed: `model_id, task, seq_len, metric, value, n, printed`."""
-    rows = pd.DataFrame(csv.DictReader(packaged_text("goldens/reported_2026-01-18.csv").splitlines()))
-    rows = rows[(rows["value"] != "") & rows["metric"].str.endswith("_mean") & (rows["n"] != "")]
-    return rows.assign(metric=rows["metric"].str.removesuffix("_mean"), value=rows["value"].astype(float))
+def printed_rows(runs: Runs) -> pd.DataFrame:
+    """The means that the founding document printed: `model, task, seq_len, metric, published, n, printed`.
+
+    None for another study than the published one.
+    """
+    rows = golden("reported_2026-01-18.csv", dtype=str, keep_default_na=False)
+    kept = (rows["value"] != "") & rows["metric"].str.endswith("_mean") & (rows["n"] != "")
+    rows = rows[kept & (runs.study.recipe == "published")].rename(columns={"model_id": "model"})
+    return rows.assign(metric=rows["metric"].str.removesuffix("_mean"), published=rows["value"].astype(float))
 
 
 def printed_means(runs: Runs, task: str, metric: str) -> pd.Series:
-    """The printed means over all lengths by model; empty for another study than the published one."""
-    rows = printed_rows()
+    """The printed means over all lengths by model."""
+    rows = printed_rows(runs)
     rows = rows[(rows["task"] == task) & (rows["metric"] == metric) & (rows["seq_len"] == "all")]
-    known = rows[rows["model_id"].isin(runs.models)] if runs.study.recipe == "published" else rows.iloc[:0]
-    return known.groupby("model_id")["value"].first()
+    return rows[rows["model"].isin(runs.models)].groupby("model")["published"].first()
 
 
 def agree(metric: str, published: float, found: float) -> bool:
@@ -55,22 +55,20 @@ def published_means(runs: Runs) -> Table:
     valid = runs.table[runs.table["valid"] & (runs.table["schema_version"] == 2)]
     new = valid[valid["task"] != "forrelation"].melt(CELL, ["test_mse", "test_r2"], "metric", "score")
     ours = runs.selected[runs.selected["origin"] == "ours"].assign(metric="test_acc", seq_len="all")
-    new = pd.concat([part for part in (new.assign(seq_len=new["length"].astype(str)), ours) if len(part)] or [ours])
+    new = pd.concat([new.assign(seq_len=new["length"].astype(str)), ours])
     keys = ["task", "model", "metric", "seq_len"]
     means = new.groupby(keys)["score"].agg(mean=pd.Series.mean, sd=pd.Series.std, n="count")
     of_cells = new.groupby(keys)["length"]
     means["shortest"], means["lengths"] = of_cells.min(), of_cells.agg(
         lambda found: ", ".join(map(str, sorted(found.unique()))))
-    known = printed_rows() if runs.study.recipe == "published" else printed_rows().iloc[:0]
-    known = known.rename(columns={"model_id": "model", "value": "published", "n": "published_n"})
-    frame = known.merge(means.reset_index(), on=keys)
+    frame = printed_rows(runs).rename(columns={"n": "published_n"}).merge(means.reset_index(), on=keys)
     frame["published_n"] = frame["published_n"].astype(int)
     frame["verdict"] = ["agrees" if agree(row.metric, row.published, row.mean) else "differs"
                         for row in frame.itertuples()]
-    frame = frame.sort_values(["task", "model", "shortest"], kind="stable").sort_values(
-        "metric", key=lambda metric: metric == "test_acc", kind="stable")
+    frame["last"] = frame["metric"] == "test_acc"
+    frame = frame.sort_values(["last", "task", "model", "shortest"], kind="stable", ignore_index=True)
     frame = frame[["task", "model", "metric", "lengths", "printed", "published", "published_n", "mean", "sd", "n",
-                   "verdict"]].reset_index(drop=True)
+                   "verdict"]]
     shown = pd.DataFrame([{
         "task": task_info(row["task"]).title, "model": row["model"], "L": row["lengths"],
         "metric": metric_name(row["metric"]) + (", test-selected" if row["task"] == "forrelation" else ""),
@@ -99,13 +97,14 @@ def cross_system(runs: Runs) -> Table:
     """One row per cell and two results of it: the primary metric on both systems and the difference."""
     columns = [*CELL, "metric", "system_a", "value_a", "system_b", "value_b", "difference", "path_a", "path_b"]
     pairs = runs.pairs.reindex(columns=columns)
-    frame = pairs[pairs["metric"] == pairs["task"].map({task: info.metric for task, info in TASKS.items()})]
-    frame = frame.reset_index(drop=True)
+    primary = pairs["task"].map({task: info.metric for task, info in TASKS.items()})
+    frame = pairs[pairs["metric"] == primary].reset_index(drop=True)
     shown = pd.DataFrame({
         **cell_columns(frame), "metric": [metric_name(metric) for metric in frame["metric"]],
         "system": frame["system_a"], "value": written(frame["value_a"]),
         "other system": frame["system_b"], "its value": written(frame["value_b"]),
-        "difference": written(frame["difference"], change)})
+        "difference": written(
+            frame["difference"], lambda value: "+" * (value > 0) + significant(value))})
     caption = ("Two results of one cell with different numbers, copies left out. The first is used, by declared order, "
                "never an average." if len(frame) else "No cell has two results with different numbers.")
     return Table("cross_system", "Cells trained more than once", caption, frame, shown)

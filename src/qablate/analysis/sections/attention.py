@@ -1,6 +1,5 @@
 """What is done, queued and missing, and what needs a look: odd runs, results and files, the state of every cell."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -9,9 +8,9 @@ from matplotlib.patches import Patch, Rectangle
 
 from qablate.analysis import figure as look
 from qablate.analysis.collect import CELL, Runs, hours_left
-from qablate.analysis.formats import DASH, significant, whole
+from qablate.analysis.formats import DASH, fixed, significant
 from qablate.analysis.sections.summary import map_panels
-from qablate.analysis.table import Figure, Part, Section, Table, cell_columns, written
+from qablate.analysis.table import Figure, Table, cell_columns, written
 from qablate.catalog import model_info, task_info
 from qablate.results import State
 from qablate.study import Cell
@@ -20,14 +19,24 @@ NAMED = 5
 OF_CELLS = {"diverged": "diverged", "failed": "failed", "stale": "stale: other settings", "unreadable": "unreadable",
             "no_improvement": "never improved", "no_score": "cut off, no score",
             "selected_on_test": "test-selected score only"}
+TOTAL = "all"
 OF_FILES = {"rejected": "refused", "quarantined": "quarantined"}
 
 
-def attention(runs: Runs) -> Section:
-    """The section `Needs attention`: every kind counted, the first five named with their reason."""
-    rows = list(_kinds(runs))
-    frame = pd.DataFrame(rows, columns=["kind", "number", *CELL, "reason"])
-    shown = []
+def attention(runs: Runs) -> Table:
+    """Every kind of what needs a look counted, the first five named with their reason."""
+    cells = runs.cells.merge(runs.table[[*CELL, "diverged_epoch"]], "left", CELL)
+    epochs = cells["diverged_epoch"]
+    cells = cells.assign(kind=cells["state"].map(OF_CELLS.get),
+                         reason=cells["reason"].where(epochs.isna(), epochs.map("epoch {:.0f}".format)))
+    # A system's folder may hold several studies: what is of another one needs no attention here.
+    others = (runs.files["reason"] == "not_in_study") & runs.files["source"].isin(list(runs.study.config["systems"]))
+    files = runs.files[~others]
+    told = files["reason"] + (": " + files["detail"]).where(files["detail"] != "", "")
+    files = files.assign(kind=files["status"].map(OF_FILES.get), reason=files["system"] + ", " + told)
+    frame = pd.concat([cells, files], ignore_index=True)[["kind", *CELL, "reason"]].dropna(subset="kind")
+    kinds, shown = [*OF_CELLS.values(), *OF_FILES.values()], []
+    frame = frame.sort_values("kind", key=lambda kind: kind.map(kinds.index), kind="stable")
     for kind, found in frame.groupby("kind", sort=False):
         named = [(Cell(row.model, row.task, row.length, row.seed).name if pd.notna(row.model) else "a file of no cell")
                  + (f" ({row.reason})" if row.reason else "") for row in found.head(NAMED).itertuples()]
@@ -35,70 +44,34 @@ def attention(runs: Runs) -> Section:
         shown.append({"what": kind, "number": str(len(found)), "first of them": "; ".join([*named, *more])})
     caption = "All of them: [Details](report/details.md#failed-and-diverged-runs)." if shown else (
         "Nothing diverged, failed, was refused or is stale.")
-    table = Table("attention", "Needs attention", caption, frame.drop(columns="number"), pd.DataFrame(shown))
-    return Section("Needs attention", (table,))
-
-
-def _kinds(runs: Runs) -> Iterator[dict[str, object]]:
-    diverged = {tuple(row[key] for key in CELL): row["diverged_epoch"] for row in runs.table.to_dict("records")}
-    for state, kind in OF_CELLS.items():
-        for row in runs.cells[runs.cells["state"] == state].to_dict("records"):
-            epoch = diverged.get(tuple(row[key] for key in CELL))
-            reason = f"epoch {epoch:.0f}" if state == "diverged" and pd.notna(epoch) else row["reason"]
-            yield {"kind": kind, **{key: row[key] for key in CELL}, "reason": reason}
-    # A system's folder may hold several studies: what is of another one needs no attention here.
-    systems = list(runs.study.config["systems"])
-    others = (runs.files["reason"] == "not_in_study") & runs.files["source"].isin(systems)
-    for status, kind in OF_FILES.items():
-        for row in runs.files[(runs.files["status"] == status) & ~others].to_dict("records"):
-            yield {"kind": kind, **{key: row[key] for key in CELL},
-                   "reason": f"{row['system']}, {row['reason']}" + (f": {row['detail']}" if row["detail"] else "")}
-
-
-def details(runs: Runs) -> tuple[Part, ...]:
-    """What the details hold: runs that did not go well, files by verdict, files that are not used."""
-    return odd_runs(runs), files_by_verdict(runs), files_not_used(runs)
+    return Table("attention", "Needs attention", caption, frame, pd.DataFrame(shown))
 
 
 def odd_runs(runs: Runs) -> Table:
     """One row per finished run that diverged, never improved, was cut off, or skipped steps."""
     odd = runs.table[(runs.table["status"] != "ok") | (runs.table["nonfinite_grad_steps"] > 0)]
     frame = odd[[*CELL, "status", "epochs", "diverged_epoch", "nonfinite_grad_steps", "stop_reason"]]
-    shown = pd.DataFrame({**cell_columns(frame), "status": frame["status"].tolist(), **{
-        words: written(frame[key], whole) for words, key in (
-            ("epochs", "epochs"), ("diverged at epoch", "diverged_epoch"), ("steps skipped", "nonfinite_grad_steps"))}})
+    shown = pd.DataFrame({
+        **cell_columns(frame), "status": frame["status"].tolist(), "epochs": written(frame["epochs"], fixed(0)),
+        "diverged at epoch": written(frame["diverged_epoch"], fixed(0)),
+        "steps skipped": written(frame["nonfinite_grad_steps"], fixed(0))})
     return Table("failed_and_diverged_runs", "Failed and diverged runs", (
         "Diverged: a loss or metric was not finite. No improvement: no epoch beat the starting value, the last weights "
         "were tested. Partial: the file was cut off, its score recovered. Steps skipped: gradients were not finite "
         "although the loss was.") if len(frame) else "None.", frame, shown)
 
 
-def files_by_verdict(runs: Runs) -> Table:
-    """Number of files per source, verdict and reason."""
-    frame = runs.files.groupby(["source", "status", "reason"]).size().rename("files").reset_index()
-    return Table("files_by_verdict", "Files by verdict", "Every file of the results folder and of the systems named in "
-                 "the settings." if len(frame) else "No file was found.", frame, frame.astype(str))
-
-
 def files_not_used(runs: Runs) -> Table:
     """One row per file that is not used as it is: why not, refused ones first."""
     order = ["rejected", "quarantined", "duplicate", "unfinished", "partial", "diverged"]
     odd = runs.files[runs.files["status"].isin(order) | (runs.files["reason"] != "")]
-    places = odd["status"].map({status: place for place, status in enumerate(order)}).fillna(len(order))
-    frame = odd.loc[places.sort_values(kind="stable").index]
+    frame = odd.sort_values("status", kind="stable", key=lambda found: found.map(
+        lambda status: order.index(status) if status in order else len(order)))
     shown = frame[["source", "path", "status", "reason", "detail"]].assign(
         path=[Path(path).name for path in frame["path"]], used=frame["chosen"].map({True: "yes", False: "no"}))
     return Table("files_not_used", "Files that are not used as they are",
                  "Duplicate: another result of the cell is used. Partial: cut off while it was written, scores "
                  "recovered where the file or its log has them." if len(frame) else "None.", frame, shown)
-
-
-TOTAL = "all"
-
-
-def running(runs: Runs) -> Section:
-    """The section `Running and missing`."""
-    return Section("Running and missing", (completion_status(runs), state_map(runs)))
 
 
 def completion_status(runs: Runs) -> Table:
@@ -134,29 +107,6 @@ def _completion(runs: Runs, model: str, cells: pd.DataFrame) -> dict[str, object
             "done": len(cells) - missing, "missing": missing, "hours_left": hours, "unknown_cost": unknown,
             "queued": int((cells["job"] == "queued").sum()), "running": int((cells["job"] == "running").sum()),
             **{f"state_{state}": n for state, n in cells["state"].value_counts().sort_index().items()}}
-
-
-def completion_by_system(runs: Runs) -> Table:
-    """One row per model and system: cells of each task that the system has a valid result of."""
-    found = runs.files[runs.files["finishes"] & ~runs.files["selected_on_test"]].drop_duplicates(["system", *CELL])
-    counts = found.groupby(["system", "model", "task"]).size()
-    frame = pd.DataFrame([
-        {"system": system, "model": model, **{task: int(counts.get((system, model, task), 0)) for task in runs.tasks}}
-        for system in runs.systems for model in runs.models if system in set(found["system"])
-    ], columns=["system", "model", *runs.tasks])
-    shown = frame.astype(str).rename(columns={task: task_info(task).title for task in runs.tasks})
-    return Table("completion_by_system", "Completion status per system",
-                 "Cells that each system has a valid result of, used or not.", frame, shown)
-
-
-def missing_cells(runs: Runs) -> Table:
-    """One row per cell without a valid result: its state, why, and the hours it is expected to take."""
-    frame = runs.open_cells[[*CELL, "state", "reason", "assigned", "job", "hours"]].reset_index(drop=True)
-    shown = pd.DataFrame({
-        **cell_columns(frame), "state": frame["state"].str.replace("_", " "), "reason": frame["reason"],
-        "expected hours": ["unknown" if pd.isna(hours) else significant(hours) for hours in frame["hours"]]})
-    return Table("missing_cells", "Missing cells", "Hours as `qablate status` estimates them." if len(frame) else
-                 "No cell is missing.", frame, shown)
 
 
 def state_map(runs: Runs) -> Figure:

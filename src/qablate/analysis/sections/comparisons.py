@@ -16,7 +16,7 @@ from qablate.analysis import figure as look
 from qablate.analysis.bounds import baseline, constant_class, references
 from qablate.analysis.claims import VERDICTS, Statement, load_claims
 from qablate.analysis.collect import Runs, hours_left
-from qablate.analysis.formats import DASH, metric_name, signed, significant
+from qablate.analysis.formats import DASH, fixed, metric_name, significant
 from qablate.analysis.table import Figure, Section, Table
 from qablate.analysis.verdicts import leaning
 from qablate.catalog import task_info
@@ -60,7 +60,7 @@ def shown_estimate(metric: str, value: float, low: float, high: float) -> str:
     if metric == "test_mse":     # the benefit is -ln MSE: a difference is a factor
         ends = f" [{significant(math.exp(-high), 2)}, {significant(math.exp(-low), 2)}]" if math.isfinite(low) else ""
         return f"MSE x{significant(math.exp(-value), 2)}{ends}"
-    write = signed(3)
+    write = fixed(3, "+")
     return write(value) + (f" [{write(low)}, {write(high)}]" if math.isfinite(low) else "")
 
 
@@ -74,10 +74,9 @@ def _by_task(task: str, rows: pd.DataFrame, every: pd.DataFrame) -> Table:
         "p, Holm": significant(row["p_holm"], 2), "equivalence p, Holm": significant(row["p_tost_holm"], 2),
         "caveats": row["caveats"]} for row in rows[has_interval].to_dict("records")])
     missing = ", ".join(name_of(row) for row in rows[~has_interval].to_dict("records"))
-    frame = _plain(every)
     open_rows = f" Fewer than two blocks, no interval yet: {missing}." * bool(missing)
     return Table(f"comparisons_{task}", f"{title}: comparisons",
-                 f"Slopes are per doubling of the length.{open_rows}", frame, shown)
+                 f"Slopes are per doubling of the length.{open_rows}", _plain(every), shown)
 
 
 def _plain(rows: pd.DataFrame) -> pd.DataFrame:
@@ -194,7 +193,8 @@ def answers(runs: Runs, table: pd.DataFrame) -> Section:
 
 def _answer(runs: Runs, question: str, task: str, rows: pd.DataFrame) -> dict[str, str]:
     """Rows with a label answer; while one of them has no interval, what single models and pairs say so far."""
-    main = _main(rows)
+    labelled = rows[rows["label"] != ""]
+    main = rows if labelled.empty else labelled
     known, single = main[main["verdict"] != "open"].to_dict("records"), rows.drop(index=main.index).to_dict("records")
     pairs = [pair for row in main.to_dict("records") for pair in _pairs(row)]
     looked_at = single if any(map(_differs, single)) else pairs
@@ -241,12 +241,6 @@ def _grouped(rows: Iterable[Row]) -> list[str]:
         groups.setdefault(words, []).append(_short(row))
     return [f"{', '.join(names[:SHOWN_NAMES])}{f' and {more} more' if (more := len(names) - SHOWN_NAMES) > 0 else ''}: "
             f"{words}" for words, names in groups.items()]
-
-
-def _main(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows that answer a question: those with a label, all of them where a study has none."""
-    labelled = rows[rows["label"] != ""]
-    return rows if labelled.empty else labelled
 
 
 def _short(row: Row) -> str:

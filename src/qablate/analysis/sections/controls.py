@@ -1,8 +1,9 @@
 """Controls: every variant next to its base, the variants of tasks, and what checks of trained models say."""
 
-import json
+import functools
+import operator
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,14 @@ from matplotlib.figure import Figure as Canvas
 from qablate.analysis import figure as look
 from qablate.analysis.claims import Contrast
 from qablate.analysis.collect import CELL, Runs
-from qablate.analysis.formats import DASH, fixed, signed, significant
+from qablate.analysis.formats import DASH, fixed, significant
 from qablate.analysis.sections.comparisons import forest, shown_estimate
 from qablate.analysis.sections.scores import means, shown_mean
 from qablate.analysis.statistics import Scale, scale_of
 from qablate.analysis.table import Figure, Part, Section, Table, cell_columns, written
 from qablate.analysis.verdicts import compare
 from qablate.catalog import TASKS, task_info
-from qablate.files import read_regular
+from qablate.files import read_json
 from qablate.records import content_sha256
 from qablate.results import checks_path
 from qablate.study import Cell
@@ -35,8 +36,7 @@ LARGEST_VARIANCE = 1e6
 """A larger variance of gradients is no measurement, and no axis can show it."""
 TEXT = ("A variant changes one thing and keeps the rest. *Can be replaced* says: equivalent within the margin, on this "
         "task at this size. *Worse* says that this model needed it under this recipe (`docs/controls.md`).")
-WORDS = {"higher": "better than its base", "lower": "worse than its base", "equivalent": "can be replaced",
-         "undecided": "undecided", "open": "open"}
+WORDS = {"higher": "better than its base", "lower": "worse than its base", "equivalent": "can be replaced"}
 CHECKS: Mapping[str, tuple[str | int, ...]] = {
     "unentangled": ("swap", "unentangled"), "mean field": ("swap", "mean_field"),
     "Q": ("entanglement", "mean"), "steps shuffled": ("shuffle", "inside_chunks"),
@@ -56,14 +56,19 @@ def controls(runs: Runs) -> Section:
     """The section `Controls`; without parts in a study without variants."""
     if not has_variants(runs):
         return Section("Controls", ())
-    rows = compare(runs, contrasts(runs), {task: R2_OF_ERRORS for task in runs.tasks if _by_error(task)})
+    rows = compare(runs, contrasts(runs), {
+        task: R2_OF_ERRORS for task in runs.tasks if task_info(task).metric == "test_mse"})
     expected = runs.study.config.get("predictions") or []
     parts: list[Part] = []
     if expected:
         parts.append("Expected before the first run:\n\n" + "\n".join(f"- {line}" for line in expected))
     if len(rows):
-        parts += [TEXT, _differences(rows), _figure(runs, rows)]
-    parts += [_rungs(runs, base) for base in TASKS if any(is_variant(task) for task in _family(runs, base))]
+        figure = replace(forest(runs, rows), id="controls", title="Variants next to their bases", caption=(
+            "Variant minus base, mean and 95 % interval, in units of the margin. Filled: decided. Shaded: too small to "
+            "matter."))
+        parts += [TEXT, _differences(rows), figure]
+    families = {base: [task for task in runs.tasks if task_info(task).id == base] for base in TASKS}
+    parts += [_rungs(runs, base, tasks) for base, tasks in families.items() if any(map(is_variant, tasks))]
     return Section("Controls", (*parts, *_checks(checks(runs))))
 
 
@@ -90,14 +95,9 @@ def contrasts(runs: Runs) -> list[Contrast]:
     return found
 
 
-def _by_error(task: str) -> bool:
-    return task_info(task).metric == "test_mse"
-
-
 def _margin(task: str, model: str) -> float:
-    if _by_error(task):
-        return R2_OF_ERRORS.margin
-    return MARGIN_R2_OF.get(model, MARGIN_R2) if task_info(task).metric == "test_r2" else scale_of(task).margin
+    margins = {"test_mse": R2_OF_ERRORS.margin, "test_r2": MARGIN_R2_OF.get(model, MARGIN_R2)}
+    return margins.get(task_info(task).metric, scale_of(task).margin)
 
 
 def _differences(rows: pd.DataFrame) -> Table:
@@ -105,7 +105,8 @@ def _differences(rows: pd.DataFrame) -> Table:
     shown = pd.DataFrame([{
         "task": task_info(row["task"]).title, "variant": row["plus"][0], "next to": row["minus"][0],
         "estimate [95 %]": shown_estimate("test_r2", row["estimate"], row["low95"], row["high95"]),
-        "margin": significant(row["margin"], 2), "verdict": _in_words(row["verdict"]),
+        "margin": significant(row["margin"], 2),
+        "verdict": WORDS.get(row["verdict"], row["verdict"].replace("higher", "better").replace("lower", "worse")),
         "blocks": f"{row['blocks']} / {row['planned']}", "equivalence p, Holm": significant(row["p_tost_holm"], 2),
         "caveats": row["caveats"]} for row in known.to_dict("records")])
     several = rows["task"].nunique() > 1
@@ -119,32 +120,15 @@ def _differences(rows: pd.DataFrame) -> Table:
     return Table("controls", "Variants next to their bases", caption, frame, shown)
 
 
-def _in_words(verdict: str) -> str:
-    return WORDS.get(verdict, verdict.replace("higher", "better").replace("lower", "worse"))
-
-
-def _figure(runs: Runs, rows: pd.DataFrame) -> Figure:
-    drawn = forest(runs, rows)
-    caption = ("Variant minus base, mean and 95 % interval, in units of the margin. Filled: decided. Shaded: too small "
-               "to matter.")
-    return replace(drawn, id="controls", title="Variants next to their bases", caption=caption)
-
-
-def _family(runs: Runs, base: str) -> list[str]:
-    return [task for task in runs.tasks if task_info(task).id == base]
-
-
-def _rungs(runs: Runs, base: str) -> Table:
+def _rungs(runs: Runs, base: str, tasks: list[str]) -> Table:
     """One row per variant of a task and length: mean score of each model, and the marks of its datasets."""
     marked = checks(runs)
-    rows = [row.assign(task=task) for task in _family(runs, base) for row in [means(runs, task)]]
-    frame = pd.concat(rows, ignore_index=True)
+    frame = pd.concat([means(runs, task).assign(task=task) for task in tasks], ignore_index=True)
     shown = []
     for (task, length), found in frame.groupby(["task", "length"], sort=False):
         scores = {row.model: shown_mean(row, task_info(base).metric) for row in found.itertuples()}
         of_task = marked[(marked["task"] == task) & (marked["length"] == length)]
-        marks = {name: DASH if of_task[name].isna().all() else fixed(2)(of_task[name].mean())
-                 for name in MARKS}
+        marks = dict(zip(MARKS, written(of_task[list(MARKS)].mean(), fixed(2)), strict=True))
         shown.append({"task": task, "L": str(length), **scores, **(marks if base == "forrelation" else {})})
     caption = "Mean over seeds, n where runs are missing." + (
         " Mark d: a ridge on products of table entries with at most d address bits, on the same datasets "
@@ -154,39 +138,26 @@ def _rungs(runs: Runs, base: str) -> Table:
 
 def checks(runs: Runs) -> pd.DataFrame:
     """One row per run whose result has a file of `qablate check` that was made of this very result."""
-    rows = [{**vars(cell), "score": runs.records[cell].get(task_info(cell.task).metric),
-             **{name: _number(_at(found, keys)) for name, keys in NUMBERS.items()}} for cell, found in _files(runs)]
+    rows = []
+    for row in runs.files[runs.files["chosen"]].to_dict("records"):
+        cell = Cell(row["model"], row["task"], int(row["length"]), int(row["seed"]))
+        found, record = read_json(checks_path(Path(row["path"])), MAX_CHECKS_BYTES), runs.records.get(cell)
+        if record and found.get("result_sha256") == content_sha256(record):
+            rows.append({**vars(cell), "score": record.get(task_info(cell.task).metric),
+                         **{name: _number(found, keys) for name, keys in NUMBERS.items()}})
     numbers, variances = ["score", *NUMBERS], list(QUBITS)
     table = pd.DataFrame(rows, columns=[*CELL, *numbers]).astype(dict.fromkeys(numbers, "float64"))
     possible = (table[variances] > 0) & (table[variances] < LARGEST_VARIANCE)
     return table.assign(**table[variances].where(possible))
 
 
-def _files(runs: Runs) -> Iterator[tuple[Cell, Any]]:
-    for row in runs.files[runs.files["chosen"]].to_dict("records"):
-        cell = Cell(row["model"], row["task"], int(row["length"]), int(row["seed"]))
-        try:
-            found = json.loads(read_regular(checks_path(Path(row["path"])), MAX_CHECKS_BYTES))
-        except (OSError, ValueError, RecursionError):
-            continue
-        if cell in runs.records and _at(found, ("result_sha256",)) == content_sha256(runs.records[cell]):
-            yield cell, found
-
-
-def _at(found: Any, keys: tuple[str | int, ...]) -> Any:
-    """What is below keys and places; None where a part of the way, or a number or word at its end, is missing."""
-    for key in keys:
-        if isinstance(key, int):
-            found = found[key] if isinstance(found, list) and key < len(found) else None
-        else:
-            found = found.get(key) if isinstance(found, Mapping) else None
-    return found if isinstance(found, (int, float, str)) else None
-
-
-def _number(value: Any) -> float | None:
-    """A finite number as it is; None for text, true and false, and what is beyond the largest float."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if is_number and abs(value) <= sys.float_info.max else None
+def _number(found: Any, keys: tuple[str | int, ...]) -> float | None:
+    """The finite number below keys and places; None where a part of the way is missing, or another thing there."""
+    try:
+        value = functools.reduce(operator.getitem, keys, found)
+    except (LookupError, TypeError):
+        return None
+    return float(value) if type(value) in (int, float) and abs(value) <= sys.float_info.max else None
 
 
 def _means(frame: pd.DataFrame, names: Iterable[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -206,7 +177,7 @@ def _checks(frame: pd.DataFrame) -> list[Part]:
         above = frame.assign(above=frame["score"] - frame["cell means"]).groupby(
             ["model", "task", "length"], sort=False)["above"].agg(["min", "max"])
         checked["score minus cell means"] = [
-            DASH if pd.isna(low) else " to ".join(dict.fromkeys(map(signed(3), (low, high))))
+            DASH if pd.isna(low) else " to ".join(dict.fromkeys(map(fixed(3, "+"), (low, high))))
             for low, high in above.itertuples(index=False)]
     tables: list[Part] = [Table("checks", "Checks of trained models", (
         "No training; mean over n runs. Unentangled, mean field: the score with the circuits of the weights exchanged. "
@@ -220,7 +191,7 @@ def _checks(frame: pd.DataFrame) -> list[Part]:
 
 def _devices(frame: pd.DataFrame) -> list[Part]:
     """Means over seeds with finite shots and noise, of models that were asked."""
-    if frame.empty or frame["100 shots"].isna().all():
+    if frame["100 shots"].isna().all():
         return []
     mean, shown = _means(frame, DEVICES)
     return [Table("devices", "What a device would lose", (

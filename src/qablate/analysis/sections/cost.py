@@ -1,19 +1,18 @@
 """What the finished cells took, and what a score costs in parameters and time."""
 
-import io
-from typing import Any
+import functools
+import math
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from qablate.analysis import figure as look
+from qablate.analysis.bounds import golden
 from qablate.analysis.collect import Runs
-from qablate.analysis.formats import DASH, fixed, metric_name, significant
-from qablate.analysis.sections.scores import means
-from qablate.analysis.table import Figure, Part, Section, Table, cell_columns, written
+from qablate.analysis.formats import DASH, fixed, metric_name
+from qablate.analysis.table import Figure, Table, cell_columns, written
 from qablate.catalog import task_info
-from qablate.files import packaged_text
 from qablate.hours import MEASURED_ITEMS, CostTable
 from qablate.variants import is_variant, labelled
 
@@ -23,16 +22,6 @@ COSTS = {"n_params_trainable": "trainable parameters", "training_time": "seconds
 MOST_PANELS = 4
 
 
-def cost(runs: Runs) -> Section:
-    """The section `Cost`."""
-    return Section("Cost", (tradeoff(runs),))
-
-
-def details(runs: Runs) -> tuple[Part, ...]:
-    """What the details hold: cost by model, cost per model and length."""
-    return cost_by_model(runs), cost_by_length(runs)
-
-
 def tradeoff(runs: Runs) -> Figure:
     """Score against size and time at one length per task: the one that most models have run, the longest of equals.
 
@@ -40,12 +29,11 @@ def tradeoff(runs: Runs) -> Figure:
     """
     frames, tasks = [], [task for task in runs.tasks if not is_variant(task)] or runs.tasks[:MOST_PANELS]
     for task in tasks:
-        found = means(runs, task)
-        counts = found[found["n"] > 0].groupby("length").size()
+        found = runs.of(task).rename(columns={task_info(task).metric: "score"})
+        counts = found.groupby("length")["model"].nunique()
         if len(counts):
             length = max(counts.index, key=lambda length: (counts[length], length))
-            of_length = runs.of(task).query("length == @length").rename(columns={task_info(task).metric: "score"})
-            grouped = of_length.groupby("model")
+            grouped = found[found["length"] == length].groupby("model")
             mean = grouped[["score", *COSTS]].mean().assign(task=task, length=length, n=grouped.size())
             frames.append(mean.reset_index())
     columns = ["task", "length", "model", "score", "n", *COSTS]
@@ -96,44 +84,35 @@ def cost_by_model(runs: Runs) -> Table:
     Planned: the cost table's epochs, published numbers of epochs where it has none. Published code: its seconds per
     epoch on an A100 times the epochs that these runs used, for studies of the published size alone.
     """
-    epochs = pd.read_csv(io.StringIO(packaged_text("goldens/published_epochs.csv")))
-    found = runs.table.merge(epochs, on=["model", "length"], how="left", suffixes=("", "_published"))
+    found = runs.table.merge(golden("published_epochs.csv"), "left", ["model", "length"], suffixes=("", "_published"))
     study, table = runs.study, CostTable.at_hand()
     estimates = [table.estimate(str(row["device_name"]), row["model"], row["task"], row["length"],
                                 study.training_settings(row["model"])["max_epochs"], study.n_items(row["task"]))
                  for row in found.to_dict("records")]
     found["spent"] = found["training_time"] / HOUR
-    found["planned"] = [estimate.seconds / HOUR if estimate else None for estimate in estimates]
-    published_size = 1.0 if study.config["data"]["n_samples"] == MEASURED_ITEMS else float("nan")
+    found["planned"] = [estimate.seconds / HOUR if estimate else math.nan for estimate in estimates]
+    published_size = 1.0 if study.config["data"]["n_samples"] == MEASURED_ITEMS else math.nan
     found["published"] = published_size * found["seconds_per_epoch_published"] * found["epochs"] / HOUR
-    rows = []
-    for device, made in found.groupby(found["device_name"].fillna("not recorded")):
-        parts = {model: made[made["model"] == model] for model in runs.models} | {"total": made}
-        rows += [_cost_row(model, str(device), part) for model, part in parts.items() if len(part)]
-    frame = pd.DataFrame(rows)
-    shown = pd.DataFrame([{
-        "model": row["model"], "runs": str(row["runs"]), "device": row["device"], "hours spent": _hours(row["spent"]),
-        "hours planned": _hours(row["planned"]),
-        "A100 hours of the published code": _hours(row["published"], row["estimated"]),
-        "speed-up over A100": _hours(row["ratio"], row["estimated"])} for row in frame.to_dict("records")])
+    found["device"], found["estimated"] = found["device_name"].fillna("not recorded"), found["basis"] == "estimate"
+    every = pd.concat([found, found.assign(model="total")])
+    every["model"] = pd.Categorical(every["model"], [*runs.models, "total"])
+    whole = functools.partial(pd.Series.sum, skipna=False)    # not known if one of them is not
+    frame = every.groupby(["device", "model"], observed=True).agg(
+        runs=("spent", "size"), spent=("spent", pd.Series.sum), planned=("planned", whole),
+        published=("published", whole), estimated=("estimated", "any")).reset_index()
+    frame["ratio"] = (frame["published"] / frame["spent"]).where(frame["spent"] > 0)
+    frame = frame[["model", "runs", "device", "spent", "planned", "published", "ratio", "estimated"]]
+    shown = pd.DataFrame({
+        "model": frame["model"].astype(str), "runs": frame["runs"].astype(str), "device": frame["device"],
+        "hours spent": written(frame["spent"]), "hours planned": written(frame["planned"]), **{
+            name: [f"({hours})" if rough and hours != DASH else hours
+                   for hours, rough in zip(written(frame[key]), frame["estimated"], strict=True)]
+            for key, name in (("published", "A100 hours of the published code"), ("ratio", "speed-up over A100"))}})
     return Table("cost_by_model", "Cost by model",
                  "Spent: training time; on a machine that others use too, more than the work takes. Planned: what "
                  "workflow/costs.csv gives these cells on the same device. Published code: its seconds per epoch on an "
                  "A100 times the epochs that these runs used; in brackets where its seconds are estimates, good to a "
-                 "factor of about two." if rows else "No cell is done.", frame, shown, int(bool(rows)))
-
-
-def _hours(value: Any, estimated: bool = False) -> str:
-    if pd.isna(value):
-        return DASH
-    return f"({significant(value)})" if estimated else significant(value)
-
-
-def _cost_row(model: str, device: str, found: pd.DataFrame) -> dict[str, Any]:
-    spent, published = found["spent"].sum(), found["published"].sum(skipna=False)
-    return {"model": model, "runs": len(found), "device": device,
-            "spent": spent, "planned": found["planned"].sum(skipna=False), "published": published,
-            "ratio": published / spent if spent > 0 else None, "estimated": bool((found["basis"] == "estimate").any())}
+                 "factor of about two." if len(frame) else "No cell is done.", frame, shown, int(len(frame) > 0))
 
 
 def cost_by_length(runs: Runs) -> Table:

@@ -3,15 +3,14 @@
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FixedLocator, NullLocator
 
 from qablate.analysis import figure as look
 from qablate.analysis.bounds import constant_class, solvers_of_study
 from qablate.analysis.collect import Runs
-from qablate.analysis.formats import DASH, fixed, signed, whole
+from qablate.analysis.formats import DASH, fixed
 from qablate.analysis.sections import scores
 from qablate.analysis.sections.agreement import printed_means
-from qablate.analysis.table import Figure, Section, Table, written
+from qablate.analysis.table import Figure, Table, written
 from qablate.catalog import model_info
 from qablate.variants import is_variant, labelled
 
@@ -22,12 +21,6 @@ SOLVERS: dict[str, tuple[str, look.Look]] = {
     "linear": ("linear on tables", {"color": "#999933", "marker": "X", "linestyle": ":"}),
 }
 WRITE = fixed(4)
-
-
-def results(runs: Runs, verdicts: pd.DataFrame) -> Section:
-    """The section of Forrelation."""
-    return Section("Forrelation results", (ranking(runs, verdicts), scores.length_figure(runs, TASK),
-                                           solver_figure(runs)))
 
 
 def ranking(runs: Runs, verdicts: pd.DataFrame) -> Table:
@@ -52,11 +45,11 @@ def ranking(runs: Runs, verdicts: pd.DataFrame) -> Table:
     frame.insert(0, "rank", frame["mean"].rank(ascending=False, method="min"))
     lengths = scores.lengths_shown(runs, TASK, rows).set_index("model").loc[frame["model"]]
     shown = pd.DataFrame({
-        "rank": written(frame["rank"], whole), "model": frame["model"],
+        "rank": written(frame["rank"], fixed(0)), "model": frame["model"],
         "features→mixing": [DASH if is_variant(model) else model_info(model).notation for model in frame["model"]],
         **{column: lengths[column] for column in lengths if column.startswith("L ")},
         "mean": written(frame["mean"], WRITE), "best": written(frame["best"], WRITE),
-        "against majority, points": written(frame["against_majority"], signed(2)),
+        "against majority, points": written(frame["against_majority"], fixed(2, "+")),
         "against chance": written(frame["against_chance"], str),
         "test-selected, mean": written(frame["selected_mean"], WRITE),
         "best, test-selected": written(frame["selected_best"], WRITE),
@@ -75,41 +68,25 @@ def ranking(runs: Runs, verdicts: pd.DataFrame) -> Table:
 
 
 def solver_figure(runs: Runs) -> Figure:
-    """Accuracy against length and training items, of solvers and models; training against validation of every run."""
-    solvers, curves = solvers_of_study(runs.study), runs.curves
-    whole = solvers[solvers["n_train"] == solvers["n_train"].max()].rename(columns={"solver": "series", "score": "y"})
+    """Accuracy of solvers and models against length, and of solvers against training items."""
+    solvers = solvers_of_study(runs.study).rename(columns={"solver": "series", "score": "y"})
+    whole = solvers[solvers["n_train"] == solvers["n_train"].max()]
     models = runs.of(TASK).rename(columns={"model": "series", "test_acc": "y"})
-    every = pd.concat([part[["series", "length", "y"]] for part in (whole, models) if len(part)] or [models])
-    lengths = every.groupby(["series", "length"])["y"].agg(y="mean", n="count").reset_index()
-    sizes = solvers.groupby(["solver", "length", "n_train"])["score"].agg(y="mean", n="count").reset_index()
-    fits = curves[(curves["task"] == TASK) & curves["chosen"]].rename(
-        columns={"model": "series", "train_metric": "x", "val_metric": "y"})
-    parts = [
-        lengths.assign(panel="length", x=lengths["length"]),
-        sizes.rename(columns={"solver": "series"}).assign(panel="training items", x=sizes["n_train"]),
-        fits.assign(panel="fit", n=1)[["panel", "series", "length", "seed", "x", "y", "n"]]]
-    frame = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+    parts = [*(part.assign(panel="length", x=part["length"]) for part in (whole, models)),
+             solvers.assign(panel="training items", x=solvers["n_train"])]
+    keys = ["panel", "series", "length", "x"]
+    frame = pd.concat([part[[*keys, "y"]] for part in parts]).groupby(keys)["y"].agg(y="mean", n="count").reset_index()
     return Figure("forrelation_solvers", "Forrelation: solvers next to the models",
                   "Test accuracy of solvers and models (means over seeds) against length; of solvers against the "
-                  "number of training items, lines from below by length; training against validation accuracy of every "
-                  "run at its chosen epoch (thin line: equal).", lambda: _draw(runs, frame), frame)
+                  "number of training items, lines from below by length.", lambda: _draw(runs, frame), frame)
 
 
 def _draw(runs: Runs, frame: pd.DataFrame) -> Canvas:
-    figure, axes = look.grid(2.5, 1, 3)
-    sizes = sorted(frame[frame["panel"] == "training items"]["x"].unique())
-    marks = {"length": runs.lengths(TASK), "training items": sizes}
-    for axis, (panel, ticks) in zip(axes[0], marks.items(), strict=False):
-        _lines(axis, frame[frame["panel"] == panel], ticks)
-        axis.set(xlabel="length L" if panel == "length" else panel, ylabel="test accuracy")
-    fits = frame[frame["panel"] == "fit"]
-    axes[0, 2].axhline(0.5, **look.BASELINE)
-    axes[0, 2].axline((0.5, 0.5), slope=1, color=look.PALE, linewidth=0.5)
-    for model, rows in fits.groupby("series"):
-        axes[0, 2].plot(rows["x"], rows["y"], **look.model_look(str(model), line=False) | {"markersize": 3})
-    axes[0, 2].set(xlabel="training accuracy", ylabel="validation accuracy")
-    if fits.empty:
-        look.empty_panel(axes[0, 2])
+    figure, axes = look.grid(2.5, 1, 2)
+    _lines(axes[0, 0], frame[frame["panel"] == "length"], ["series"])
+    axes[0, 0].set(xlabel="length L", ylabel="test accuracy")
+    _lines(axes[0, 1], frame[frame["panel"] == "training items"], ["series", "length"])
+    axes[0, 1].set(xlabel="training items", ylabel="test accuracy")
     named = [model for model in runs.models if model in set(frame["series"])]
     look.legend_above(figure, [*(look.legend_entry(label, style) for label, style in SOLVERS.values()),
                                look.legend_entry("one half", look.BASELINE),
@@ -119,17 +96,16 @@ def _draw(runs: Runs, frame: pd.DataFrame) -> Canvas:
     return figure
 
 
-def _lines(axis: Axes, frame: pd.DataFrame, marks: list[int]) -> None:
+def _lines(axis: Axes, frame: pd.DataFrame, keys: list[str]) -> None:
     if frame.empty:
         look.empty_panel(axis, "not computed for these datasets")
         return
     axis.axhline(0.5, **look.BASELINE)
-    keys = ["series"] if frame["panel"].iloc[0] == "length" else ["series", "length"]
     for names, rows in frame.groupby(keys):
         name = str(names[0])
         axis.plot(rows["x"], rows["y"], **(SOLVERS[name][1] if name in SOLVERS else look.model_look(name, line=False)))
     axis.set_xscale("log")
-    axis.xaxis.set_major_locator(FixedLocator(marks))
-    axis.xaxis.set_minor_locator(NullLocator())
+    marks = sorted(frame["x"].unique())
     axis.set_xticks(marks, [f"{mark:g}" for mark in marks])
+    axis.set_xticks([], minor=True)
     axis.tick_params(axis="x", labelsize=6.5)

@@ -1,21 +1,17 @@
 """How it was done: models with their measured sizes, hyperparameters, tasks, datasets, baselines and upper bounds."""
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from qablate.analysis.bounds import baseline, normalized_score, references, upper_bound
 from qablate.analysis.collect import Runs
-from qablate.analysis.formats import DASH, integer, metric_format, metric_name, percent
+from qablate.analysis.formats import DASH, metric_format, metric_name
 from qablate.analysis.sections.scores import means
-from qablate.analysis.table import Part, Section, Table, cell_columns, written
+from qablate.analysis.table import Table, cell_columns, written
 from qablate.catalog import model_info, task_info
-from qablate.files import read_regular
-from qablate.records import settings_of_record
-from qablate.study import MAX_SIDECAR_BYTES, DatasetSpec, known_dataset_sha256
+from qablate.files import read_json
+from qablate.study import MAX_SIDECAR_BYTES, DatasetSpec, known_dataset
 
 OF_MODEL = ("group", "id", "name", "features", "mixing", "architecture", "chunk")
 HYPERPARAMETERS = {
@@ -27,16 +23,6 @@ HYPERPARAMETERS = {
 """The founding document's names of the settings."""
 
 
-def configuration(runs: Runs) -> Section:
-    """The section `Configuration`."""
-    return Section("Configuration", (models_tested(runs), hyperparameters(runs), task_configurations(runs)))
-
-
-def details(runs: Runs) -> tuple[Part, ...]:
-    """What the details hold: parameters and settings of every result, datasets, baselines and upper bounds."""
-    return parameters(runs), settings(runs), datasets(runs), baselines_and_bounds(runs), normalized_scores(runs)
-
-
 def models_tested(runs: Runs) -> Table:
     """One row per model: group, factors, chunk, and the parameters that its results report."""
     rows, shown = [], []
@@ -45,24 +31,17 @@ def models_tested(runs: Runs) -> Table:
         chunks = sorted({runs.study.chunk(model, length) for task in runs.tasks for length in runs.lengths(task)})
         row = {key: getattr(info, key) for key in OF_MODEL} | {"id": model, "chunk": ", ".join(map(str, chunks))}
         rows.append({**row, "params_min": found.min(), "params_max": found.max()})
-        shown.append({**row, "mixing": info.mixing.replace("_", " "), "params": _range(found)})
+        shown.append({**row, "mixing": info.mixing.replace("_", " "), "params": " to ".join(
+            dict.fromkeys(written(found.agg(["min", "max"]), "{:,.0f}".format)))})
     return Table("models_tested", f"Models tested ({len(runs.models)})",
                  "Features and mixing say where the published model has a circuit; chunk: steps that one circuit or "
                  "pooled token covers; params: as the results report them, which depends on task and length.",
                  pd.DataFrame(rows), pd.DataFrame(shown).astype(str))
 
 
-def _range(values: pd.Series) -> str:
-    if not values.notna().any():
-        return DASH
-    low, high = values.min(), values.max()
-    return integer(low) if low == high else f"{integer(low)} to {integer(high)}"
-
-
 def hyperparameters(runs: Runs) -> Table:
     """The settings of the study under the founding document's names."""
-    values = {name: runs.study.config[part][key] for name, (part, key) in HYPERPARAMETERS.items()}
-    frame = pd.DataFrame([values])
+    frame = pd.DataFrame([{name: runs.study.config[part][key] for name, (part, key) in HYPERPARAMETERS.items()}])
     return Table("hyperparameters", "Hyperparameters",
                  f"Recipe `{runs.study.recipe}`; early stopping in epochs without improvement.",
                  frame, frame.astype(object).map(str))
@@ -78,35 +57,6 @@ def task_configurations(runs: Runs) -> Table:
                      "samples": str(spec.n_samples),
                      "parameters": ", ".join(f"{key} {value}" for key, value in spec.parameters.items())})
     return Table("task_configurations", "Task configurations", "", pd.DataFrame(rows), pd.DataFrame(rows))
-
-
-def parameters(runs: Runs) -> Table:
-    """One row per model, task and length with runs: total and trainable parameters that its results report."""
-    grouped = runs.table.groupby(["model", "task", "length"])
-    counts = ("n_params", "n_params_trainable")
-    frame = grouped.agg(**{f"{key}_{end}": (key, end) for key in counts for end in ("min", "max")}).reset_index()
-    shown = pd.DataFrame({**cell_columns(frame), **{
-        key: [_range(pd.Series(pair)) for pair in zip(frame[f"{key}_min"], frame[f"{key}_max"], strict=True)]
-        for key in counts}})
-    return Table("parameters", "Measured parameter counts",
-                 "Totals count frozen parameters too, and a complex number once.", frame, shown)
-
-
-def settings(runs: Runs) -> Table:
-    """One row per setting: the study's value, those in the results, and how many results differ."""
-    values = pd.DataFrame([
-        (key, value, found[key]) for cell, record in runs.records.items() if (found := settings_of_record(record))
-        for key, value in runs.study.settings_of(cell).items() if key in found], columns=["setting", "study", "found"])
-    rows = [{"setting": key, "study": _distinct(of_key["study"]), "results": _distinct(of_key["found"]),
-             "recorded": len(of_key), "differing": int((of_key["study"] != of_key["found"]).sum())}
-            for key, of_key in values.groupby("setting", sort=False)]
-    frame = pd.DataFrame(rows, columns=["setting", "study", "results", "recorded", "differing"])
-    return Table("settings", "Settings", "The study's settings and those stored in the results; older result files "
-                 "record fewer of them.", frame, frame.astype(str).rename(columns={"results": "in the results"}))
-
-
-def _distinct(values: pd.Series) -> str:
-    return ", ".join(str(value) for value in sorted(values.unique(), key=lambda value: (str(type(value)), value)))
 
 
 def datasets(runs: Runs) -> Table:
@@ -126,9 +76,10 @@ def datasets(runs: Runs) -> Table:
 
 def _dataset_row(runs: Runs, spec: DatasetSpec, by_results: float | None) -> dict[str, Any]:
     path = spec.path(runs.study.results)
-    sidecar, checks = _json(path.with_suffix(".json")), _json(path.with_suffix(".checks.json"))
+    sidecar, checks = (read_json(path.with_suffix(end), MAX_SIDECAR_BYTES) for end in (".json", ".checks.json"))
     statistics, sha256, found = sidecar.get("statistics"), sidecar.get("dataset_sha256"), checks.get("checks")
-    known = known_dataset_sha256(spec, runs.study.results) or sha256
+    facts = known_dataset(spec, runs.study.results)
+    known = facts.sha256 if facts else sha256
     made = statistics.get("measured_baseline") if isinstance(statistics, dict) else None
     file = ("not made here" if sha256 is None else "another dataset" if sha256 != known else
             "as published or first made" if path.exists() else "hash only")
@@ -140,15 +91,6 @@ def _dataset_row(runs: Runs, spec: DatasetSpec, by_results: float | None) -> dic
     return {"task": spec.task, "length": spec.length, "seed": spec.seed, "dataset_sha256": known, "file": file,
             "nominal": spec.info.nominal_baseline, "measured": made if made is not None else by_results,
             "checks": outcome}
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    """A small JSON file as a mapping; empty for one that is not there or is none."""
-    try:
-        content = json.loads(read_regular(path, MAX_SIDECAR_BYTES))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def baselines_and_bounds(runs: Runs) -> Table:
@@ -170,20 +112,16 @@ def baselines_and_bounds(runs: Runs) -> Table:
 
 def normalized_scores(runs: Runs) -> Table:
     """One row per task and model, one column per length: score as its share of the way from baseline to upper bound."""
-    rows = []
-    for task in runs.tasks:
-        for row in means(runs, task).query("n > 0").to_dict("records"):
-            upper = upper_bound(runs.study, task, row["length"], row["model"])
-            if upper is not None:
-                rows.append({"task": task, "model": row["model"], "length": row["length"], "score": row["mean"],
-                             "baseline": baseline(task), "upper_bound": upper,
-                             "normalized_score": normalized_score(row["mean"], baseline(task), upper)})
-    columns = ["task", "model", "length", "score", "baseline", "upper_bound", "normalized_score"]
-    frame = pd.DataFrame(rows, columns=columns)
+    rows = pd.concat([means(runs, task).query("n > 0").assign(task=task, baseline=baseline(task))
+                      for task in runs.tasks]).rename(columns={"mean": "score"})
+    bounds = [upper_bound(runs.study, row.task, row.length, row.model) for row in rows.itertuples()]
+    frame = rows[["task", "model", "length", "score", "baseline"]].assign(upper_bound=pd.array(bounds, "float64"))
+    frame = frame.dropna(subset="upper_bound").reset_index(drop=True)
+    frame["normalized_score"] = normalized_score(frame["score"], frame["baseline"], frame["upper_bound"])
     shown = pd.DataFrame({
         **cell_columns(frame),
         "score": [metric_format(task_info(row.task).metric)(row.score) for row in frame.itertuples()],
         "upper bound": written(frame["upper_bound"]),
-        "normalised score": written(frame["normalized_score"], percent)})
+        "normalised score": written(frame["normalized_score"], lambda share: f"{100 * share:.1f} %")})
     return Table("normalized_scores", "Normalised scores", "Share of the way from the baseline to the upper bound: the "
                  "model's own where it has one, else the task's. Negative below the baseline.", frame, shown)

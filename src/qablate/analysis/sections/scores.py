@@ -17,7 +17,7 @@ from qablate.analysis.bounds import baseline, references
 from qablate.analysis.collect import CELL, Runs
 from qablate.analysis.formats import DASH, metric_format, metric_name
 from qablate.analysis.statistics import SMALLEST_MSE
-from qablate.analysis.table import Figure, Part, Section, Table, cell_columns, written
+from qablate.analysis.table import Figure, Table, cell_columns, written
 from qablate.catalog import model_info, task_info
 from qablate.variants import labelled
 
@@ -31,16 +31,6 @@ MEASURED = {"test_mse": "training mean, on the test items", "test_acc": "majorit
 MARGIN = 0.25
 """Room on both sides of the lengths, in log2 L."""
 FIGURE_COLUMNS = ("kind", "model", "length", "seed", "score", "low95", "high95", "n")
-
-
-def results(runs: Runs, task: str) -> Section:
-    """The section of one task: its scores by length, as table and figure."""
-    return Section(f"{task_info(task).title} results", (by_length(runs, task), length_figure(runs, task)))
-
-
-def details(runs: Runs, task: str) -> tuple[Part, ...]:
-    """What the details hold of one task."""
-    return per_seed(runs, task), learning_figure(runs, task)
 
 
 def means(runs: Runs, task: str, metric: str = "") -> pd.DataFrame:
@@ -218,7 +208,7 @@ def _draw_panel(axis: Axes, frame: pd.DataFrame, models: Sequence[str], lengths:
     for model in models:
         _draw_line(axis, bounds[bounds["model"] == model],
                    {"color": look.model_look(model)["color"], "linewidth": 0.8, "linestyle": ":"})
-    if not frame["model"].isin(models).any() or frame[frame["model"].isin(models) & (frame["kind"] == "run")].empty:
+    if frame[frame["model"].isin(models) & (frame["kind"] == "run")].empty:
         look.empty_panel(axis)
 
 

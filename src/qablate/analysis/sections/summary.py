@@ -1,8 +1,8 @@
 """The first section: what is done, the scores of all models as a map, the best of each task."""
 
+from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -14,22 +14,17 @@ from matplotlib.patches import Rectangle
 from qablate.analysis import figure as look
 from qablate.analysis.bounds import baseline, normalized_score, upper_bound
 from qablate.analysis.collect import CELL, Runs, hours_left
-from qablate.analysis.formats import DASH, metric_name, significant
+from qablate.analysis.formats import DASH, fixed, metric_name, significant
 from qablate.analysis.sections.agreement import agreement_line
 from qablate.analysis.sections.scores import best_of, means
 from qablate.analysis.statistics import scale_of
-from qablate.analysis.table import Figure, Section, Table
+from qablate.analysis.table import Figure, Table
 from qablate.catalog import MODELS, model_info, task_info
 from qablate.variants import labelled
 
 PERFECT = {"test_mse": 0.0, "test_r2": 1.0, "test_acc": 1.0}
 """Best possible score, where no upper bound of the task is known."""
 SHADES = "YlGnBu"
-
-
-def summary(runs: Runs) -> Section:
-    """The section `Summary`."""
-    return Section("Summary", (combined_progress(runs), score_map(runs), best_scores(runs)))
 
 
 def headline(runs: Runs) -> str:
@@ -53,32 +48,31 @@ def headline(runs: Runs) -> str:
 
 
 def combined_progress(runs: Runs) -> Table:
-    """Systems x tasks: cells each system has a valid result of, of those planned; every cell once in the last row."""
-    cells, planned = runs.cells, runs.cells.groupby("task").size()
-    done = cells.groupby("task")["finished"].sum()
-    systems = dict.fromkeys([*runs.study.config["systems"], *runs.systems])
+    """Systems x tasks: cells each system has a valid result of, of those planned; every cell once in the last row.
+
+    The CSV has a row per model.
+    """
+    keys, numbers, study = ["system", "task", "model"], ["done", "test_selected"], runs.study
     found = runs.files[runs.files["finishes"]].drop_duplicates([*CELL, "system", "selected_on_test"])
-    accepted = runs.study.config["import"]["accept_selected_on_test"]
-    found = found.assign(counted=~found["selected_on_test"] | accepted)
-    counts = found.groupby(["system", "task"])[["counted", "selected_on_test"]].sum()
-    rows = [{"system": system, "task": task, "planned": int(planned[task]),
-             "done": int(counts["counted"].get((system, task), 0)),
-             "test_selected": int(counts["selected_on_test"].get((system, task), 0))}
-            for system in sorted(systems, key=runs.study.system_rank) for task in runs.tasks]
-    rows += [{"system": "all systems", "task": task, "planned": int(planned[task]), "test_selected": 0,
-              "done": int(done[task])} for task in runs.tasks]
-    frame = pd.DataFrame(rows)
+    found = found.assign(done=~found["selected_on_test"] | study.config["import"]["accept_selected_on_test"],
+                         test_selected=found["selected_on_test"])
+    every = runs.cells.assign(system="all systems", done=runs.cells["finished"], test_selected=False)
+    counts = pd.concat([found[[*keys, *numbers]], every[[*keys, *numbers]]]).groupby(keys).sum()
+    systems = sorted({*study.config["systems"], *runs.files["system"]}, key=study.system_rank)
+    index = pd.MultiIndex.from_product([[*systems, "all systems"], runs.tasks, runs.models], names=keys)
+    frame = counts.reindex(index, fill_value=0).join(every.groupby(keys[1:]).size().rename("planned")).reset_index()
     shown = []
     for system, of_system in frame.groupby("system", sort=False):
-        texts = {task_info(row["task"]).title: _progress(row) for row in of_system.to_dict("records")}
-        total = of_system[["done", "planned", "test_selected"]].sum().to_dict()
-        shown.append({"system": system, **texts, "total": _progress(total)})
+        texts = {task_info(task).title: _progress(rows) for task, rows in of_system.groupby("task", sort=False)}
+        shown.append({"system": system, **texts, "total": _progress(of_system)})
     return Table("combined_progress", "Combined progress", "", frame, pd.DataFrame(shown), 1)
 
 
-def _progress(row: dict[str, Any]) -> str:
-    done = f"{row['done']:,} / {row['planned']:,}" if row["done"] else DASH
-    return done + (f" ({row['test_selected']} test-selected only)" if row["test_selected"] and not row["done"] else "")
+def _progress(rows: pd.DataFrame) -> str:
+    done, selected, planned = rows[["done", "test_selected", "planned"]].sum()
+    if done:
+        return f"{done:,} / {planned:,}"
+    return f"{DASH} ({selected} test-selected only)" if selected else DASH
 
 
 def score_map(runs: Runs) -> Figure:
@@ -88,9 +82,8 @@ def score_map(runs: Runs) -> Figure:
         rows, scale = means(runs, task), scale_of(task)
         best = {length: upper_bound(runs.study, task, length) for length in runs.lengths(task)}
         rows["upper_bound"] = rows["length"].map(best).fillna(PERFECT.get(task_info(task).metric, 1.0))
-        reached, possible = scale.benefit(rows["mean"]), scale.benefit(rows["upper_bound"])
-        share = [normalized_score(value, scale.baseline, most) for value, most in zip(reached, possible, strict=True)]
-        frames.append(rows.assign(task=task, normalized_score=np.clip(share, 0, 1)))
+        share = normalized_score(scale.benefit(rows["mean"]), scale.baseline, scale.benefit(rows["upper_bound"]))
+        frames.append(rows.assign(task=task, normalized_score=share.clip(0, 1)))
     frame = pd.concat(frames, ignore_index=True)
     return Figure("score_map", "Scores of all models",
                   "Mean test score over seeds and n, the runs behind it. Colour: normalised score (0 = baseline, 1 = "
@@ -161,13 +154,14 @@ def best_scores(runs: Runs) -> Table:
     for task in runs.tasks:
         info, found = task_info(task), means(runs, task).query("n > 0")
         lengths = sorted(found["length"].unique().tolist())
+        write = partial(significant, digits=2) if info.metric == "test_mse" else fixed(3)
         none = "no valid score" if (runs.table["task"] == task).any() else "not run"
         row = {"task (lengths run)": f"{info.title}, {metric_name(info.metric).removeprefix('test ')} "
                                      f"({', '.join(map(str, lengths)) or none})"}
         for kind, models in (("best quantum", quantum), ("best classical", MODELS.keys() - quantum)):
             best = best_of(task, found[found["model"].isin(models)]).groupby("length").head(1)
             rows += best.assign(task=task, kind=kind).to_dict("records")
-            words = [f"{one.model} {_short(info.metric, one.mean)} at {one.length} (n {one.n})"
+            words = [f"{one.model} {write(one.mean)} at {one.length} (n {one.n})"
                      for one in best.itertuples()]
             row[kind] = "; ".join(words).replace(" at ", " at L = ", 1) or (none if found.empty else "not run")
         upper = [upper_bound(runs.study, task, length) for length in lengths or runs.lengths(task)]
@@ -175,7 +169,3 @@ def best_scores(runs: Runs) -> Table:
         shown.append({**row, "baseline": f"{baseline(task):.3g}", "upper bound": " to ".join(ends)})
     columns = ["task", "kind", "length", "model", "mean", "sd", "n"]
     return Table("best_scores", "Best scores", "", pd.DataFrame(rows, columns=columns), pd.DataFrame(shown))
-
-
-def _short(metric: str, value: float) -> str:
-    return significant(value, 2) if metric == "test_mse" else f"{value:.3f}"
