@@ -4,7 +4,7 @@ The PennyLane side shares nothing with the package: it follows the published des
 A case maps "inputs" (B, width), what a model computes from data, to the angles of its circuit.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -24,31 +24,22 @@ def pl_embedding(e: Tensor, n: int) -> None:
         qml.RY(e[:, q], wires=q)
 
 
-def pl_ansatz(th: Tensor, n: int, d: Tensor | float = 1.0) -> None:
+def pl_ansatz(th: Tensor, n: int, d: Tensor | float = 1.0, wires: Sequence[int] = ()) -> None:
+    wires = wires or range(n)
     for layer in range(th.shape[1] // (5 * n)):
         t = th[:, 5 * n * layer : 5 * n * (layer + 1)]
-        for q in range(n):
-            qml.RX(d * t[:, 3 * q], wires=q)
-            qml.RY(d * t[:, 3 * q + 1], wires=q)
-            qml.RZ(d * t[:, 3 * q + 2], wires=q)
+        for q, wire in enumerate(wires):
+            qml.RX(d * t[:, 3 * q], wires=wire)
+            qml.RY(d * t[:, 3 * q + 1], wires=wire)
+            qml.RZ(d * t[:, 3 * q + 2], wires=wire)
         for i in range(n):
-            qml.CRX(t[:, 3 * n + i], wires=[i, (i + 1) % n])
+            qml.CRX(t[:, 3 * n + i], wires=[wires[i], wires[(i + 1) % n]])
         for j in range(n):
-            q = n - 1 - j
-            qml.CRX(t[:, 4 * n + j], wires=[q, (q - 1) % n])
+            qml.CRX(t[:, 4 * n + j], wires=[wires[n - 1 - j], wires[(n - 2 - j) % n]])
 
 
 def pl_reversed(th: Tensor, n: int, d: Tensor | float = 1.0) -> None:
-    for layer in range(th.shape[1] // (5 * n)):
-        t = th[:, 5 * n * layer : 5 * n * (layer + 1)]
-        for j in range(n):
-            qml.RX(d * t[:, 3 * j], wires=n - 1 - j)
-            qml.RY(d * t[:, 3 * j + 1], wires=n - 1 - j)
-            qml.RZ(d * t[:, 3 * j + 2], wires=n - 1 - j)
-        for j in range(n):
-            qml.CRX(t[:, 3 * n + j], wires=[n - 1 - j, (n - 2 - j) % n])
-        for i in range(n):
-            qml.CRX(t[:, 4 * n + i], wires=[i, (i + 1) % n])
+    pl_ansatz(th, n, d, range(n)[::-1])
 
 
 @dataclass(frozen=True)
