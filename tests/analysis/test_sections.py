@@ -134,28 +134,6 @@ def test_test_selected_scores_are_a_count_of_their_own(tmp_path):
     assert len(runs.selected) == 3 and (runs.selected["origin"] == "published").all()
 
 
-@pytest.mark.parametrize(("log", "checkpoint", "state", "reason"), [
-    (None, False, "missing", ""),
-    ('@qablate {"event": "start"}\n', False, "missing", "started, no checkpoint"),
-    ('@qablate {"event": "checkpoint", "epoch": 7}\nEpoch   8/100\n', True, "checkpoint", "epoch 7"),
-    ('@qablate {"event": "start"}\n@qablate {"event": "fail", "reason": "disk full"}\n', True, "failed", "disk full"),
-    ("@qablate [not an event\n", False, "missing", ""),
-])
-def test_state_of_a_cell_without_result(tmp_path, log, checkpoint, state, reason):
-    study = small_study(tmp_path, models=["1a"], seeds=[2024], tasks={"adding_problem": {"lengths": [16]}})
-    cell = study.cells[0]
-    if log:
-        path = study.results / "logs" / "train" / f"{cell.name}.log"
-        path.parent.mkdir(parents=True)
-        path.write_text(log)
-    if checkpoint:
-        path = study.result_folder / "checkpoints" / f"checkpoint_{cell.name}.pt"
-        path.parent.mkdir(parents=True)
-        path.touch()
-    row = collect(study).cells.iloc[0]
-    assert row["state"] == state and reason in row["reason"]
-
-
 def test_the_queue_is_only_what_a_scheduler_said(tmp_path):
     study = small_study(tmp_path, models=["1a", "1b"], tasks={"adding_problem": {"lengths": [16]}})
     silent = table_of(attention.running(collect(study)), "completion_status")
