@@ -12,7 +12,7 @@ from grids import SEEDS, grid, row, runs_of
 
 from qablate.analysis.claims import CLAIMS_PATH, Contrast, load_claims
 from qablate.analysis.figure import render, style
-from qablate.analysis.sections.comparisons import answers, comparisons, findings, shown_estimate
+from qablate.analysis.sections.comparisons import answers, comparisons, findings
 from qablate.analysis.table import Figure, Table
 from qablate.analysis.verdicts import compare
 
@@ -180,14 +180,3 @@ def test_a_pair_is_one_row_with_a_column_per_task_and_its_p(whole):
     assert list(pairs.shown) == ["pair", FORRELATION, ADDING, COPY, "caveats"] and len(pairs.shown) == 9
     row = pairs.shown.set_index("pair").loc["1a - 3a"]
     assert re.fullmatch(r"MSE x[\d.e-]+ \[.*\] higher \(12 / 12, p [\d.e-]+\)", row[ADDING])
-
-
-@pytest.mark.parametrize(("metric", "numbers", "shown"), [
-    ("test_r2", (0.0934, 0.044, 0.141), "+0.093 [+0.044, +0.141]"),
-    ("test_r2", (-0.0001, -0.02, 0.02), "0.000 [-0.020, +0.020]"),
-    ("test_mse", (np.log(2), 0.0, np.log(4)), "MSE x0.50 [0.25, 1.0]"),
-    ("test_acc", (0.01, -np.inf, np.inf), "+0.010"),
-    ("test_acc", (np.nan, np.nan, np.nan), "–"),
-])
-def test_estimates_are_written_in_units_of_the_score(metric, numbers, shown):
-    assert shown_estimate(metric, *numbers) == shown

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -178,3 +179,35 @@ def test_few_values_without_spread_have_no_interval():
     assert difference([0.05] * 6).interval() == pytest.approx((0.05, 0.05))
     line = blocks([0.50, 0.52, 0.54], (50, 100, 200), (2024,))
     assert slope(line).value == pytest.approx(0.02) and not math.isfinite(slope(line).interval()[0])
+
+
+DATA = Path(__file__).parents[1] / "data"    # estimates of the engine that this one replaced, on the same runs
+GONE = [("1a", "adding_problem", 200, 2024), ("2e", "adding_problem", 100, 2024), ("3a", "forrelation", 100, 2024),
+        ("3a", "selective_copy", 500, 2024)]
+"""Runs of the made-up grid that `gaps` lacks."""
+
+
+def golden_runs(study: str) -> pd.DataFrame:
+    """Runs as `Runs.table` holds them: all 396 (`synthetic`), without four (`gaps`), or the shipped ones."""
+    runs = pd.read_csv(DATA / "golden_runs.csv")
+    runs = runs[runs["study"] == ("shipped" if study == "shipped" else "synthetic")].assign(counts=True)
+    for task in runs["task"].unique():
+        runs.loc[runs["task"] == task, scale_of(task).metric] = runs["score"]
+    keys = runs[["model", "task", "length", "seed"]].apply(tuple, axis=1)
+    return runs[~keys.isin(GONE)] if study == "gaps" else runs
+
+
+@pytest.mark.parametrize(("study", "n"), [("synthetic", 67), ("gaps", 67), ("shipped", 19)])
+def test_estimates_equal_those_of_the_former_engine(study, n):
+    known = pd.read_csv(DATA / "golden_comparisons.csv").query("study == @study").fillna({"minus": ""})
+    assert len(known) == n
+    tables = {task: benefits(golden_runs(study), task) for task in known["task"].unique()}
+    for one in known.to_dict("records"):
+        d = contrast(tables[one["task"]], weights(one["plus"].split(), one["minus"].split()))
+        scale = scale_of(one["task"])
+        is_slope = one["kind"] == "slope"
+        found = slope(d) if is_slope else difference(d)
+        assert found.n == one["n"], one["claim"]
+        values = [found.value, *found.interval(), found.p, found.tost(scale.margin_slope if is_slope else scale.margin)]
+        assert values == pytest.approx([one[key] for key in ("estimate", "low95", "high95", "p", "p_tost")],
+                                       abs=1e-7), one["claim"]

@@ -1,15 +1,19 @@
-"""The recipe, early stopping, divergence, isolation of the test items; the captured step, seeds, the legacy score."""
+"""The recipe, early stopping, divergence, isolation of the test items; what a cell leaves; the captured step, seeds."""
 
 import copy
 import hashlib
+import json
 import math
+import os
 
+import numpy as np
 import pytest
 import torch
 from tiny import StopAfter, tiny_study, with_dataset
 
 from qablate.models import ModelSettings, build_model
-from qablate.results import read_record
+from qablate.records import METRICS
+from qablate.results import read_record, state_of
 from qablate.tasks import split_of
 from qablate.tasks.store import load_dataset
 from qablate.training import loop
@@ -26,9 +30,14 @@ from qablate.training.loop import (
     cut,
     outputs_of,
 )
-from qablate.training.record import legacy_score
+from qablate.training.record import companion, legacy_score
 
 SETTINGS = {"learning_rate": 1e-2, "weight_decay": 1e-2, "max_epochs": 10, "clip_norm": 0.1}
+
+
+@pytest.fixture
+def study(tmp_path):
+    return tiny_study(tmp_path / "results")
 
 
 class Constant(torch.nn.Module):
@@ -239,6 +248,30 @@ def test_a_loss_that_is_not_finite_ends_the_epoch_as_diverged(study):
     run(training)
     assert (training.progress.stop_reason, training.progress.diverged_epoch) == ("non_finite", 1)
     assert training.progress.history["val_loss"] == [None]
+
+
+PUBLISHED_KEYS = ("model_id model_name model_info task task_type seq_len seed n_params hyperparameters data_info "
+                  "history best_val_metric").split()
+LATER_KEYS = ["baseline", "training_time", "epochs_trained", "timestamp"]
+
+
+@pytest.mark.parametrize("task", ["adding_problem", "forrelation", "selective_copy"])
+def test_a_cell_leaves_a_whole_result(study, task):
+    cell = with_dataset(study, "2d", task)
+    output = study.result_path(cell)
+    assert train_cell(study, cell, output) == 0
+    record = read_record(output)
+    assert state_of(study, cell).state == "done"
+    assert record["status"] == "ok"
+    assert (record["provenance"]["matmul_precision"], record["provenance"]["cudnn_tf32"]) == ("highest", False)
+    assert not torch.backends.cuda.mem_efficient_sdp_enabled() and os.environ["CUBLAS_WORKSPACE_CONFIG"]
+    published = [*PUBLISHED_KEYS, *METRICS[record["task_type"]], *LATER_KEYS]
+    assert list(json.loads(output.read_text()))[: len(published)] == published    # first, and in their order
+    with np.load(companion(output, "predictions.npz")) as arrays:
+        assert len(arrays["test_indices"]) == record["split"]["n_test"] == 12
+        assert arrays["outputs"].shape == (12, record["data_info"]["output_dim"])
+    assert (record["legacy"] is not None) == (task == "forrelation")
+    assert sorted(path.suffix for path in output.parent.iterdir() if path.is_file()) == [".json", ".npz", ".pt"]
 
 
 CELL = "published/published/1b/adding_problem/L100"
