@@ -18,12 +18,13 @@ from qablate.tasks import split_of
 from qablate.tasks.store import load_dataset
 from qablate.training import loop
 from qablate.training.cell import train_cell
-from qablate.training.cuda_graph import CudaGraphTraining
+from qablate.training.cuda_graph import CudaGraphStep, CudaGraphTraining
 from qablate.training.interrupts import Interrupts, Stopped
 from qablate.training.loop import (
     EVALUATION_BATCH,
     GPU_EVALUATION_BATCH,
     EagerAdamW,
+    Items,
     Streams,
     Training,
     TrainingStep,
@@ -239,6 +240,47 @@ def test_the_captured_step_stopped_within_an_epoch_goes_on_to_the_same_bits(stud
     assert second.progress.history == whole.progress.history
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, second.model.state_dict()[name]), name
+
+
+class Small(torch.nn.Module):
+    """Real and complex parameters, as the models have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.phases = torch.nn.Linear(6, 4), torch.nn.Parameter(torch.randn(4, dtype=torch.complex64))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return (self.inner(inputs.flatten(1)) * self.phases).abs()
+
+
+def weights(step) -> torch.Tensor:
+    return torch.cat([torch.view_as_real(p).flatten() if p.is_complex() else p.flatten()
+                      for p in step.model.parameters()]).detach().clone()
+
+
+def test_a_captured_step_with_a_bad_gradient_skips_its_update_and_many_halt():
+    torch.manual_seed(0)
+    items = Items(torch.randn(20, 2, 3), torch.randn(20, 4))
+    graph = CudaGraphStep(Small(), "regression", items, SETTINGS, 3)
+    graph.begin_epoch(0.01, skipped_run=2)
+    graph(torch.arange(8), 1.0)
+    assert graph.read().skipped_run == 0    # a taken update ends a run of skipped ones
+    before, moments = weights(graph), [s["exp_avg"].clone() for o in graph.optimizers for s in o.state.values()]
+    hook = graph.model.inner.weight.register_hook(lambda grad: grad * torch.nan)
+    graph(torch.arange(8), 1.0)
+    assert torch.equal(before, weights(graph))
+    after = [s["exp_avg"] for o in graph.optimizers for s in o.state.values()]
+    assert all(torch.equal(a, b) for a, b in zip(moments, after, strict=True))
+    assert {float(s["step"]) for o in graph.optimizers for s in o.state.values()} == {1.0}
+    sums = graph.read()
+    assert (sums.batches, sums.skipped, sums.skipped_run, sums.halted) == (1, 1, 1, False)
+    graph(torch.arange(8), 1.0)
+    graph(torch.arange(8), 1.0)
+    hook.remove()
+    graph(torch.arange(8), 1.0)  # after the halt: neither counted nor learned from
+    sums = graph.read()
+    assert (sums.batches, sums.skipped, sums.skipped_run, sums.halted) == (2, 2, 3, True)
+    assert torch.equal(before, weights(graph))
 
 
 def test_a_loss_that_is_not_finite_ends_the_epoch_as_diverged(study):
