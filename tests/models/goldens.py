@@ -100,12 +100,3 @@ def published_tensors(model):
     """Parameters in published order, one per published tensor."""
     return [parameter for entry in ORDER.get(model.model_id, CHAIN) for name, parameter in model.named_parameters()
             if name == entry or name.startswith(f"{entry}.")]
-
-
-def sum_and_norm(gradient):
-    """Sum and Euclidean norm over the numbers of a gradient; a complex number counts as two. Float64."""
-    if gradient is None:
-        return 0.0, 0.0
-    parts = torch.view_as_real(gradient) if gradient.is_complex() else gradient
-    parts = parts.double()
-    return float(parts.sum()), float(parts.norm())
