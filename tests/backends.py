@@ -1,4 +1,4 @@
-"""Compiled backends in tests: skipped where they cannot serve, judged anew where a test breaks one. The ansatz A_R."""
+"""Compiled backends in tests: skipped where they cannot serve, judged anew where a test breaks one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 
 from qablate import selfcheck
 from qablate.errors import QablateError
-from qablate.quantum import ansatz, resolve_backend
+from qablate.quantum import resolve_backend
 
 
 def skip_if_unusable(backend: str) -> None:
@@ -28,9 +28,3 @@ def fresh_verdicts() -> Iterator[None]:
     yield
     for cache in caches:
         cache.cache_clear()
-
-
-def reversed_ansatz(n_qubits: int, n_layers: int, first: int = 0) -> tuple:
-    """The ansatz with its wires in reverse order (A_R of 2d, 2e, 4d, 4e); columns as in `ansatz`."""
-    return tuple(gate._replace(wires=tuple(n_qubits - 1 - wire for wire in gate.wires))
-                 for gate in ansatz(n_qubits, n_layers, first))

@@ -66,13 +66,6 @@ def extended(tmp_path_factory) -> Extended:
     return space
 
 
-def test_the_page_holds_two_entries_each():
-    assert sorted((name, table) for name, table, _ in BLOCKS) == [
-        ("src/qablate/catalog.py", "MODELS"), ("src/qablate/catalog.py", "TASKS"),
-        ("src/qablate/models/published.py", "COMPOSITIONS"), ("src/qablate/tasks/parity.py", ""),
-        ("workflow/studies/parity.yaml", "")]
-
-
 @pytest.mark.parametrize(("model", "task", "length"), CELLS)
 def test_cells_are_trained(extended, model, task, length):
     record = json.loads(extended.result(model, task, length).read_text())

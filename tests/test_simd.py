@@ -2,6 +2,7 @@
 
 import os
 import pkgutil
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -63,35 +64,23 @@ def test_nan_and_infinity_are_never_turned_into_numbers(dtype):
     assert power[1:].tolist() == [np.inf, 0, 1, 0, np.inf]
 
 
-def test_cache_is_where_the_user_says(monkeypatch, tmp_path):
-    monkeypatch.setattr(simd.numba_config, "CACHE_DIR", str(tmp_path / "chosen"))
-    directory = simd.cache_directory("float32")
-    assert directory is not None and directory.parent == tmp_path / "chosen" / "qablate"
-    version, lanes = simd.qablate.__version__, simd.lanes_of("float32")
-    assert directory.name.startswith(f"{version}-float32x{lanes}-")
-    assert simd.cache_directory("float64") != directory
-
-
-def test_cache_moves_on_from_places_that_cannot_be_written(monkeypatch, tmp_path):
-    blocked = tmp_path / "file"
-    blocked.write_text("")
-    monkeypatch.setattr(simd.numba_config, "CACHE_DIR", str(blocked))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    assert simd.cache_directory("float32").parent == tmp_path / "home" / "qablate"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    assert simd.cache_directory("float32").is_relative_to(tmp_path / "temporary")
-    monkeypatch.setattr(tempfile, "tempdir", str(blocked))
+@pytest.mark.parametrize("spoil", [
+    lambda place: (place.parent.rmdir(), place.parent.write_text("")),
+    pytest.param(lambda place: (place.mkdir(), os.chown(place, 1, -1)),
+                 marks=pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")),
+], ids=["cannot be written", "of somebody else"])
+def test_cache_is_in_the_first_place_that_can_be_written_and_is_ours(monkeypatch, tmp_path, spoil):
+    chosen, home, temporary = places = [tmp_path / name for name in ("chosen", "home", "temporary")]
+    monkeypatch.setattr(simd.numba_config, "CACHE_DIR", str(chosen))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    for place, name in zip(places, ("qablate", "qablate", f"qablate-{os.getuid()}"), strict=True):
+        directory = simd.cache_directory("float32")
+        assert directory.parent == place / name and directory != simd.cache_directory("float64")
+        assert directory.name.startswith(f"{simd.qablate.__version__}-float32x{simd.lanes_of('float32')}-")
+        shutil.rmtree(place / name)
+        spoil(place / name)
     assert simd.cache_directory("float32") is None
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
-def test_cache_is_never_in_a_folder_that_somebody_else_made(monkeypatch, tmp_path):
-    (tmp_path / "chosen" / "qablate").mkdir(parents=True)
-    os.chown(tmp_path / "chosen" / "qablate", 1, -1)
-    monkeypatch.setattr(simd.numba_config, "CACHE_DIR", str(tmp_path / "chosen"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    assert simd.cache_directory("float32").parent == tmp_path / "home" / "qablate"
 
 
 @pytest.mark.parametrize(("name", "features", "n_bytes"), [

@@ -75,14 +75,17 @@ def test_verdicts_in_words(study):
     assert "No block yet: 1b-tanh-chunk8, 2a-tanh." in table.caption
 
 
+def write_checks(study, cell, sha, **more):
+    path = checks_path(study.result_path(cell))
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"result_sha256": sha, "swap": {"mean_field": 0.125},
+                                "gradients": [{"variance": 0.5 ** n} for n in range(7)], **more}))
+
+
 def test_only_checks_of_this_very_result_are_shown(study):
-    record, other = write_results(study, study.cells[:2])
+    record, _ = write_results(study, study.cells[:2])
     for cell, sha in zip(study.cells, (record["content_sha256"], "0" * 64), strict=False):
-        path = checks_path(study.result_path(cell))
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({
-            "result_sha256": sha, "cell_means": 0.5, "swap": {"mean_field": 0.125}, "probe": None,
-            "shots": [{"score": 0.5}], "gradients": [{"variance": 0.5 ** n} for n in range(7)]}))
+        write_checks(study, cell, sha, cell_means=0.5, probe=None, shots=[{"score": 0.5}])
     runs = collect(study)
     found = checks(runs)
     score = record["test_r2"]
@@ -104,10 +107,7 @@ def test_only_checks_of_this_very_result_are_shown(study):
 ])
 def test_odd_values_in_a_file_of_checks_count_as_missing(study, odd, drawn):
     record, = write_results(study, study.cells[:1])
-    path = checks_path(study.result_path(study.cells[0]))
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"result_sha256": record["content_sha256"], "swap": {"mean_field": 0.125},
-                                "gradients": [{"variance": 0.5 ** n} for n in range(7)], **odd}))
+    write_checks(study, study.cells[0], record["content_sha256"], **odd)
     checked, *figures = (part for part in controls(collect(study)).parts if getattr(part, "id", "") in SHOWN)
     assert "cell means" not in checked.shown and checked.shown["mean field"].tolist() == ["0.125"]
     assert len(figures) == drawn

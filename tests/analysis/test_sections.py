@@ -129,28 +129,6 @@ def test_test_selected_scores_are_a_count_of_their_own(tmp_path):
     assert len(runs.selected) == 3 and (runs.selected["origin"] == "published").all()
 
 
-@pytest.mark.parametrize(("log", "checkpoint", "state", "reason"), [
-    (None, False, "missing", ""),
-    ('@qablate {"event": "start"}\n', False, "missing", "started, no checkpoint"),
-    ('@qablate {"event": "checkpoint", "epoch": 7}\nEpoch   8/100\n', True, "checkpoint", "epoch 7"),
-    ('@qablate {"event": "start"}\n@qablate {"event": "fail", "reason": "disk full"}\n', True, "failed", "disk full"),
-    ("@qablate [not an event\n", False, "missing", ""),
-])
-def test_state_of_a_cell_without_result(tmp_path, log, checkpoint, state, reason):
-    study = small_study(tmp_path, models=["1a"], seeds=[2024], tasks={"adding_problem": {"lengths": [16]}})
-    cell = study.cells[0]
-    if log:
-        path = study.results / "logs" / "train" / f"{cell.name}.log"
-        path.parent.mkdir(parents=True)
-        path.write_text(log)
-    if checkpoint:
-        path = study.result_folder / "checkpoints" / f"checkpoint_{cell.name}.pt"
-        path.parent.mkdir(parents=True)
-        path.touch()
-    row = collect(study).cells.iloc[0]
-    assert row["state"] == state and reason in row["reason"]
-
-
 def test_the_queue_is_only_what_a_scheduler_said(tmp_path):
     study = small_study(tmp_path, models=["1a", "1b"], tasks={"adding_problem": {"lengths": [16]}})
     silent = attention.completion_status(collect(study))
@@ -210,21 +188,3 @@ def test_published_means_are_held_against_new_runs_only(tmp_path):
     row = agreement.published_means(collect(study)).frame.iloc[0]
     assert (row["mean"], row["n"], row["printed"], row["verdict"]) == (pytest.approx(0.30), 1, "0.333", "agrees")
     assert agreement.agreement_line(collect(study)).startswith("1 of 1 published means")
-
-
-def test_published_means_stand_in_the_order_of_their_lengths(tmp_path):
-    tasks = {"selective_copy": {"lengths": [100, 200, 500, 1000], "n_markers": 8}}
-    study = published_study(tmp_path, models=["1b"], tasks=tasks, seeds=[2024])
-    write_results(study, test_r2=0.5)
-    assert agreement.published_means(collect(study)).frame["lengths"].tolist() == ["100", "200", "500", "1000"]
-
-
-def test_forrelation_is_held_against_the_test_selected_score(tmp_path):
-    study = published_study(tmp_path, models=["2d"], tasks={"forrelation": {"lengths": [50, 100], "n_bits": 6}})
-    legacy = {"name": "legacy_acc_selected_on_holdout", "legacy_acc_selected_on_holdout": 0.56, "epoch": 3,
-              "legacy_censored": False, "biased": True}
-    write_results(study, test_acc=0.5, legacy=legacy)
-    row = agreement.published_means(collect(study)).frame.iloc[0]
-    assert (row["mean"], row["n"], row["lengths"], row["verdict"]) == (pytest.approx(0.56), 6, "50, 100", "differs")
-    other = published_study(tmp_path / "other", models=["3a"], tasks={"forrelation": {"lengths": [16], "n_bits": 6}})
-    assert agreement.published_means(collect(other)).frame.empty

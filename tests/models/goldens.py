@@ -1,7 +1,8 @@
 """Weights, inputs and expected results of the published implementation, rebuilt from integers.
 
 Every number of a weight or an input comes from a 32-bit hash of its index and of a stream, so that any
-implementation can rebuild it; `tests/data/parity_goldens.json` holds what the published code made of them.
+implementation can rebuild it; `tests/data/parity_goldens.json` holds what the published code made of them. `ORDER`
+says where the tensors of the published enumeration are in the models built here.
 """
 
 import json
@@ -10,9 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from published_state import load_published_state, published_tensors
-
-from qablate.models import ModelSettings, build_model
 
 GOLDENS = Path(__file__).parents[1] / "data" / "parity_goldens.json"
 MASK = np.uint64(0xFFFFFFFF)
@@ -71,26 +69,34 @@ def golden_inputs(case):
     return torch.from_numpy(x.astype(np.float32))
 
 
-def golden_model(model_id, case, settings=None):
-    """A model that carries the weights of a case, in evaluation mode."""
-    model = build_model(model_id, case["channels"], case["length"], case["outputs"], settings or ModelSettings())
-    load_published_state(model, golden_weights(case))
-    return model.eval()
+def _in_blocks(prefix, names):
+    return [f"{prefix}.{name}" for name in names.split()]
 
 
-def outputs_and_gradients(model, x):
-    """Outputs, and the gradient of sum_k y_k cos(k) for every published tensor (None where it gets none)."""
-    y = model(x)
-    weights = torch.cos(torch.arange(y.numel(), dtype=y.dtype))
-    model.zero_grad()
-    (y.flatten() * weights).sum().backward()
-    return y.detach(), [parameter.grad for parameter in published_tensors(model)]
+def _twice(names):
+    return [*_in_blocks("mixer.0", names), *_in_blocks("mixer.1", names)]
 
 
-def sum_and_norm(gradient):
-    """Sum and Euclidean norm over the numbers of a gradient; a complex number counts as two. Float64."""
-    if gradient is None:
-        return 0.0, 0.0
-    parts = torch.view_as_real(gradient) if gradient.is_complex() else gradient
-    parts = parts.double()
-    return float(parts.sum()), float(parts.norm())
+CHAIN = ["tokens", "encoder", "mixer", "norm", "pool", "head"]
+ORDER = {
+    "1a": ["mixer.positions", "tokens", "encoder", "mixer.blocks", "norm", "head"],
+    "3a": ["mixer.positions", "tokens", "encoder", "mixer.blocks", "norm", "head"],
+    "1c": [
+        *_in_blocks("encoder", "alpha beta gamma"), "tokens", *_in_blocks("encoder", "ahead back diagonal"),
+        *_twice("input forward_weight backward_weight diagonal_weight forward_core backward_core diagonal combination "
+                "unused_inner_norm output unused_norm"),
+        "norm", "head",
+    ],
+    "2a": ["tokens", *_in_blocks("encoder", "pool coefficients final_angles to_angles output"), "norm", "head"],
+    "3b": ["tokens", "encoder", *_twice("input core.selection convolution core.A_log core.skip core.step output norm"),
+           "norm", "head"],
+    "3c": ["tokens", "encoder", *_twice("input convolution A_log skip step output inner_norm"), "mixer.0.outer_norm",
+           "mixer.1.outer_norm", "norm", "head"],
+}
+"""Parameters, or modules with all of theirs in the order of registration; the others are in the order of the chain."""
+
+
+def published_tensors(model):
+    """Parameters in published order, one per published tensor."""
+    return [parameter for entry in ORDER.get(model.model_id, CHAIN) for name, parameter in model.named_parameters()
+            if name == entry or name.startswith(f"{entry}.")]

@@ -1,54 +1,17 @@
-"""What each model can and cannot see, at fresh weights.
-
-The superpositions of 2d, 2e, 4d, 4e as they are defined, every branch a circuit of its own.
-"""
+"""What each model can and cannot see, at fresh weights."""
 
 import pytest
 import torch
 import torch.nn.functional as F
-from backends import reversed_ansatz
 from goldens import PUBLISHED
 
 from qablate.catalog import MODELS
 from qablate.models import build_model
-from qablate.models.encoders import InjectedSuperposition
-from qablate.quantum import Circuit, ansatz, embedding, measure, scale_rotations, states, superpose_states
 
 LENGTH = 128
-SUPERPOSED = ("2d", "2e", "4d", "4e")
 CONVOLVED = ("4a", "4d", "4e")
 CHUNK_BLIND = ("2d", "2e")
 ORDER_BLIND = ("1a", "1b", "1c", "2a", "2d", "2e")
-
-
-def features_one_by_one(module, chunks):
-    """Features (b, k, m 3n) of chunks (b, k, u)."""
-    blocks = []
-    for core in range(len(module.cores)):
-        seen = chunks.flip(1) if core == 1 else chunks
-        features = measure(core_state(module, core, seen))
-        blocks.append(features.flip(1) if core == 1 else features)
-    return torch.cat(blocks, dim=-1)
-
-
-def core_state(module, core, chunks):
-    """Normalised superposition of the three branches of one core: (b, k, 2**n)."""
-    injected, n, layers = isinstance(module, InjectedSuperposition), module.n_qubits, module.n_layers
-    step = torch.sigmoid(module.step(chunks))
-    maps = list(module.cores[core])
-    head, head_angles = embedding(n), [module.embedding(chunks)]
-    if injected:
-        head, head_angles = head + ansatz(n, layers, first=n), [*head_angles, maps[0](chunks)]
-    first, branches = n + injected * 5 * n * layers, []
-    for map_, build in zip(maps[-3:], (ansatz, reversed_ansatz, ansatz), strict=True):
-        gates, angles, scaled = head + build(n, layers, first=first), map_(chunks), len(branches) < 2
-        if scaled:
-            angles = scale_rotations(angles, step[..., 0], n, layers)
-        angles = [*head_angles, angles]
-        if injected and scaled:
-            gates, angles = gates + embedding(n, first + 5 * n * layers), [*angles, step * module.injection(chunks)]
-        branches.append(states(Circuit(n, gates), torch.cat(angles, dim=-1), "reference"))
-    return superpose_states(module.coefficients[core](), torch.stack(branches))
 
 
 def fresh_model(model_id, length=LENGTH):
@@ -109,13 +72,6 @@ def test_only_the_outer_taps_of_the_convolution_see_order(model_id):
         model.tokens.convolution.weight[:, :, [0, 2]] = 0
     for permuted in (permuted_steps(x, 16), permuted_chunks(x, 16)):
         assert change(model, x, permuted) < 1e-6
-
-
-@pytest.mark.parametrize("model_id", SUPERPOSED)
-def test_shared_circuits_equal_one_circuit_a_branch_with_all_reversals(model_id):
-    features = fresh_model(model_id).encoder.features.double()
-    chunks = torch.randn(2, 3, 128, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
-    assert (features(chunks) - features_one_by_one(features, chunks)).abs().max() < 1e-10
 
 
 def test_attention_equals_its_formula_and_its_dropout_masks():

@@ -73,12 +73,26 @@ def test_entanglement_by_model_and_kind():
     assert 0.05 < exact["mean"] < 1 and exact["min"] >= -1e-6 and exact["n_states"] == 20 * 5 * 3
     assert checks.entanglement(small_model("1b", circuit="unentangled"), COPY)["max"] < 1e-5
     assert checks.entanglement(small_model("2d", circuit="unentangled"), COPY)["mean"] > 0.01
-    with pytest.raises(QablateError, match="model 1b: Q need quantum states, but its circuits are mean_field"):
-        checks.entanglement(small_model("1b", circuit="mean_field"), COPY)
-    with pytest.raises(QablateError, match="model 3a: shots need quantum states, but it has no circuit"):
-        checks.finite_shots(small_model("3a"), COPY)
-    with pytest.raises(QablateError, match="model 3b: no encoder"):
-        checks.probe(small_model("3b"), COPY)
+
+
+def diverged(model):
+    model.head.output.bias.data.fill_(math.nan)
+    return model
+
+
+@pytest.mark.parametrize(("attempt", "message"), [
+    (lambda: checks.entanglement(small_model("1b", circuit="mean_field"), COPY),
+     "model 1b: Q need quantum states, but its circuits are mean_field"),
+    (lambda: checks.finite_shots(small_model("3a"), COPY),
+     "model 3a: shots need quantum states, but it has no circuit"),
+    (lambda: checks.probe(small_model("3b"), COPY), "model 3b: no encoder"),
+    (lambda: checks.check_model(small_model("1b"), FORRELATION),
+     r"model 1b: \(channels, length, outputs\) are \(2, 40, 8\), the"),
+    (lambda: checks.check_model(diverged(small_model("2d")), COPY), "model 2d: its outputs are not finite"),
+])
+def test_what_cannot_be_checked_is_an_error(attempt, message):
+    with pytest.raises(QablateError, match=message):
+        attempt()
 
 
 @pytest.mark.parametrize(
@@ -212,16 +226,3 @@ def test_checks_of_variants():
     assert row["agreement"] == pytest.approx(1, abs=1e-6)
     assert row["score"] == pytest.approx(checks.check_model(model, COPY)["score"], abs=1e-5)
     assert (row["n_items"], row["n_trajectories"]) == (20, 1)
-
-
-def test_a_dataset_of_another_shape_is_an_error():
-    with pytest.raises(QablateError, match=r"model 1b: \(channels, length, outputs\) are \(2, 40, 8\), the"):
-        checks.check_model(small_model("1b"), FORRELATION)
-
-
-def test_a_diverged_model_is_an_error():
-    model = small_model("2d")
-    with torch.no_grad():
-        model.head.output.bias.fill_(math.nan)
-    with pytest.raises(QablateError, match="model 2d: its outputs are not finite"):
-        checks.check_model(model, COPY)

@@ -4,126 +4,94 @@ The PennyLane side shares nothing with the package: it follows the published des
 A case maps "inputs" (B, width), what a model computes from data, to the angles of its circuit.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import pennylane as qml
 import torch
-from backends import reversed_ansatz
 from torch import Tensor
 
-from qablate.quantum import Circuit, ansatz, embedding, scale_rotations
-
-# PennyLane side: th (B, 5 n layers), e and v (B, n), d (B,).
+from qablate.quantum import Circuit, Gate, ansatz, embedding, scale_rotations
 
 
-def pl_embedding(e: Tensor, n: int) -> None:
-    for q in range(n):
-        qml.RY(e[:, q], wires=q)
-
-
-def pl_ansatz(th: Tensor, n: int, d: Tensor | float = 1.0) -> None:
-    for layer in range(th.shape[1] // (5 * n)):
+def pl_ansatz(th: Tensor, wires: Sequence[int], d: Tensor | float) -> None:
+    """Two layers of angles (B, 10 n), rotations scaled by d (B,)."""
+    n = len(wires)
+    for layer in range(2):
         t = th[:, 5 * n * layer : 5 * n * (layer + 1)]
-        for q in range(n):
-            qml.RX(d * t[:, 3 * q], wires=q)
-            qml.RY(d * t[:, 3 * q + 1], wires=q)
-            qml.RZ(d * t[:, 3 * q + 2], wires=q)
+        for q, wire in enumerate(wires):
+            qml.RX(d * t[:, 3 * q], wires=wire)
+            qml.RY(d * t[:, 3 * q + 1], wires=wire)
+            qml.RZ(d * t[:, 3 * q + 2], wires=wire)
         for i in range(n):
-            qml.CRX(t[:, 3 * n + i], wires=[i, (i + 1) % n])
+            qml.CRX(t[:, 3 * n + i], wires=[wires[i], wires[(i + 1) % n]])
         for j in range(n):
-            q = n - 1 - j
-            qml.CRX(t[:, 4 * n + j], wires=[q, (q - 1) % n])
+            qml.CRX(t[:, 4 * n + j], wires=[wires[n - 1 - j], wires[(n - 2 - j) % n]])
 
 
-def pl_reversed(th: Tensor, n: int, d: Tensor | float = 1.0) -> None:
-    for layer in range(th.shape[1] // (5 * n)):
-        t = th[:, 5 * n * layer : 5 * n * (layer + 1)]
-        for j in range(n):
-            qml.RX(d * t[:, 3 * j], wires=n - 1 - j)
-            qml.RY(d * t[:, 3 * j + 1], wires=n - 1 - j)
-            qml.RZ(d * t[:, 3 * j + 2], wires=n - 1 - j)
-        for j in range(n):
-            qml.CRX(t[:, 3 * n + j], wires=[n - 1 - j, (n - 2 - j) % n])
-        for i in range(n):
-            qml.CRX(t[:, 4 * n + i], wires=[i, (i + 1) % n])
+def reversed_ansatz(n: int, n_layers: int, first: int) -> tuple[Gate, ...]:
+    """The ansatz with its wires in reverse order; columns as in `ansatz`."""
+    return tuple(gate._replace(wires=tuple(n - 1 - wire for wire in gate.wires)) for gate in ansatz(n, n_layers, first))
 
 
 @dataclass(frozen=True)
 class CircuitCase:
-    """A model's circuit for any n: `circuit(n)`, `angles(inputs, n)`, and `pennylane(inputs, n)` queueing gates."""
+    """A model's circuit for any n: E embeds n inputs, A is the ansatz, R the one on reversed wires.
+
+    A part behind "d" is scaled by the last input: the angles of E, and of A and R those of the rotations.
+    """
 
     name: str
-    width: Callable[[int], int]
-    circuit: Callable[[int], Circuit]
-    angles: Callable[[Tensor, int], Tensor]
-    pennylane: Callable[[Tensor, int], None]
+    parts: str
 
+    def width(self, n: int) -> int:
+        return max(columns.stop for _, _, columns in self.pieces(n)) + ("d" in self.parts)
 
-def _plain(inputs: Tensor, n: int) -> Tensor:
-    return inputs
+    def pieces(self, n: int) -> Iterator[tuple[str, bool, slice]]:
+        """Kind, whether it is scaled, and columns of every part."""
+        first = 0
+        for part in self.parts.split():
+            columns = slice(first, first + (n if part[-1] == "E" else 10 * n))    # the ansatz has two layers
+            yield part[-1], part[0] == "d", columns
+            first = columns.stop
 
-
-def _pl_1b(x: Tensor, n: int) -> None:
-    pl_embedding(x[:, :n], n)
-    pl_ansatz(x[:, n:], n)
-
-
-def _scaled_angles(x: Tensor, n: int) -> Tensor:
-    """Inputs e, th, d."""
-    return torch.cat((x[:, :n], scale_rotations(x[:, n:-1], x[:, -1], n, 2)), -1)
-
-
-def _pl_scaled(mixing: Callable[[Tensor, int, Tensor], None]) -> Callable[[Tensor, int], None]:
-    def queue(x: Tensor, n: int) -> None:
-        pl_embedding(x[:, :n], n)
-        mixing(x[:, n:-1], n, x[:, -1])
-
-    return queue
-
-
-def _injected_angles(x: Tensor, n: int) -> Tensor:
-    """Inputs e, th_0, th, v, d."""
-    e_features, th, v, d = x.split((11 * n, 10 * n, n, 1), -1)
-    return torch.cat((e_features, scale_rotations(th, d[:, 0], n, 2), d * v), -1)
-
-
-def _pl_injected(mixing: Callable[[Tensor, int, Tensor], None]) -> Callable[[Tensor, int], None]:
-    def queue(x: Tensor, n: int) -> None:
-        d = x[:, -1]
-        pl_embedding(x[:, :n], n)
-        pl_ansatz(x[:, n : 11 * n], n)
-        mixing(x[:, 11 * n : 21 * n], n, d)
-        for q in range(n):
-            qml.RY(d * x[:, 21 * n + q], wires=q)
-
-    return queue
-
-
-def _injected_circuit(mixing: Callable[..., Any]) -> Callable[[int], Circuit]:
-    def build(n: int) -> Circuit:
-        gates = embedding(n) + ansatz(n, 2, n) + mixing(n, 2, 11 * n) + embedding(n, 21 * n)
+    def circuit(self, n: int) -> Circuit:
+        gates: tuple[Gate, ...] = ()
+        for kind, _, columns in self.pieces(n):
+            build = ansatz if kind == "A" else reversed_ansatz
+            gates += embedding(n, columns.start) if kind == "E" else build(n, 2, columns.start)
         return Circuit(n, gates)
 
-    return build
+    def angles(self, inputs: Tensor, n: int) -> Tensor:
+        blocks, d = [], inputs[:, -1]
+        for kind, scaled, columns in self.pieces(n):
+            block = inputs[:, columns]
+            if scaled:
+                block = d[:, None] * block if kind == "E" else scale_rotations(block, d, n, 2)
+            blocks.append(block)
+        return torch.cat(blocks, -1)
+
+    def pennylane(self, inputs: Tensor, n: int) -> None:
+        """Queue the gates."""
+        for kind, scaled, columns in self.pieces(n):
+            x, d = inputs[:, columns], inputs[:, -1] if scaled else 1.0
+            if kind == "E":
+                for q in range(n):
+                    qml.RY(d * x[:, q], wires=q)
+            else:
+                pl_ansatz(x, range(n)[:: -1 if kind == "R" else 1], d)
 
 
 CASES = (
-    CircuitCase("1a, 2a", lambda n: 10 * n, lambda n: Circuit(n, ansatz(n, 2)), _plain, pl_ansatz),
-    CircuitCase("1b, 1c, 2d third", lambda n: 11 * n, lambda n: Circuit(n, embedding(n) + ansatz(n, 2, n)), _plain,
-                _pl_1b),
-    CircuitCase("2d, 2e first", lambda n: 11 * n + 1, lambda n: Circuit(n, embedding(n) + ansatz(n, 2, n)),
-                _scaled_angles, _pl_scaled(pl_ansatz)),
-    CircuitCase("2d, 2e second", lambda n: 11 * n + 1, lambda n: Circuit(n, embedding(n) + reversed_ansatz(n, 2, n)),
-                _scaled_angles, _pl_scaled(pl_reversed)),
-    CircuitCase("4a, 4d third", lambda n: 21 * n,
-                lambda n: Circuit(n, embedding(n) + ansatz(n, 2, n) + ansatz(n, 2, 11 * n)), _plain, _pl_1b),
-    CircuitCase("4d, 4e first", lambda n: 22 * n + 1, _injected_circuit(ansatz), _injected_angles,
-                _pl_injected(pl_ansatz)),
-    CircuitCase("4d, 4e second", lambda n: 22 * n + 1, _injected_circuit(reversed_ansatz), _injected_angles,
-                _pl_injected(pl_reversed)),
+    CircuitCase("1a, 2a", "A"),
+    CircuitCase("1b, 1c, 2d third", "E A"),
+    CircuitCase("2d, 2e first", "E dA"),
+    CircuitCase("2d, 2e second", "E dR"),
+    CircuitCase("4a, 4d third", "E A A"),
+    CircuitCase("4d, 4e first", "E A dA dE"),
+    CircuitCase("4d, 4e second", "E A dR dE"),
 )
 
 

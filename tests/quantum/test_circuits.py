@@ -1,4 +1,7 @@
-"""Every circuit of the models against PennyLane: values and all gradients, all backends that run on a CPU."""
+"""Every circuit of the models against PennyLane: values and all gradients, all backends that run on a CPU.
+
+Circuits drawn at random, against the reference, which holds its agreement with PennyLane here.
+"""
 
 import math
 
@@ -7,8 +10,10 @@ import pytest
 import torch
 from backends import skip_if_unusable
 from circuit_cases import CASES, answer, weighted
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from qablate.quantum import Circuit, ansatz, embedding, evolve, expectations, measure, states
+from qablate.quantum import Circuit, Gate, ansatz, embedding, evolve, expectations, measure, states
 
 BACKENDS = ("reference", "torch", "pennylane", "numba")
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -83,38 +88,44 @@ def test_evolved_states_and_gradients_agree_with_pennylane(backend, n, case):
             assert_close(actual, wanted, dtype)
 
 
-@pytest.mark.parametrize("n", range(1, 9))
-def test_measured_paulis_agree_with_matrices(n):
-    generator = torch.Generator().manual_seed(n)
-    psi = torch.randn(4, 2**n, dtype=torch.complex128, generator=generator).requires_grad_()
-    weights = torch.randn(4, 3 * n, dtype=torch.float64, generator=generator)
-    columns = []
-    for pauli in ((0, 1, 1, 0), (0, -1j, 1j, 0), (1, 0, 0, -1)):
-        matrix = torch.tensor(pauli, dtype=torch.complex128).reshape(2, 2)
-        for q in range(n):
-            eye = torch.eye(2**q, dtype=torch.complex128), torch.eye(2 ** (n - q - 1), dtype=torch.complex128)
-            full = torch.kron(torch.kron(eye[0], matrix), eye[1])
-            columns.append(torch.einsum("bi,ij,bj->b", psi.conj(), full, psi).real)
-    expected = torch.stack(columns, -1)
-    actual = measure(psi)
-    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
-    gradients = [torch.autograd.grad(weighted(values, weights), psi)[0] for values in (actual, expected)]
-    torch.testing.assert_close(*gradients, rtol=0, atol=1e-12)
+@st.composite
+def circuits(draw_from):
+    """Any gates on 1 to 5 qubits; columns repeat, leave gaps and run on, as they please."""
+    n = draw_from(st.integers(1, 5))
+    kinds = ["RX", "RY", "RZ"] + ["CRX", "triple"] * (n > 1)
+    gates = []
+    for _ in range(draw_from(st.integers(0, 24))):
+        kind = draw_from(st.sampled_from(kinds))
+        wires = tuple(draw_from(st.permutations(range(n)))[: 2 if kind == "CRX" else 1])
+        column = draw_from(st.integers(0, 12))
+        if kind == "triple":
+            gates += [Gate(axis, wires, column + i) for i, axis in enumerate(("RX", "RY", "RZ"))]
+        else:
+            gates.append(Gate(kind, wires, column))
+    return Circuit(n, tuple(gates))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_shared_angles_give_the_sum_of_gradients(backend):
-    skip_if_unusable(backend)
-    circuit = Circuit(3, ansatz(3, 1))
-    shared = torch.randn(15, dtype=torch.float64, requires_grad=True)
-    initial = torch.randn(2, 4, 8, dtype=torch.complex128)
-    psi = evolve(circuit, shared, initial, backend)
-    assert psi.shape == (2, 4, 8)
-    single = [evolve(circuit, shared, row, "reference") for row in initial.flatten(0, 1)]
-    torch.testing.assert_close(psi.flatten(0, 1), torch.stack(single))
-    (grad,) = torch.autograd.grad(psi.real.sum(), shared)
-    parts = [torch.autograd.grad(row.real.sum(), shared)[0] for row in single]
-    torch.testing.assert_close(grad, torch.stack(parts).sum(0))
+def drawn(seed, *shape, dtype=torch.float32):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype) / max(1, shape[-1]) ** 0.5
+
+
+@settings(max_examples=60, deadline=None)
+@given(circuits(), st.sampled_from([0, 1, 3, 17, 35]), st.sampled_from(list(TOLERANCE)), st.integers(0, 2**31))
+@example(Circuit(2, ()), 3, torch.float64, 0)
+def test_backends_agree_with_the_reference_on_random_circuits(circuit, batch, dtype, seed):
+    """In batches of less than a vector, of whole vectors and a rest; one of the two starts need not have norm 1."""
+    start, weights = 10 * drawn(seed, batch, circuit.n_angles), drawn(seed + 1, batch, 3 * circuit.n_qubits)
+    psi = drawn(seed + 2, batch, 2**circuit.n_qubits, dtype=torch.complex64)
+    results = []
+    for backend, precision in (("reference", torch.float64), ("torch", dtype), ("numba", dtype)):
+        angles, initial = start.to(precision).requires_grad_(), psi.to(precision.to_complex()).requires_grad_()
+        from_zero, from_initial = expectations(circuit, angles, backend), evolve(circuit, angles, initial, backend)
+        loss = (weights * (from_zero + measure(from_initial, backend))).sum()
+        grads = torch.autograd.grad(loss, (angles, initial), allow_unused=True, materialize_grads=True)
+        results.append((from_zero, states(circuit, angles, backend), from_initial, *grads))
+    for found in results[1:]:
+        for actual, expected in zip(found, results[0], strict=True):
+            assert_close(actual, expected, dtype)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

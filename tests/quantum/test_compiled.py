@@ -1,14 +1,11 @@
 """What the compiled circuits promise beyond agreement with PennyLane (test_circuits.py holds that)."""
 
-import logging
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from backends import fresh_verdicts
 
-from qablate.errors import QablateError
-from qablate.quantum import Circuit, Gate, ansatz, compiled, embedding, evolve, expectations, measure, states
+from qablate.quantum import Circuit, Gate, ansatz, embedding, evolve, expectations, measure, states
 from qablate.simd import ANGLE_LIMIT, lanes_of
 
 DTYPES = (torch.float32, torch.float64)
@@ -22,26 +19,6 @@ def inputs(circuit, batch, dtype=torch.float64, scale=2.0):
     angles = scale * torch.randn(batch, circuit.n_angles, generator=generator)
     initial = torch.randn(batch, 2**circuit.n_qubits, generator=generator, dtype=torch.complex64)
     return angles.to(dtype).requires_grad_(), initial.to(dtype.to_complex()).requires_grad_()
-
-
-def outcome(circuit, backend, batch, dtype):
-    """All forms and the gradients of a loss that reads every real and imaginary part."""
-    angles, initial = inputs(circuit, batch, dtype)
-    measured = expectations(circuit, angles, backend)
-    psi = states(circuit, angles, backend)
-    evolved = evolve(circuit, angles, initial, backend)
-    direct = measure(initial, backend)
-    loss = sum(part.cos().sum() for part in (measured, psi.real, psi.imag, evolved.real, evolved.imag, direct))
-    return (measured, psi, evolved, direct, *torch.autograd.grad(loss, (angles, initial)))
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("batch", [0, 1, 8, 16, 17, 35])
-def test_mixed_gates_and_shared_columns_agree_with_the_definition(batch, dtype):
-    expected = outcome(MIXED, "reference", batch, torch.float64)
-    for got, wanted in zip(outcome(MIXED, "numba", batch, dtype), expected, strict=True):
-        tolerance = TOLERANCE[dtype]
-        torch.testing.assert_close(got.to(wanted.dtype), wanted, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -103,21 +80,3 @@ def test_memory_kept_for_the_backward_pass():
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.nbytes), lambda _: None):
         expectations(circuit, angles, "numba")
     assert 0 < sum(kept) < 3e6
-
-
-def test_kernels_that_fail_their_check_do_not_serve(monkeypatch, caplog):
-    kernels = compiled.simulate
-
-    def wrong(circuit, angles, initial, measured):
-        return kernels(circuit, angles, initial, measured) * (1.001 if angles.dtype == torch.float64 else 1)
-
-    monkeypatch.setattr(compiled, "simulate", wrong)
-    angles, _ = inputs(MIXED, 5)
-    with fresh_verdicts(), caplog.at_level(logging.WARNING):
-        for _ in range(2):
-            assert torch.equal(expectations(MIXED, angles), expectations(MIXED, angles, "torch"))
-        with pytest.raises(QablateError, match="quantum.backend: numba cannot be used here: .*deviates"):
-            states(MIXED, angles, "numba")
-        expectations(MIXED, angles.float(), "numba")
-    (line,) = (record.getMessage() for record in caplog.records)
-    assert "plain torch serves torch.float64 instead of numba: SelfCheckError: expectations deviates by" in line

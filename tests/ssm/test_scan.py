@@ -10,6 +10,8 @@ import torch
 from backends import fresh_verdicts
 
 from qablate.errors import QablateError
+from qablate.quantum import Circuit, embedding, expectations
+from qablate.quantum import compiled as compiled_circuits
 from qablate.ssm import compiled, selective_scan
 
 NAMES = ("inputs", "step", "A", "B", "C", "initial")
@@ -60,16 +62,6 @@ def test_values_and_gradients_agree_with_the_definition(shape, backend, dtype):
         torch.testing.assert_close(
             tensor.double(), expected[name], rtol=0, atol=float(TOLERANCE[dtype] * scale), msg=name
         )
-
-
-@pytest.mark.parametrize("backend", ["torch", "numba"])
-def test_state_is_carried_from_one_scan_to_the_next(backend):
-    inputs, step, A, B, C, initial = arguments(2, 50, 9, 4)
-    whole, last = selective_scan(inputs, step, A, B, C, initial, backend)
-    first, state = selective_scan(inputs[:, :20], step[:, :20], A, B[:, :20], C[:, :20], initial, backend)
-    rest, final = selective_scan(inputs[:, 20:], step[:, 20:], A, B[:, 20:], C[:, 20:], state, backend)
-    torch.testing.assert_close(torch.cat((first, rest), 1), whole, rtol=0, atol=1e-12)
-    torch.testing.assert_close(final, last, rtol=0, atol=1e-12)
 
 
 def test_expanded_and_strided_arguments():
@@ -125,38 +117,39 @@ def test_memory_kept_for_the_backward_pass():
 
 
 def test_shapes_and_names_are_checked():
-    inputs, step, A, B, C, initial = arguments(2, 5, 3, 2)
-    with pytest.raises(QablateError, match=r"step must have shape \(2, 5, 3\), got \(2, 4, 3\)"):
-        selective_scan(inputs, step[:, 1:], A, B, C)
-    with pytest.raises(QablateError, match=r"initial must have shape \(2, 3, 2\)"):
-        selective_scan(inputs, step, A, B, C, initial[:1])
-    with pytest.raises(QablateError, match="B is torch.float32, inputs are torch.float64"):
-        selective_scan(inputs, step, A, B.float(), C)
-    with pytest.raises(QablateError, match="C is on meta, inputs are on cpu"):
-        selective_scan(inputs, step, A, B, C.to("meta"))
-    with pytest.raises(QablateError, match="inputs must be"):
-        selective_scan(inputs[0], step, A, B, C)
-    with pytest.raises(QablateError, match="unknown backend 'cuda'; allowed: auto, reference"):
-        selective_scan(inputs, step, A, B, C, backend="cuda")
+    given = dict(zip(NAMES, arguments(2, 5, 3, 2), strict=True))
+    for change, message in (
+        ({"step": given["step"][:, 1:]}, r"step must have shape \(2, 5, 3\), got \(2, 4, 3\)"),
+        ({"initial": given["initial"][:1]}, r"initial must have shape \(2, 3, 2\)"),
+        ({"B": given["B"].float()}, "B is torch.float32, inputs are torch.float64"),
+        ({"C": given["C"].to("meta")}, "C is on meta, inputs are on cpu"),
+        ({"inputs": given["inputs"][0]}, "inputs must be"),
+        ({"backend": "cuda"}, "unknown backend 'cuda'; allowed: auto, reference"),
+    ):
+        with pytest.raises(QablateError, match=message):
+            selective_scan(**{**given, **change})
 
 
-def test_a_kernel_that_fails_its_check_does_not_serve(monkeypatch, caplog):
-    kernels = compiled.scan
+@pytest.mark.parametrize(("module", "name", "compute"), [
+    (compiled, "scan", lambda backend: selective_scan(*arguments(2, 5, 3, 2), backend=backend)[0]),
+    (compiled_circuits, "simulate",
+     lambda backend: expectations(Circuit(2, embedding(2)), torch.ones(2, 2).double(), backend)),
+], ids=["scans", "circuits"])
+def test_kernels_that_fail_their_check_do_not_serve(monkeypatch, caplog, module, name, compute):
+    kernels, expected = getattr(module, name), compute("torch")
 
-    def wrong(*tensors):
-        y, final = kernels(*tensors)
-        return y * 1.001, final
+    def wrong(*given):
+        found = kernels(*given)
+        return found * 1.001 if torch.is_tensor(found) else (found[0] * 1.001, *found[1:])
 
-    monkeypatch.setattr(compiled, "scan", wrong)
-    tensors = arguments(2, 5, 3, 2)
-    expected = selective_scan(*tensors, backend="torch")
+    monkeypatch.setattr(module, name, wrong)
     with fresh_verdicts(), caplog.at_level(logging.WARNING):
         for _ in range(2):
-            assert torch.equal(selective_scan(*tensors)[0], expected[0])
+            assert torch.equal(compute("auto"), expected)
         with pytest.raises(QablateError, match="numba cannot be used here: .* deviates"):
-            selective_scan(*tensors, backend="numba")
+            compute("numba")
     (line,) = (record.getMessage() for record in caplog.records)
-    assert "plain torch serves torch.float64 instead of numba" in line and "y deviates by" in line
+    assert "plain torch serves torch.float64 instead of numba" in line and " deviates by" in line
 
 
 def test_half_precision_is_served_by_plain_torch(caplog):
@@ -184,5 +177,3 @@ def test_more_states_than_a_warp_holds_run_in_plain_torch_which_is_said_and_reco
                           env={**os.environ, "TRITON_INTERPRET": "1"})
     assert done.returncode == 0, done.stderr
     assert "scans of 65 states: plain torch serves instead of triton" in done.stderr
-
-

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,8 +13,8 @@ import zipfile
 
 import numpy as np
 import pytest
+from damage import IN_BYTES, mutated
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from qablate.errors import QablateError
 from qablate.study import DatasetSpec, known_dataset
@@ -68,27 +69,22 @@ def test_sidecar_says_what_the_dataset_is(stored, tmp_path):
     assert sidecar["statistics"]["measured_baseline"] == pytest.approx(expected)
 
 
-def test_a_valid_dataset_is_not_rewritten(stored):
-    before = {file: file.stat() for file in stored.parent.iterdir()}
+@pytest.mark.parametrize("lost", [None, ".npz", ".json"])
+def test_only_what_was_lost_is_made_again(stored, lost):
+    before = {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in stored.parent.iterdir()}
+    if lost:
+        del before[stored.with_suffix(lost)]
+        stored.with_suffix(lost).unlink()
+        assert "`qablate dataset --task selective_copy --length 20 --seed 1` makes it" in refused(stored)
     make_dataset(SPEC, stored)
-    for file, status in before.items():
-        assert (file.stat().st_ino, file.stat().st_mtime_ns) == (status.st_ino, status.st_mtime_ns)
-
-
-@pytest.mark.parametrize("lost", [".npz", ".json"])
-def test_a_lost_file_is_made_again(stored, lost):
-    kept = stored.with_suffix(".json" if lost == ".npz" else ".npz")
-    before = kept.stat().st_mtime_ns
-    stored.with_suffix(lost).unlink()
-    assert "`qablate dataset --task selective_copy --length 20 --seed 1` makes it" in refused(stored)
-    make_dataset(SPEC, stored)
-    assert kept.stat().st_mtime_ns == before
+    assert {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in before} == before
     assert load_dataset(stored, SPEC).sha256 == generate(SPEC).sha256
 
 
-def unchanged_and_refused(path, message):
-    """Making the dataset at `path` again fails with `message` and leaves every file as it was."""
+def refused_and_kept(path, message):
+    """Loading and making the dataset fail with `message`, and every file stays as it was."""
     before = {file: file.read_bytes() for file in path.parent.iterdir()}
+    assert re.search(message, refused(path))
     with pytest.raises(QablateError, match=message):
         make_dataset(SPEC, path)
     assert {file: file.read_bytes() for file in path.parent.iterdir()} == before
@@ -99,9 +95,11 @@ def test_other_bytes_are_an_error_that_names_both_hashes_and_are_kept(stored):
     stored.unlink(), stored.with_suffix(".json").unlink()
     save_dataset(Dataset(SPEC, other.sequences, other.targets, other.extras), stored)
     wrong, right = load_dataset(stored, SPEC).sha256, generate(SPEC).sha256
-    unchanged_and_refused(stored, f"{wrong}, expected {right}")
-    stored.with_suffix(".json").unlink()
-    unchanged_and_refused(stored, f"{wrong}, expected {right}")
+    for _ in range(2):    # with its sidecar and without
+        with pytest.raises(QablateError, match=f"{wrong}, expected {right}"):
+            make_dataset(SPEC, stored)
+        assert stored.exists()
+        stored.with_suffix(".json").unlink(missing_ok=True)
 
 
 def test_published_data_are_judged_by_the_published_hash(tmp_path):
@@ -134,8 +132,7 @@ def test_another_identity_names_the_key(stored):
 )
 def test_bad_sidecars_are_refused_and_kept(stored, content, message):
     stored.with_suffix(".json").write_bytes(content)
-    assert message in refused(stored)
-    unchanged_and_refused(stored, message)
+    refused_and_kept(stored, message)
 
 
 def npy(array_bytes, descr, shape, fortran=False, version=(1, 0)):
@@ -145,14 +142,11 @@ def npy(array_bytes, descr, shape, fortran=False, version=(1, 0)):
     return b"\x93NUMPY" + bytes(version) + len(header).to_bytes(2, "little") + header + array_bytes
 
 
-def members_of(path):
-    with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
 def rewrite(path, compression=zipfile.ZIP_STORED, prefix=b"", **members):
     """Write `path` anew with some members replaced (None: left out)."""
-    content = {**members_of(path), **{f"{name}.npy": data for name, data in members.items()}}
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    content |= {f"{name}.npy": data for name, data in members.items()}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:
         for name, data in content.items():
@@ -183,40 +177,20 @@ TARGETS = bytes(40 * 3 * 4)
     ids=range(12),
 )
 def test_hostile_members(stored, member, message):
-    rewrite(stored, targets=member)
-    if member is None:
-        padding = bytes(600)
-        rewrite(stored, targets=None, more=padding)
-    with pytest.raises(QablateError, match=message):
-        load_dataset(stored, SPEC)
-    unchanged_and_refused(stored, message)
+    rewrite(stored, targets=member, **({"more": bytes(600)} if member is None else {}))
+    refused_and_kept(stored, message)
 
 
-def test_a_pickled_object_is_never_loaded(stored, tmp_path):
-    class Touch:
-        def __reduce__(self):
-            return (os.mkdir, (str(tmp_path / "executed"),))
-
-    buffer = io.BytesIO()
-    np.save(buffer, np.array([Touch()] * 3, dtype=object), allow_pickle=True)
-    rewrite(stored, targets=buffer.getvalue() + bytes(300))
-    assert "targets.npy" in refused(stored)
-    assert not (tmp_path / "executed").exists()
-
-
-@pytest.mark.parametrize("kind", ["bomb", "sparse", "header"])
+@pytest.mark.parametrize("kind", ["bomb", "sparse"])
 def test_memory_is_not_taken_before_the_file_is_known_to_be_right(stored, kind):
     if kind == "bomb":
         n_bytes = sum(np.dtype(dtype).itemsize * np.prod(shape) for dtype, shape in layout_of(SPEC).values())
         rewrite(stored, zipfile.ZIP_DEFLATED, prefix=bytes(n_bytes), targets=bytes(200_000_000), sequences=b"",
                 marker_indices=b"")
         message = "bytes, this dataset takes|is compressed"
-    elif kind == "sparse":
+    else:
         os.truncate(stored, 1 << 40)
         message = "1099511627776 bytes, this dataset takes"
-    else:
-        rewrite(stored, targets=npy(TARGETS, "<f4", (1 << 40, 3)))
-        message = "targets.npy holds"
     tracemalloc.start()
     try:
         with pytest.raises(QablateError, match=message):
@@ -235,15 +209,12 @@ def test_things_that_are_no_files(stored, ending, make):
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_no_damage_is_read_as_another_dataset(stored, data):
-    """Flip one byte or cut the file anywhere: the very same arrays, or one clear error."""
-    content, good = stored.read_bytes(), generate(SPEC)
-    damaged = stored.with_name("damaged.npz")
+@given(changes=IN_BYTES)
+def test_no_damage_is_read_as_another_dataset(stored, changes):
+    """The very same arrays, or one clear error."""
+    damaged, good = stored.with_name("damaged.npz"), generate(SPEC)
     damaged.with_suffix(".json").write_bytes(stored.with_suffix(".json").read_bytes())
-    place = data.draw(st.integers(0, len(content) - 1))
-    flipped = content[:place] + bytes([content[place] ^ data.draw(st.integers(1, 255))]) + content[place + 1:]
-    damaged.write_bytes(data.draw(st.sampled_from([flipped, content[:place]])))
+    damaged.write_bytes(mutated(stored.read_bytes(), changes))
     try:
         loaded = load_dataset(damaged, SPEC)
     except QablateError:

@@ -1,34 +1,44 @@
-"""The recipe, early stopping, divergence, isolation of the test items; the captured step, seeds, the legacy score."""
+"""The recipe, early stopping, divergence, isolation of the test items; what a cell leaves; the captured step, seeds."""
 
 import copy
 import hashlib
+import json
 import math
+import os
 
+import numpy as np
 import pytest
 import torch
 from tiny import StopAfter, tiny_study, with_dataset
 
 from qablate.models import ModelSettings, build_model
-from qablate.results import read_record
+from qablate.records import METRICS
+from qablate.results import read_record, state_of
 from qablate.tasks import split_of
 from qablate.tasks.store import load_dataset
 from qablate.training import loop
 from qablate.training.cell import train_cell
-from qablate.training.cuda_graph import CudaGraphTraining
+from qablate.training.cuda_graph import CudaGraphStep, CudaGraphTraining
 from qablate.training.interrupts import Interrupts, Stopped
 from qablate.training.loop import (
     EVALUATION_BATCH,
     GPU_EVALUATION_BATCH,
     EagerAdamW,
+    Items,
     Streams,
     Training,
     TrainingStep,
     cut,
     outputs_of,
 )
-from qablate.training.record import legacy_score
+from qablate.training.record import companion, legacy_score
 
 SETTINGS = {"learning_rate": 1e-2, "weight_decay": 1e-2, "max_epochs": 10, "clip_norm": 0.1}
+
+
+@pytest.fixture
+def study(tmp_path):
+    return tiny_study(tmp_path / "results")
 
 
 class Constant(torch.nn.Module):
@@ -232,6 +242,47 @@ def test_the_captured_step_stopped_within_an_epoch_goes_on_to_the_same_bits(stud
         assert torch.equal(tensor, second.model.state_dict()[name]), name
 
 
+class Small(torch.nn.Module):
+    """Real and complex parameters, as the models have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.phases = torch.nn.Linear(6, 4), torch.nn.Parameter(torch.randn(4, dtype=torch.complex64))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return (self.inner(inputs.flatten(1)) * self.phases).abs()
+
+
+def weights(step) -> torch.Tensor:
+    return torch.cat([torch.view_as_real(p).flatten() if p.is_complex() else p.flatten()
+                      for p in step.model.parameters()]).detach().clone()
+
+
+def test_a_captured_step_with_a_bad_gradient_skips_its_update_and_many_halt():
+    torch.manual_seed(0)
+    items = Items(torch.randn(20, 2, 3), torch.randn(20, 4))
+    graph = CudaGraphStep(Small(), "regression", items, SETTINGS, 3)
+    graph.begin_epoch(0.01, skipped_run=2)
+    graph(torch.arange(8), 1.0)
+    assert graph.read().skipped_run == 0    # a taken update ends a run of skipped ones
+    before, moments = weights(graph), [s["exp_avg"].clone() for o in graph.optimizers for s in o.state.values()]
+    hook = graph.model.inner.weight.register_hook(lambda grad: grad * torch.nan)
+    graph(torch.arange(8), 1.0)
+    assert torch.equal(before, weights(graph))
+    after = [s["exp_avg"] for o in graph.optimizers for s in o.state.values()]
+    assert all(torch.equal(a, b) for a, b in zip(moments, after, strict=True))
+    assert {float(s["step"]) for o in graph.optimizers for s in o.state.values()} == {1.0}
+    sums = graph.read()
+    assert (sums.batches, sums.skipped, sums.skipped_run, sums.halted) == (1, 1, 1, False)
+    graph(torch.arange(8), 1.0)
+    graph(torch.arange(8), 1.0)
+    hook.remove()
+    graph(torch.arange(8), 1.0)  # after the halt: neither counted nor learned from
+    sums = graph.read()
+    assert (sums.batches, sums.skipped, sums.skipped_run, sums.halted) == (2, 2, 3, True)
+    assert torch.equal(before, weights(graph))
+
+
 def test_a_loss_that_is_not_finite_ends_the_epoch_as_diverged(study):
     cell = with_dataset(study, "3a")
     training = real_training(study, cell)
@@ -239,6 +290,31 @@ def test_a_loss_that_is_not_finite_ends_the_epoch_as_diverged(study):
     run(training)
     assert (training.progress.stop_reason, training.progress.diverged_epoch) == ("non_finite", 1)
     assert training.progress.history["val_loss"] == [None]
+
+
+PUBLISHED_KEYS = ("model_id model_name model_info task task_type seq_len seed n_params hyperparameters data_info "
+                  "history best_val_metric").split()
+LATER_KEYS = ["baseline", "training_time", "epochs_trained", "timestamp"]
+
+
+@pytest.mark.parametrize("task", ["adding_problem", "forrelation", "selective_copy"])
+def test_a_cell_leaves_a_whole_result(study, task):
+    cell = with_dataset(study, "2d", task)
+    output = study.result_path(cell)
+    assert train_cell(study, cell, output) == 0
+    record = read_record(output)
+    assert state_of(study, cell).state == "done"
+    assert record["status"] == "ok"
+    assert (record["provenance"]["matmul_precision"], record["provenance"]["cudnn_tf32"]) == ("highest", False)
+    assert (record["provenance"]["peak_gpu_memory_mb"] is None) == (record["provenance"]["device_type"] == "cpu")
+    assert not torch.backends.cuda.mem_efficient_sdp_enabled() and os.environ["CUBLAS_WORKSPACE_CONFIG"]
+    published = [*PUBLISHED_KEYS, *METRICS[record["task_type"]], *LATER_KEYS]
+    assert list(json.loads(output.read_text()))[: len(published)] == published    # first, and in their order
+    with np.load(companion(output, "predictions.npz")) as arrays:
+        assert len(arrays["test_indices"]) == record["split"]["n_test"] == 12
+        assert arrays["outputs"].shape == (12, record["data_info"]["output_dim"])
+    assert (record["legacy"] is not None) == (task == "forrelation")
+    assert sorted(path.suffix for path in output.parent.iterdir() if path.is_file()) == [".json", ".npz", ".pt"]
 
 
 CELL = "published/published/1b/adding_problem/L100"
