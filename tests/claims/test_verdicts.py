@@ -39,6 +39,7 @@ def of_numbers(**changes) -> str:
     ({"low95": -0.01}, "undecided"),
     ({"estimate": 0.01, "low95": 0.001, "p_tost_holm": 0.05}, "equivalent"),
     ({"blocks": 5}, "provisional: higher"),
+    ({"blocks": 5, "estimate": 0.049, "low95": 0.01}, "provisional: below the margin"),
     ({"blocks": 5, "low95": -0.1}, "provisional: unclear"),
     ({"blocks": 5, "low95": -0.1, "estimate": 0.04}, "provisional: no difference seen"),
     ({"blocks": 1, "low95": -math.inf, "high95": math.inf}, "provisional: no interval yet"),
@@ -52,9 +53,9 @@ def test_what_a_verdict_needs(changes, expected):
 
 
 @given(st.floats(-1, 1), st.floats(0, 1), st.floats(0.01, 0.5))
-def test_a_leaning_names_a_side_only_when_the_interval_is_clear_of_zero(value, half, margin):
+def test_a_leaning_names_a_side_only_when_the_interval_is_clear_of_zero_and_the_margin_reached(value, half, margin):
     found = leaning(value, value - half, value + half, margin)
-    assert (found in ("higher", "lower")) == (half < abs(value)) or value == 0
+    assert (found in ("higher", "lower")) == (half < abs(value) >= margin)
     mirrored = {"higher": "lower", "lower": "higher"}.get(found, found)
     assert leaning(-value, -value - half, -value + half, margin) == mirrored
 

@@ -77,11 +77,11 @@ def verdict(row: dict[str, Any]) -> str:
 
 
 def leaning(value: float, low95: float, high95: float, margin: float) -> str:
-    """What an estimate says before any test: a side if its interval is clear of 0, else whether it is small."""
+    """What an estimate says before any test: a side if its interval is clear of 0 and it reaches the margin."""
     if not math.isfinite(low95):
         return "no interval yet"
     if low95 > 0 or high95 < 0:
-        return "higher" if value > 0 else "lower"
+        return "below the margin" if abs(value) < margin else "higher" if value > 0 else "lower"
     return "no difference seen" if abs(value) < margin else "unclear"
 
 

@@ -90,7 +90,8 @@ def completion_status(runs: Runs) -> Table:
     systems = open_cells["assigned"].where(open_cells["assigned"] != "", runs.study.system)
     for system, cells in open_cells.groupby(systems):
         n, hours, unknown = hours_left(cells)
-        words.append(f"{system} {significant(hours)} h for {n} cells" + f" ({unknown} of unknown cost)" * bool(unknown))
+        words.append(f"{system} {significant(hours)} h for {n} cell{'s' * (n > 1)}"
+                     + f" ({unknown} of unknown cost)" * bool(unknown))
     queue = "" if runs.queue_known else " No queue was asked."
     left = f"Hours left, one cell after another: {', '.join(words)}.{queue}" if words else "All cells are done."
     return Table("completion_status", "Completion status", f"Done of planned cells; a diverged run is done. {left}",

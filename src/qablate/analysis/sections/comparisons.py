@@ -271,7 +271,7 @@ def _missing(runs: Runs, main: pd.DataFrame) -> str:
     n, hours, _ = hours_left(needed)
     if not n:
         return ""
-    words = f"{n} cells missing ({significant(hours)} h)"
+    words = f"{n} cell{'s' * (n != 1)} missing ({significant(hours)} h)"
     first = _cells(runs, main[~_has_interval(main) & (main["kind"] != "slope")])
     first = first[first["length"] == first["length"].min()]
     n_first, hours, _ = hours_left(first)
