@@ -28,7 +28,7 @@ def compared(table: pd.DataFrame, **changes) -> pd.DataFrame:
 
 def of_numbers(**changes) -> str:
     return verdict({"estimate": 0.1, "low95": 0.05, "high95": 0.15, "margin": 0.05, "blocks": 12, "kind": "difference",
-                    "lengths": (100, 200, 500), "p_holm": 0.01, "p_tost_holm": 1.0, **changes})
+                    "lengths": (100, 200, 500), "all_diverged": False, "p_holm": 0.01, "p_tost_holm": 1.0, **changes})
 
 
 @pytest.mark.parametrize(("changes", "expected"), [
@@ -88,6 +88,18 @@ def test_caveats_are_words_of_the_runs(change, name, words):
     """The others stand on the first page of the shipped cells (tests/analysis/test_report.py)."""
     found = compared(change(copy_grid({"1b": 8.0}))).loc[name, "caveats"]
     assert words in found and ("systems" in words or "systems" not in found)
+
+
+def test_runs_that_all_diverged_decide_nothing_of_their_own():
+    runs = copy_grid({"1c": 2.0})
+    whole, cut = compared(runs), compared(changed("model == '1c'", "status", "diverged")(runs))
+    alone = cut.loc["slope-1c"]
+    assert whole.loc["slope-1c", "verdict"] != alone["verdict"] == "all diverged"
+    assert tuple(alone[["blocks", "estimate", "p", "p_tost"]]) == (12, 0, 1, 1)
+    assert alone["caveats"].startswith("12 of 12 runs diverged")
+    assert cut.loc["1c-3c", "verdict"] == "lower"    # beside a model with scores they are failures
+    others = [name for name, row in whole.iterrows() if "1c" not in (*row["plus"], *row["minus"])]
+    assert (cut.loc[others, "verdict"] == whole.loc[others, "verdict"]).all()
 
 
 def test_a_small_study_is_compared_on_its_own_grid(tmp_path):

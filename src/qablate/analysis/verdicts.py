@@ -1,7 +1,8 @@
 """From runs to verdicts: every contrast of the claims file measured, Holm inside its family, and what limits it.
 
 A verdict speaks about the models that were run: `higher` or `lower` (Holm p, interval and margin agree), `equivalent`
-(Holm p of equivalence), else `undecided`; `provisional: ...` on few blocks, `open` without any.
+(Holm p of equivalence), else `undecided`; `provisional: ...` on few blocks, `open` without any, `all diverged` where no
+run that it rests on ended with a score.
 """
 
 import math
@@ -35,8 +36,8 @@ MIN_LENGTHS, MIN_SEEDS = 3, 3
 """Lengths of a slope and seeds of an accuracy, below which a verdict is provisional; MIN_BLOCKS are a difference's."""
 LARGEST_PARAMETER_RATIO = 2.0
 COLUMNS = ("id", "label", "question", "task", "table", "kind", "plus", "minus", "estimate", "low95", "high95", "p",
-           "p_holm", "p_tost", "p_tost_holm", "blocks", "planned", "unit", "lengths", "margin", "alone", "verdict",
-           "caveats", "pairs")
+           "p_holm", "p_tost", "p_tost_holm", "blocks", "planned", "unit", "lengths", "margin", "alone", "all_diverged",
+           "verdict", "caveats", "pairs")
 
 
 def compare(runs: Runs, contrasts: Sequence[Contrast] | None = None,
@@ -67,6 +68,8 @@ def verdict(row: dict[str, Any]) -> str:
     value, margin = row["estimate"], row["margin"]
     if math.isnan(value):
         return "open"
+    if row["all_diverged"]:
+        return "all diverged"
     tendency = leaning(value, row["low95"], row["high95"], margin)
     few = {"slope": len(row["lengths"]) < MIN_LENGTHS, "chance": row["blocks"] < MIN_SEEDS}
     if few.get(row["kind"], False) or (row["kind"] != "chance" and row["blocks"] < MIN_BLOCKS):
@@ -95,16 +98,18 @@ def _rows(runs: Runs, task: str, scale: Scale, contrasts: list[Contrast]) -> Ite
         d = rectangle(d).unstack().reorder_levels(["length", "seed"]) if one.kind == "slope" and len(d) else d
         low, high = found.interval() if found.n else (math.nan, math.nan)
         margin = one.margin or (scale.margin_slope if one.kind == "slope" else scale.margin)
-        known = not math.isnan(found.value)
-        caveats = _caveats(runs, task, one, d, 1 if one.alone else families[one.table]) if known else ()
+        known, used = not math.isnan(found.value), _used(runs.table, task, one, d)
+        caveats = _caveats(runs, task, one, d, used, 1 if one.alone else families[one.table]) if known else ()
+        all_diverged = known and bool((used["status"] == "diverged").all())
+        p_tost = 1.0 if all_diverged else found.tost(margin) if known else math.nan
         yield {
             "id": one.id, "label": one.label, "question": one.question, "task": task, "table": one.table,
             "kind": one.kind, "plus": one.plus, "minus": one.minus, "estimate": found.value, "low95": low,
-            "high95": high, "p": found.p if known else math.nan, "p_tost": found.tost(margin) if known else math.nan,
+            "high95": high, "p": found.p if known else math.nan, "p_tost": p_tost,
             "blocks": found.n, "planned": len(runs.seeds) if is_chance else n_blocks,
             "unit": "seeds" if is_chance else "blocks",
             "lengths": tuple(d.index.unique("length")), "margin": margin, "alone": one.alone,
-            "caveats": "; ".join(caveats),
+            "all_diverged": all_diverged, "caveats": "; ".join(caveats),
             "pairs": tuple((f"{plus} - {minus}", _measure(runs, task, one.kind, contrast(y, weights([plus], [minus]))))
                            for plus, minus in one.pairs)}
 
@@ -116,12 +121,16 @@ def _measure(runs: Runs, task: str, kind: str, d: pd.Series) -> Estimate:
     return slope(d) if kind == "slope" else difference(d)
 
 
-def _caveats(runs: Runs, task: str, one: Contrast, d: pd.Series, family_size: int) -> Iterator[str]:
-    """What limits a comparison, in words; `d` are the block values it rests on."""
+def _used(table: pd.DataFrame, task: str, one: Contrast, d: pd.Series) -> pd.DataFrame:
+    """The runs in the blocks of `d`."""
+    of_models = table[(table["task"] == task) & table["model"].isin([*one.plus, *one.minus])]
+    return of_models[of_models.set_index(["length", "seed"]).index.isin(d.index)]
+
+
+def _caveats(runs: Runs, task: str, one: Contrast, d: pd.Series, used: pd.DataFrame,
+             family_size: int) -> Iterator[str]:
+    """What limits a comparison, in words; `d` are the block values it rests on, `used` their runs."""
     lengths, seeds = list(d.index.unique("length")), list(d.index.unique("seed"))
-    table = runs.table
-    used = table[(table["task"] == task) & table["model"].isin([*one.plus, *one.minus])]
-    used = used[used.set_index(["length", "seed"]).index.isin(d.index)]
     if one.kind == "slope" and len(lengths) < MIN_LENGTHS:
         yield f"{len(lengths)} lengths, a slope needs {MIN_LENGTHS}"
         family_size = 0

@@ -275,7 +275,8 @@ def _missing(runs: Runs, main: pd.DataFrame) -> str:
     first = _cells(runs, main[~_has_interval(main) & (main["kind"] != "slope")])
     first = first[first["length"] == first["length"].min()]
     n_first, hours, _ = hours_left(first)
-    at = f"{n_first} cells at L = {first['length'].min()} ({significant(hours)} h) open it; " if n_first else ""
+    cells, verb = ("1 cell", "opens") if n_first == 1 else (f"{n_first} cells", "open")
+    at = f"{cells} at L = {first['length'].min()} ({significant(hours)} h) {verb} it; " if n_first else ""
     return at + words
 
 
