@@ -153,6 +153,9 @@ def test_cost_beside_plan_and_published_code(tmp_path):
     write_record(study.result_path(second), record_of(study, second, provenance={"device_name": "a GPU"}))
     assert cost.cost_by_model(collect(study)).frame[["model", "device"]].to_numpy().tolist() == [
         ["2e", "a GPU"], ["total", "a GPU"], ["1b", "cpu"], ["total", "cpu"]]
+    figure = cost.tradeoff(collect(study))
+    assert figure.data["score"].notna().all() and figure.data["training_time"].notna().tolist() == [True, False]
+    assert "runs on cpu alone" in figure.caption    # of two devices seconds are those of one
     small = small_study(tmp_path / "small", models=["1b"], seeds=[2024], tasks={"adding_problem": {"lengths": [100]}})
     write_results(small)
     assert cost.cost_by_model(collect(small)).frame["published"].isna().all()

@@ -25,21 +25,23 @@ MOST_PANELS = 4
 def tradeoff(runs: Runs) -> Figure:
     """Score against size and time at one length per task: the one that most models have run, the longest of equals.
 
-    Variants of a task have no panel next to it.
+    Variants of a task have no panel next to it. Of several devices only the time on the one with most runs is shown.
     """
+    devices = runs.table["device_name"].value_counts()
     frames, tasks = [], [task for task in runs.tasks if not is_variant(task)] or runs.tasks[:MOST_PANELS]
     for task in tasks:
         found = runs.of(task).rename(columns={task_info(task).metric: "score"})
         counts = found.groupby("length")["model"].nunique()
         if len(counts):
             length = max(counts.index, key=lambda length: (counts[length], length))
+            if len(devices) > 1:
+                found["training_time"] = found["training_time"].where(found["device_name"] == devices.index[0])
             grouped = found[found["length"] == length].groupby("model")
             mean = grouped[["score", *COSTS]].mean().assign(task=task, length=length, n=grouped.size())
             frames.append(mean.reset_index())
     columns = ["task", "length", "model", "score", "n", *COSTS]
     frame = pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
-    devices = runs.table["device_name"].dropna().nunique()
-    note = f" Seconds are from {devices} kinds of devices and compare only within one." if devices > 1 else ""
+    note = f" Seconds are those of runs on {devices.index[0]} alone." if len(devices) > 1 else ""
     return Figure("score_against_cost", "Score against parameters and training time",
                   "Means over seeds at the length that most models have run. The line joins models that no other "
                   f"beats at lower cost.{note} Hours: [Details](report/details.md#cost-by-model).",
