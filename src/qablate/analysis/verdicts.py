@@ -31,10 +31,12 @@ from qablate.analysis.statistics import (
     smallest_p,
     weights,
 )
+from qablate.catalog import task_info
 
 MIN_LENGTHS, MIN_SEEDS = 3, 3
 """Lengths of a slope and seeds of an accuracy, below which a verdict is provisional; MIN_BLOCKS are a difference's."""
 LARGEST_PARAMETER_RATIO = 2.0
+AT_CHANCE = "the models together are at chance"
 COLUMNS = ("id", "label", "question", "task", "table", "kind", "plus", "minus", "estimate", "low95", "high95", "p",
            "p_holm", "p_tost", "p_tost_holm", "blocks", "planned", "unit", "lengths", "margin", "alone", "all_diverged",
            "verdict", "caveats", "pairs")
@@ -60,6 +62,9 @@ def compare(runs: Runs, contrasts: Sequence[Contrast] | None = None,
             found = family[raw] if single else pd.Series(holm(family[raw]), family.index)
             table.loc[family.index, adjusted] = found.where(family[raw].notna())
     table["verdict"] = [verdict(row) for row in table.to_dict("records")]
+    at_chance = (table["kind"] == "chance") & (table["plus"].map(len) > 1) & (table["verdict"] == "equivalent")
+    vacuous = table["task"].isin(table.loc[at_chance, "task"]) & (table["kind"] != "chance") & table["estimate"].notna()
+    table.loc[vacuous, "caveats"] = (AT_CHANCE + "; " + table.loc[vacuous, "caveats"]).str.removesuffix("; ")
     return table
 
 
@@ -131,6 +136,10 @@ def _caveats(runs: Runs, task: str, one: Contrast, d: pd.Series, used: pd.DataFr
              family_size: int) -> Iterator[str]:
     """What limits a comparison, in words; `d` are the block values it rests on, `used` their runs."""
     lengths, seeds = list(d.index.unique("length")), list(d.index.unique("seed"))
+    if one.caveat:
+        yield one.caveat
+    if one.kind == "difference" and task_info(task).kind == "classification" and len(lengths) > 1:
+        yield f"same test labels at every length, so {len(seeds)} seeds are independent, not {len(d)} blocks"
     if one.kind == "slope" and len(lengths) < MIN_LENGTHS:
         yield f"{len(lengths)} lengths, a slope needs {MIN_LENGTHS}"
         family_size = 0
@@ -152,8 +161,6 @@ def _caveats(runs: Runs, task: str, one: Contrast, d: pd.Series, used: pd.DataFr
         first, last = (upper_bound(runs.study, task, length, one.plus[0]) for length in (lengths[0], lengths[-1]))
         if task == "selective_copy" and first is not None and last is not None and first != last:
             yield f"upper bound of {one.plus[0]} goes from {first:.3f} to {last:.3f}"
-    if one.caveat:
-        yield one.caveat
 
 
 def _differences(one: Contrast, used: pd.DataFrame) -> Iterator[str]:

@@ -17,6 +17,7 @@ from qablate.analysis.bounds import baseline, constant_class, references
 from qablate.analysis.claims import VERDICTS, Statement, load_claims
 from qablate.analysis.collect import Runs, hours_left
 from qablate.analysis.formats import DASH, fixed, metric_name, significant
+from qablate.analysis.statistics import ALPHA, MIN_BLOCKS
 from qablate.analysis.table import Figure, Section, Table
 from qablate.analysis.verdicts import leaning
 from qablate.catalog import task_info
@@ -171,11 +172,12 @@ def _panel(axis: Axes, rows: pd.DataFrame, names: list[str]) -> None:
 
 WORDS: Mapping[str, Mapping[str, str]] = {
     "difference": {"higher": "better", "lower": "worse", "equivalent": "no difference that matters"},
-    "slope": {"higher": "rises with length", "lower": "falls with length", "equivalent": "no change that matters"},
+    "slope": {"higher": "improves with length", "lower": "degrades with length",
+              "equivalent": "no change that matters"},
     "slopes": {"higher": "scales better", "lower": "scales worse", "equivalent": "scales alike"},
     "chance": {"higher": "above chance", "lower": "below chance", "equivalent": "at chance"},
 }
-SHOWN_ROWS, SHOWN_CAVEATS, SHOWN_NUMBERS, SHOWN_NAMES = 3, 3, 4, 8
+SHOWN_ROWS, SHOWN_CAVEATS, SHOWN_NUMBERS, SHOWN_NAMES = 3, 4, 4, 8
 
 
 def answers(runs: Runs, table: pd.DataFrame) -> Section:
@@ -187,7 +189,8 @@ def answers(runs: Runs, table: pd.DataFrame) -> Section:
         return Section("Answers", ("No question is declared for the models and tasks of this study.",))
     shown = frame.assign(question=frame["question"].mask(frame["question"].duplicated(), ""))
     caption = ("Each verdict speaks about these models. Provisional: fewer than 6 matched blocks (length, seed), 3 "
-               "lengths of a slope or 3 seeds against chance, and not corrected for the number of comparisons.")
+               "lengths of a slope or 3 seeds against chance, or one pair out of several; not corrected for the number "
+               "of comparisons.")
     return Section("Answers", (Table("answers", "Answers", caption, frame, shown, len(shown)),))
 
 
@@ -231,7 +234,7 @@ def _differs(row: Row) -> bool:
 
 
 def _grouped(rows: Iterable[Row]) -> list[str]:
-    """`1b, 1c: rises with length (provisional)`, one text per verdict."""
+    """`1b, 1c: improves with length (provisional)`, one text per verdict."""
     groups: dict[str, list[str]] = {}
     for row in rows:
         kind = "slopes" if row["kind"] == "slope" and row["minus"] else row["kind"]
@@ -248,11 +251,15 @@ def _short(row: Row) -> str:
 
 
 def _pairs(row: Row) -> list[Row]:
-    """The pairs that have an interval, of a contrast that has none, as rows; those with most blocks first."""
+    """The pairs that have an interval, of a contrast that has none, as rows; those with most blocks first.
+
+    A side of a pair with enough blocks for it needs a p of the exact test.
+    """
     ends = [] if math.isfinite(row["low95"]) else [
         (name, one, *one.interval()) for name, one in sorted(row["pairs"], key=lambda pair: -pair[1].n) if one.n]
     return [{**row, "label": name, "estimate": one.value, "low95": low, "high95": high, "blocks": one.n,
-             "verdict": f"provisional: {leaning(one.value, low, high, row['margin'])}"}
+             "verdict": "provisional: unclear" if one.n >= MIN_BLOCKS and one.p > ALPHA else
+             f"provisional: {leaning(one.value, low, high, row['margin'])}"}
             for name, one, low, high in ends if math.isfinite(low)]
 
 
@@ -320,7 +327,7 @@ def _by_contrasts(table: pd.DataFrame, one: Statement) -> tuple[str, str]:
     outcome = "does not hold" if against else "holds" if set(verdicts) == {one.verdict} else "open"
     known = [row for row in rows if row["verdict"] != "open"]
     of_task = [f"{task_info(row['task']).title}, " * (len(one.tasks) > 1) for row in known]
-    numbers = [f"{task}{name_of(row)}: {_estimate(row)}, {row['verdict']}"
+    numbers = [f"{task}{name_of(row)}: {_estimate(row)}, {row['verdict']} ({row['blocks']} / {row['planned']})"
                for task, row in zip(of_task, known, strict=True)]
     missing = [f"{len(rows) - len(known)} of {len(rows)} comparisons open"] * (len(known) < len(rows))
     return outcome, "; ".join([*(numbers if len(rows) <= SHOWN_NUMBERS else _grouped(known)), *missing])

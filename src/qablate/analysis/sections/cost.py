@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from qablate.analysis import figure as look
-from qablate.analysis.bounds import golden
+from qablate.analysis.bounds import baseline, golden
 from qablate.analysis.collect import Runs
 from qablate.analysis.formats import DASH, fixed, metric_name
 from qablate.analysis.table import Figure, Table, cell_columns, written
@@ -23,7 +23,7 @@ MOST_PANELS = 4
 
 
 def tradeoff(runs: Runs) -> Figure:
-    """Score against size and time at one length per task: the one that most models have run, the longest of equals.
+    """Score against size and time at one length per task: the one of most models with a time, the longest of equals.
 
     Variants of a task have no panel next to it. Of several devices only the time on the one with most runs is shown.
     """
@@ -31,11 +31,12 @@ def tradeoff(runs: Runs) -> Figure:
     frames, tasks = [], [task for task in runs.tasks if not is_variant(task)] or runs.tasks[:MOST_PANELS]
     for task in tasks:
         found = runs.of(task).rename(columns={task_info(task).metric: "score"})
-        counts = found.groupby("length")["model"].nunique()
+        if len(devices) > 1:
+            found["training_time"] = found["training_time"].where(found["device_name"] == devices.index[0])
+        timed = found[found["training_time"].notna()]
+        counts = (timed if len(timed) else found).groupby("length")["model"].nunique()
         if len(counts):
             length = max(counts.index, key=lambda length: (counts[length], length))
-            if len(devices) > 1:
-                found["training_time"] = found["training_time"].where(found["device_name"] == devices.index[0])
             grouped = found[found["length"] == length].groupby("model")
             mean = grouped[["score", *COSTS]].mean().assign(task=task, length=length, n=grouped.size())
             frames.append(mean.reset_index())
@@ -43,8 +44,9 @@ def tradeoff(runs: Runs) -> Figure:
     frame = pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
     note = f" Seconds are those of runs on {devices.index[0]} alone." if len(devices) > 1 else ""
     return Figure("score_against_cost", "Score against parameters and training time",
-                  "Means over seeds at the length that most models have run. The line joins models that no other "
-                  f"beats at lower cost.{note} Hours: [Details](report/details.md#cost-by-model).",
+                  "Means over seeds at one length. The line joins models that no other beats at lower cost; solid: "
+                  f"baseline. Seconds are wall clock, also of machines that others used.{note} Hours: "
+                  "[Details](report/details.md#cost-by-model).",
                   lambda: _draw(runs, tasks, frame), frame)
 
 
@@ -75,6 +77,7 @@ def _draw_panel(axis: Axes, task: str, known: pd.DataFrame, key: str) -> None:
         axis.plot(row[key], row["score"], **shape)
     benefit = known["score"] if task_info(task).larger_is_better else -known["score"]
     best = known[benefit > benefit.shift().cummax().fillna(-float("inf"))]
+    axis.axhline(baseline(task), zorder=0, **look.BASELINE)
     axis.step(best[key], best["score"], where="post", zorder=1, **FRONTIER)
     look.cost_axis(axis)
     look.score_axis(axis, task)

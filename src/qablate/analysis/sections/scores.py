@@ -25,7 +25,7 @@ WORDS = {"done": "not recorded", "no_improvement": "not recorded", "partial": "n
          "selected_on_test": "test-selected only", "checkpoint": "in training"}
 """States of a cell without a score, where the table has other words than the state itself."""
 CAPTION = ("Mean over seeds; n where runs are missing, diverged runs are counted next to the mean. Bold: best of its "
-           "length. Average: over the lengths in brackets, which differ between models.")
+           "length, of those with the most runs. Average: over the lengths in brackets, which differ between models.")
 MEASURED = {"test_mse": "training mean, on the test items", "test_acc": "majority class of the test items"}
 """What a result's measured baseline is, by the metric that it can be compared with."""
 MARGIN = 0.25

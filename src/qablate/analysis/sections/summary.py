@@ -76,18 +76,19 @@ def _progress(rows: pd.DataFrame) -> str:
 
 
 def score_map(runs: Runs) -> Figure:
-    """Models x (task, length): mean score and n, colour the normalised score."""
+    """Models x (task, length): mean score and n, colour the share of the task's upper bound."""
     frames = []
     for task in runs.tasks:
         rows, scale = means(runs, task), scale_of(task)
         best = {length: upper_bound(runs.study, task, length) for length in runs.lengths(task)}
         rows["upper_bound"] = rows["length"].map(best).fillna(PERFECT.get(task_info(task).metric, 1.0))
         share = normalized_score(scale.benefit(rows["mean"]), scale.baseline, scale.benefit(rows["upper_bound"]))
-        frames.append(rows.assign(task=task, normalized_score=share.clip(0, 1)))
+        frames.append(rows.assign(task=task, share_of_bound=share.clip(0, 1)))
     frame = pd.concat(frames, ignore_index=True)
     return Figure("score_map", "Scores of all models",
-                  "Mean test score over seeds and n, the runs behind it. Colour: normalised score (0 = baseline, 1 = "
-                  "upper bound; errors on a logarithmic scale down to 1e-8). Hatched: no valid score.",
+                  "Mean test score over seeds and n, the runs behind it. Colour: 0 = baseline, 1 = upper bound of "
+                  "the task (errors on a logarithmic scale down to 1e-8); what the chunks of a model allow is in the "
+                  "details. Hatched: no valid score.",
                   lambda: _draw_map(runs, frame), frame)
 
 
@@ -118,7 +119,7 @@ def _draw_map(runs: Runs, frame: pd.DataFrame) -> Canvas:
             _draw_field(axis, task, runs.lengths(task).index(row["length"]), runs.models.index(row["model"]), row)
     bar = figure.colorbar(ScalarMappable(Normalize(0, 1), SHADES), ax=axes, location="bottom", shrink=0.4, aspect=35,
                           pad=0.02)
-    bar.set_ticks([0, 1], labels=["0: baseline or worse", "1: upper bound"])
+    bar.set_ticks([0, 1], labels=["0: baseline or worse", "1: upper bound of the task"])
     bar.ax.tick_params(length=0, labelsize=look.SMALL)
     look.banner(figure, look.missing_lines(runs))
     return figure
@@ -126,14 +127,14 @@ def _draw_map(runs: Runs, frame: pd.DataFrame) -> Canvas:
 
 def _draw_field(axis: Axes, task: str, x: int, y: int, row: dict[str, Any]) -> None:
     known = row["n"] > 0
-    colour = colormaps[SHADES](row["normalized_score"]) if known else "#FFFFFF"
+    colour = colormaps[SHADES](row["share_of_bound"]) if known else "#FFFFFF"
     axis.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, hatch="" if known else "////",
                              edgecolor="white" if known else "#CCCCCC", linewidth=0.6))
     if row["state"] not in ("", "missing"):
         axis.text(x, y, row["state"].replace("test-selected only", "test-\nselected"), ha="center", va="center",
                   color=look.PALE, fontsize=look.TINY)
     if known:
-        ink = "black" if row["normalized_score"] < 0.55 else "white"
+        ink = "black" if row["share_of_bound"] < 0.55 else "white"
         axis.text(x, y - 0.12, compact(task_info(task).metric, row["mean"]), ha="center", va="center", color=ink,
                   fontsize=look.SMALL)
         axis.text(x, y + 0.3, f"n {row['n']}", ha="center", va="center", color=ink, fontsize=look.TINY - 0.5)
