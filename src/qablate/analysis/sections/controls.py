@@ -58,7 +58,9 @@ def controls(runs: Runs) -> Section:
         return Section("Controls", ())
     rows = compare(runs, contrasts(runs), {
         task: R2_OF_ERRORS for task in runs.tasks if task_info(task).metric == "test_mse"})
-    expected = runs.study.config.get("predictions") or []
+    checked, expected = checks(runs), runs.study.config.get("predictions") or []
+    rows["caveats"] = ["; ".join(filter(None, (_floor(runs, checked, row), row["caveats"])))
+                       for row in rows.to_dict("records")]
     parts: list[Part] = []
     if expected:
         parts.append("Expected before the first run:\n\n" + "\n".join(f"- {line}" for line in expected))
@@ -69,7 +71,7 @@ def controls(runs: Runs) -> Section:
         parts += [TEXT, _differences(rows), figure]
     families = {base: [task for task in runs.tasks if task_info(task).id == base] for base in TASKS}
     parts += [_rungs(runs, base, tasks) for base, tasks in families.items() if any(map(is_variant, tasks))]
-    return Section("Controls", (*parts, *_checks(checks(runs))))
+    return Section("Controls", (*parts, *_checks(checked)))
 
 
 def details(runs: Runs) -> tuple[Part, ...]:
@@ -98,6 +100,18 @@ def contrasts(runs: Runs) -> list[Contrast]:
 def _margin(task: str, model: str) -> float:
     margins = {"test_mse": R2_OF_ERRORS.margin, "test_r2": MARGIN_R2_OF.get(model, MARGIN_R2)}
     return margins.get(task_info(task).metric, scale_of(task).margin)
+
+
+def _floor(runs: Runs, checked: pd.DataFrame, row: Mapping[str, Any]) -> str:
+    """Says where the base has nothing to lose: what is untrained in the variant scores as much by a ridge."""
+    task, lengths, (variant,), (base,) = row["task"], row["lengths"], row["plus"], row["minus"]
+    probed = checked[(checked["model"] == variant) & (checked["task"] == task) & checked["length"].isin(lengths)]
+    every = runs.of(task)
+    of_base = every[(every["model"] == base) & every["length"].isin(lengths)]
+    if task_info(task).metric == "test_mse" or probed.empty or of_base.empty:
+        return ""
+    ridge, score = probed["untrained, ridge"].mean(), of_base[task_info(task).metric].mean()
+    return f"a ridge on its untrained encoder reaches {ridge:.3f}, the base {score:.3f}" if ridge >= score else ""
 
 
 def _differences(rows: pd.DataFrame) -> Table:
