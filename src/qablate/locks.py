@@ -1,7 +1,7 @@
 """The lock of a Snakemake that was killed, taken over by the next one in its folder.
 
 Layer 0. Snakemake locks a folder by files without an owner, so that a killed one leaves it locked until somebody types
-`--unlock`. Here each run notes its owner next to these files before it locks. Snakemake deletes notes and lock.
+`--unlock`. Here each run notes its owner next to these files before it locks, and removes its own note and lock alone.
 """
 
 import atexit
@@ -25,17 +25,21 @@ def take_over_lock(folder: Path = LOCKS) -> str:
     """Remove a lock whose owner is dead and note this process as the next owner; return a line to print, or "".
 
     A lock is left alone, and Snakemake refuses to run, unless every owner noted next to it is known to be dead: a
-    process of this host that is gone, or one in a Slurm job that is over.
+    process of this host that is gone, or one in a Slurm job that is over. Whoever works next to a living owner notes
+    itself too; next to a lock without a note nobody does, or it would pass for that lock's owner.
     """
     notes = {path: _read(path) for path in folder.glob("owner-*.json")}
     line = ""
     if locks := sorted(folder.glob("*.lock")):
-        if not notes or not all(map(_is_dead, notes.values())) or not _claim(notes):
+        if not all(notes.values()) or not notes:
             return ""
-        for lock in locks:
-            lock.unlink(missing_ok=True)
-        owner = next(iter(notes.values()))
-        line = f"removed the lock of a Snakemake that was killed (process {owner['pid']} on {owner['host']})"
+        if all(map(_is_dead, notes.values())):
+            if not _claim(notes):
+                return ""
+            for lock in locks:
+                lock.unlink(missing_ok=True)
+            owner = next(iter(notes.values()))
+            line = f"removed the lock of a Snakemake that was killed (process {owner['pid']} on {owner['host']})"
     note = folder.absolute() / f"owner-{platform.node()}-{os.getpid()}.json"
     own = {**_here(), "pid": os.getpid(), "command": command_of(os.getpid()), "job": os.environ.get("SLURM_JOB_ID")}
     with contextlib.suppress(OSError, MachineError):    # without a note, a lock is left to the user

@@ -5,7 +5,7 @@ interface of its logger plugins, seen here by a filter): when a run starts, its 
 been planned; when it counts its jobs, nothing has been done. Beyond that these attributes of `workflow` are used:
 `overwrite_configfiles`, `overwrite_workdir`, `workdir_init`, `is_main_process`, `basedir`, `global_resources`,
 `executor_plugin`, `resource_settings`, `dag_settings`, `execution_settings`, `output_settings` (all of
-snakemake.settings.types) and `dag.needrun_jobs()`.
+snakemake.settings.types) and `dag.needrun_jobs()`; and of `FilePersistence` the two methods that remove locks.
 """
 
 import contextlib
@@ -24,6 +24,7 @@ from typing import Any
 from snakemake.common import NOTHING_TO_BE_DONE_MSG
 from snakemake.io import report
 from snakemake.logging import logger
+from snakemake.persistence.file import FilePersistence
 from snakemake.resources import Resource
 from snakemake.settings.enums import Quietness, RerunTrigger
 from snakemake.utils import available_cpu_count
@@ -91,6 +92,7 @@ class StudyRun:
             return
         with self.errors_in_one_line():
             check_request(self.study, self.requested)
+            remove_own_locks_alone()
             lock = take_over_lock()
             self.plan.remove_old_flags()
             lines = [lock, self.plan.summary()]
@@ -188,6 +190,22 @@ class StudyRun:
                        caption=os.path.join(captions, caption))
                 for folder, (pattern, caption) in SHOWN.items()
                 if self.contents and (self.study.results / folder).is_dir()]
+
+
+@functools.cache
+def remove_own_locks_alone() -> None:
+    """Let a run that ends remove its own lock; Snakemake removes the folder of locks, a running study's included.
+
+    `--unlock` removes them all, as before.
+    """
+
+    def remove(persistence: FilePersistence) -> None:
+        for path in persistence._lockfile.values():
+            Path(path).unlink(missing_ok=True)
+        persistence._lockfile.clear()
+
+    FilePersistence.cleanup_locks = FilePersistence._delete_locks
+    FilePersistence._delete_locks = remove
 
 
 def settle_words(resources: dict[str, Any]) -> None:

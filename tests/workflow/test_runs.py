@@ -7,7 +7,7 @@ import shutil
 import time
 
 from factories import record_of, write_results
-from working_folder import TINY, WorkingFolder
+from working_folder import TINY, WorkingFolder, wait_for
 
 from qablate.results import state_of
 from qablate.study import Cell, Study
@@ -29,6 +29,26 @@ def cell(model: str, seed: int) -> Cell:
 
 def contents(space: WorkingFolder) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in space.study.result_folder.glob("*.json")}
+
+
+def test_what_ends_next_to_a_running_study_leaves_its_lock(tiny: WorkingFolder) -> None:
+    """A report of what exists is made meanwhile; a second run of the study is refused all the same."""
+    locks, gate = tiny.folder / ".snakemake/locks", tiny.folder / "gate"
+    gate.touch()    # cells wait for it to go
+    stand_in = (tiny.folder / "bin/qablate").read_text()
+    wait = f'[ "$1" != train ] || while [ -e {gate} ]; do sleep 0.1; done\n'
+    tiny.program("qablate", stand_in.replace("exec", wait + "exec", 1))
+    running = tiny.start("--cores", "2")
+    wait_for(lambda: len(list(locks.glob("*.lock"))) == 2 and list(locks.glob("owner-*")), "a lock")
+    held = sorted(path.name for path in locks.iterdir())
+    assert tiny.run("progress").code == 0
+    assert sorted(path.name for path in locks.iterdir()) == held
+    second = tiny.run("--cores", "1")
+    assert second.code != 0 and "Directory cannot be locked" in second.text
+    gate.unlink()
+    assert running.wait(60) == 0, tiny.printed
+    assert not list(locks.iterdir()) and len(contents(tiny)) == 4
+    assert DONE in tiny.run("--cores", "1").text
 
 
 def test_finished_cells_are_never_trained_again(tiny: WorkingFolder) -> None:
