@@ -19,8 +19,10 @@ HEAD = (
     "Every key of `config.yaml`, as the published study has it. `.venv/bin/python docs/refresh_settings.py` writes "
     "this page from `src/qablate/schemas/config.schema.yaml`, which every command checks settings with: a misspelt key "
     "or a value that is not allowed is one line that names it. Overlays (`--configfile`) give only what they change; "
-    "mappings are merged key by key, lists are replaced. Editors with a YAML language server complete and check "
-    "settings by `docs/config.schema.json`, which the first line of these files names.\n\n"
+    "mappings are merged key by key, lists are replaced. A profile's own settings and `--config` count before all "
+    "files. Each job reads the files when it starts, so leave them as they are under a running study. Editors with a "
+    "YAML language server complete and check settings by `docs/config.schema.json`, which the first line of these "
+    "files names.\n\n"
     "| key | default | unit | what it is | why this default | allowed |\n"
     "| --- | --- | --- | --- | --- | --- |\n"
 )

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from qablate import locks
+from qablate.slurm import command_of
 
 SNAKEMAKE = [sys.executable, "-c", "print(flush=True); input()", "a study"]
 OVER, NO_ANSWER = (f"echo 'slurm_load_jobs error: {error}' >&2; exit 1" for error in (
@@ -34,6 +36,22 @@ def alive():
         process.kill()
 
 
+@pytest.mark.parametrize(("error", "known"), [(PermissionError, []), (ProcessLookupError, None)])
+def test_a_process_that_proc_hides_is_not_dead(monkeypatch: pytest.MonkeyPatch, error: type[OSError],
+                                               known: list[str] | None) -> None:
+    """`hidepid` shows nobody the processes of others; only a signal tells whether there is one."""
+
+    def hidden(pid: int, *_: object) -> None:
+        raise psutil.NoSuchProcess(pid)
+
+    def refused(*_: int) -> None:
+        raise error
+
+    monkeypatch.setattr(psutil, "Process", hidden)
+    monkeypatch.setattr(os, "kill", refused)
+    assert command_of(os.getpid()) == known
+
+
 def note(folder: Path, pid: int, **changes: object) -> None:
     owner = {**locks._here(), "pid": pid, "command": SNAKEMAKE, "job": None, **changes}
     (folder / f"owner-{owner['host']}-{pid}.json").write_text(json.dumps(owner))
@@ -46,7 +64,7 @@ def dead() -> int:
 
 
 def goes(folder: Path) -> bool:
-    """Whether the lock goes: all of it, with its notes, for a line. This process is noted next to legible notes only."""
+    """Whether the lock goes: all of it, with its notes, for a line. Next to legible notes this process is noted."""
     before = list(map(locks._read, folder.glob("owner-*")))
     line, left = locks.take_over_lock(folder), len(list(folder.glob("*.lock")))
     own = (folder / f"owner-{platform.node()}-{os.getpid()}.json").exists()

@@ -18,6 +18,7 @@ set -euo pipefail
 
 fail() { echo "profiles/nersc-node/job.sh: $1" >&2; exit 2; }
 [[ ${SLURM_JOB_ID:-} ]] || fail 'runs in an allocation: sbatch -t 12:00:00 profiles/nersc-node/job.sh'
+command -v snakemake >/dev/null || fail 'no snakemake in PATH: activate the environment, then sbatch, which passes it on'
 
 # Cells stop in time for this (seconds since 1970). Newer versions of Slurm set it; what is over is another job's.
 for wait in 2 5 10 0; do

@@ -7,7 +7,7 @@ import copy
 import functools
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -122,6 +122,15 @@ def difference(base: Mapping[str, Any], over: Mapping[str, Any]) -> Config:
         elif key not in base or old != value:
             changed[key] = value
     return changed
+
+
+def leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every setting that is no mapping with its whole key: `jobs.margin`, 5."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def options_of(files: Sequence[str], overrides: Mapping[str, Any]) -> list[str]:

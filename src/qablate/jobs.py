@@ -129,13 +129,13 @@ def check_request(study: Study, resources: Mapping[str, object]) -> None:
     if minutes is None and len(lost) == len(REQUIRED):
         return
     if lost:
-        raise QablateError(f"{lost[0]}: not set; --set-resources on the command line replaces all resources of the "
-                           "profile, so change them there")
+        asked = "" if minutes is None else f", and jobs.max_minutes: {minutes} asks for jobs of Slurm"
+        raise QablateError(f"{lost[0]}: not set{asked}; --set-resources on the command line replaces all resources of "
+                           "the profile, so change them there")
     for key, remedy in REQUIRED.items():
         raw = str(resources[key])
         value = os.path.expandvars(raw).strip()
         if not value or value.startswith("$"):
             raise QablateError(f"{key}: {raw.removeprefix('$') or key} is not set; {remedy}")
     if minutes is None:
-        raise QablateError("jobs.max_minutes: not set; --config on the command line replaces the profile's whole "
-                           "config: block, so give such settings in a file with --configfile")
+        raise QablateError("jobs.max_minutes: not set, and jobs of Slurm need it; profiles/nersc has it under config:")

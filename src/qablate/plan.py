@@ -103,7 +103,8 @@ class Plan:
     def summary(self) -> str:
         """Count the cells: `study published: 396 cells, 395 to train (394 missing, 1 stale)`.
 
-        One more line per system that has missing cells to train: `12 cells are assigned to dgx`.
+        One more line per system that has missing cells to train: `12 cells are assigned to dgx`, and per declared
+        folder that holds nothing.
         """
         counts = Counter[str](self.state(cell).state for cell in self.study.cells)
         total, done, assigned = len(self.study.cells), counts.pop("done", 0), counts.pop("assigned", 0)
@@ -115,7 +116,8 @@ class Plan:
         elsewhere = Counter(self.study.assigned_to(cell) for cell in self.study.cells
                             if self.state(cell).state == "assigned")
         return "\n".join([f"{head} ({kinds})" if kinds else head, *(
-            f"  {count} cells are assigned to {system}" for system, count in sorted(elsewhere.items(), key=str))])
+            f"  {count} cells are assigned to {system}" for system, count in sorted(elsewhere.items(), key=str)),
+            *(f"  {remark}" for remark in self.merged.remarks)])
 
     @property
     def report_files(self) -> tuple[Path, Path]:

@@ -8,6 +8,7 @@ been planned; when it counts its jobs, nothing has been done. Beyond that these 
 snakemake.settings.types) and `dag.needrun_jobs()`; and of `FilePersistence` the two methods that remove locks.
 """
 
+import argparse
 import contextlib
 import csv
 import functools
@@ -30,7 +31,7 @@ from snakemake.settings.enums import Quietness, RerunTrigger
 from snakemake.utils import available_cpu_count
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from qablate.config import difference, options_of, read_files, with_yaml_types
+from qablate.config import difference, leaves, options_of, profile_settings, read_files, with_yaml_types
 from qablate.errors import QablateError
 from qablate.files import SNAKEFILE_FOLDER
 from qablate.jobs import Jobs, budget, check_launcher, check_request, gpu_slots
@@ -91,16 +92,42 @@ class StudyRun:
         if not self.workflow.is_main_process:    # a job on its node knows its cell and asks for nothing more
             return
         with self.errors_in_one_line():
+            self.check_profile()
             check_request(self.study, self.requested)
             remove_own_locks_alone()
             lock = take_over_lock()
             self.plan.remove_old_flags()
-            lines = [lock, self.plan.summary()]
+            lines = [lock, self.plan.summary(), *self.overruled()]
+            own, beside = Path(__file__).parent, Path(self.workflow.basedir) / "src/qablate"
+            if beside.is_dir() and not beside.samefile(own):    # a second clone or worktree without an environment
+                lines.append(f"  cells run the code of {own}, not that beside this Snakefile")
             if unknown := self.jobs.without_costs():
                 lines.append(f"  no costs known, jobs ask for the longest run time: {', '.join(unknown)}")
         for line in filter(None, lines):
             logger.info(line)
         logger.addFilter(Guide(self))
+
+    def check_profile(self) -> None:
+        """Refuse --config next to a profile with a config: block, all of which it replaces; QablateError if any."""
+        options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        options.add_argument("--profile", default=os.environ.get("SNAKEMAKE_PROFILE"))
+        options.add_argument("--workflow-profile")
+        given = options.parse_known_args(sys.argv[1:])[0]
+        for profile in filter(None, (given.workflow_profile, given.profile)):
+            there = os.path.join(self.workflow.basedir, profile)    # --directory has left the folder it was typed in
+            if not (block := profile_settings(there if os.path.exists(there) else profile)):
+                continue
+            if lost := ", ".join(dict(leaves(difference(self.study.config, block)))):
+                raise QablateError(f"{lost}: lost, since --config on the command line replaces the whole config block "
+                                   f"of {profile}; give settings in a file with --configfile, or change the profile")
+            return
+
+    def overruled(self) -> Iterator[str]:
+        """Say which settings of overlays do not count, because a profile or --config has others."""
+        in_overlays = dict(leaves(read_files(self.overlays)))
+        for key, value in leaves(self.overrides):
+            if key in in_overlays:
+                yield f"  {key}: {value} by a profile or --config, not {in_overlays[key]}"
 
     def check_executor(self) -> None:
         """Refuse, before the first job, an executor that could start none; say which jobs are still in its queue."""

@@ -189,7 +189,8 @@ def test_a_source_of_which_nothing_was_read_says_so_and_where_results_lie(tmp_pa
         f"systems.nersc.results: {tmp_path / 'nersc'}: holds no result",
         f"systems.dgx.results: {tmp_path / 'dgx'}: holds no result; results lie in {below}?",
         f"systems.nersc.logs: {tmp_path / 'nersc/logs'}: holds no training log")
-    assert summary(merged)[-3:] == list(merged.remarks)
+    assert summary(merged)[-3:] == list(merged.remarks) == list(survey(study, CostTable.read()).remarks)
+    assert Plan(study).summary().splitlines()[1:] == [f"  {remark}" for remark in merged.remarks]
     (verdict,) = merged.verdicts
     assert (verdict.status, verdict.reason, verdict.cell) == ("rejected", "in_subfolder", ADDING)
     study.config["systems"] = {"dgx": {"results": [str(tmp_path / "dgx"), str(below)]}}

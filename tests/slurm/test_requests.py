@@ -130,9 +130,9 @@ def test_a_whole_node_needs_an_allocation(place: Place) -> None:
 
 @pytest.mark.parametrize(("option", "words"), [
     (("--config", "legacy_metric=true"),
-     "jobs.max_minutes: not set; --config on the command line replaces the profile's"),
+     "system, run.device, jobs.cost_device, jobs.margin, jobs.max_minutes: lost, since --config on the"),
     (("--set-resources", "train:runtime=120"),
-     "slurm_account: not set; --set-resources on the command line replaces all"),
+     "slurm_account: not set, and jobs.max_minutes: 1440 asks for jobs of Slurm; --set-resources on the command line"),
 ])
 def test_a_command_line_that_replaces_what_the_profile_sets_is_refused(place: Place, option: tuple[str, str],
                                                                        words: str) -> None:

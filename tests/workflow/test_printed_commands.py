@@ -20,9 +20,9 @@ TINY = {
 PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))]
 ELSEWHERE = {
     r"make demo|make test": "installs an environment; `make test` is what runs this",
-    r"^snakemake --profile profiles/nersc|^sbatch |^sacctmgr |^module ": "needs NERSC's Slurm (tests/slurm)",
+    r"^snakemake --profile profiles/nersc|^sbatch |^salloc |^sacctmgr |^module ": "needs NERSC's Slurm (tests/slurm)",
     r"--profile profiles/dgx": "shares a GPU's slots among cells (tests/slurm/test_one_machine.py)",
-    r"^(python3? -m venv|pip install|git clone|cd \$PSCRATCH)": "sets up an environment, from a network",
+    r"^(python3? -m venv|pip install|git clone|cd \$PSCRATCH|source /global)": "sets up an environment, from a network",
     r"torch\.cuda|^tmux |^rsync ": "needs a GPU, a terminal or another machine",
     r"^pytest ": "tests of the project, which run by themselves",
     r"^tail -f|--watch": "goes on until it is interrupted",

@@ -6,8 +6,9 @@ import shlex
 import shutil
 import time
 
+import pytest
 from factories import record_of, write_results
-from working_folder import TINY, WorkingFolder, wait_for
+from working_folder import ROOT, TINY, WorkingFolder, wait_for
 
 from qablate.results import state_of
 from qablate.study import Cell, Study
@@ -49,6 +50,28 @@ def test_what_ends_next_to_a_running_study_leaves_its_lock(tiny: WorkingFolder) 
     assert running.wait(60) == 0, tiny.printed
     assert not list(locks.iterdir()) and len(contents(tiny)) == 4
     assert DONE in tiny.run("--cores", "1").text
+
+
+@pytest.mark.parametrize(("profile", "lost"), [
+    ("nersc-node", "system, run.device, jobs.cost_device, jobs.launcher"),
+    ("dgx", "system, run.device, run.threads, run.gpu_memory_fraction")])
+def test_no_setting_of_a_profile_is_lost_or_overrules_an_overlay_unseen(tiny: WorkingFolder, profile: str,
+                                                                        lost: str) -> None:
+    with_config = tiny.run("-n", "--profile", f"profiles/{profile}", "--config", "seeds=[1]")
+    assert with_config.code != 0
+    assert with_config.text.splitlines()[-1].startswith(f"Settings (config.yaml): {lost}: lost")
+    (tiny.folder / "mine.yaml").write_text("{system: mine, seeds: [1]}")
+    overlay = tiny.run("-n", "--profile", f"profiles/{profile}", "--configfile", "mine.yaml")
+    said = [line for line in overlay.text.splitlines() if "by a profile or --config" in line]
+    assert (overlay.code, overlay.train_jobs) == (0, 2), overlay.text
+    assert said == [f"  system: {profile.removesuffix('-node')} by a profile or --config, not mine"]
+
+
+def test_an_environment_of_another_clone_is_named(tiny: WorkingFolder) -> None:
+    line = f"  cells run the code of {ROOT / 'src/qablate'}, not that beside this Snakefile"
+    assert line not in tiny.run("-n").text
+    (tiny.folder / "src/qablate").mkdir(parents=True)
+    assert line in tiny.run("-n").text.splitlines()
 
 
 def test_finished_cells_are_never_trained_again(tiny: WorkingFolder) -> None:

@@ -46,7 +46,7 @@ def run_status(study: Study, options: argparse.Namespace) -> int:
     """Print what the options of `qablate status` ask for; return the exit code."""
     table = CostTable.at_hand() if options.cost_table == COSTS_PATH else CostTable.read(options.cost_table)
     known, devices = known_systems(study.config), {}
-    for text in options.devices:    # dgx=NVIDIA GB10
+    for text in options.devices:    # dgx=NVIDIA H100 80GB HBM3
         system, _, devices[system] = text.partition("=")
         if not devices[system]:
             raise QablateError(f"--devices {text}: must be SYSTEM=VALUE")
@@ -156,7 +156,7 @@ def _notes(survey: Survey) -> list[Text]:
         notes.append(f"queue: {len(queue.jobs)} jobs of cells{other}")
     elif queue.note:
         notes.append(queue.note)
-    return [Text(""), *(Text(note) for note in notes)]
+    return [Text(""), *(Text(note) for note in [*notes, *survey.remarks])]
 
 
 def _watch(take: Callable[[], Survey], interval: float) -> None:

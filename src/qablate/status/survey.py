@@ -42,13 +42,17 @@ class CellStatus:
 
 @dataclass(frozen=True)
 class Survey:
-    """All cells of a study in its order, the queue as it answered, and the costs that hours were taken from."""
+    """All cells of a study in its order, the queue as it answered, and the costs that hours were taken from.
+
+    `remarks`: a line for each declared folder that holds nothing.
+    """
 
     study: Study
     cells: tuple[CellStatus, ...]
     queue: Queue
     costs: Hours
     taken_at: float
+    remarks: tuple[str, ...] = ()
 
     @property
     def systems(self) -> list[str]:
@@ -84,7 +88,7 @@ def survey(study: Study, table: CostTable, devices: Mapping[str, str] | None = N
     if ask_slurm and not (queue.reachable or queue.note) and study.config["jobs"]["max_minutes"]:
         queue = Queue(note="queue unknown: there is no squeue here")    # though the settings are for Slurm
     cells = tuple(_status_of(cell, plan, queue, costs, now) for cell in study.cells)
-    return Survey(study, cells, queue, costs, now)
+    return Survey(study, cells, queue, costs, now, plan.merged.remarks)
 
 
 def _status_of(cell: Cell, plan: Plan, queue: Queue, costs: Hours, now: float) -> CellStatus:

@@ -160,7 +160,8 @@ def prepare_torch(study: Study) -> torch.device:
     torch.backends.cuda.enable_mem_efficient_sdp(False)    # its backward pass adds in no fixed order
     name, share = study.config["run"]["device"], study.config["run"]["gpu_memory_fraction"]
     if name == "cuda" and not torch.cuda.is_available():
-        raise QablateError("run.device: cuda asked for, but torch sees no GPU here (auto or cpu would run)")
+        raise QablateError(f"run.device: cuda asked for, but torch {torch.__version__} sees no GPU here (auto or cpu "
+                           "would run)")
     device = torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
     if device.type == "cuda" and share is not None:
         torch.cuda.set_per_process_memory_fraction(share)
