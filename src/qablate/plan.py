@@ -17,7 +17,7 @@ from qablate import __version__
 from qablate.errors import QablateError
 from qablate.files import in_workflow, sha256_of, write_atomic
 from qablate.hours import COSTS_PATH
-from qablate.records import sha256_of_json
+from qablate.records import RESULT_NAME, sha256_of_json
 from qablate.results import CellState, Merged, State, checks_path, merge
 from qablate.study import Cell, Study
 
@@ -139,7 +139,8 @@ class Plan:
         """Turn what the user asked for into targets of Snakemake; return them and the cells that they train.
 
         A result's file becomes its cell's flag; one that is valid asks for nothing. The whole study and the report
-        become `report` where that is due (or `forced`), else `all`, which then has nothing to do.
+        become `report` where that is due (or `forced`), else `all`, which then has nothing to do. Raises QablateError
+        for the result of a cell that the study does not have.
         """
         asked, cells = {os.path.relpath(target) for target in targets} or {"all"}, set[Cell]()
         whole = {"all", "report", *(os.path.relpath(path) for path in self.report_files)} & asked
@@ -147,6 +148,9 @@ class Plan:
         results = {os.path.relpath(path): cell for path, cell in files.items()}
         named = {results[target] for target in results.keys() & asked}
         found = asked - whole - results.keys()
+        for target in sorted(found):    # a result that is none of this study's: say what the study has
+            if match := RESULT_NAME.fullmatch(os.path.basename(target)):
+                self.study.cell(match["model"], match["task"], int(match["length"]), int(match["seed"]))
         if whole:
             cells = set(self.to_train)
             complete = whole != {"all"} or all(self.state(cell).state != "assigned" for cell in self.study.cells)

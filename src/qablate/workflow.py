@@ -252,6 +252,7 @@ class Guide:
 
     def __init__(self, run: StudyRun) -> None:
         self.workflow, self.plan, self.cell = run.workflow, run.plan, run.cell
+        self.errors_in_one_line = run.errors_in_one_line
         self.asked: set[Cell] | None = None
 
     def filter(self, record: LogRecord) -> bool:
@@ -273,7 +274,8 @@ class Guide:
         """Replace the targets that the user typed by those of Snakemake's rules (`Plan.aim`)."""
         settings = self.workflow.dag_settings
         forced = settings.forceall or settings.forcetargets or "report" in settings.forcerun
-        targets, self.asked = self.plan.aim(settings.targets, forced)
+        with self.errors_in_one_line():
+            targets, self.asked = self.plan.aim(settings.targets, forced)
         settings.targets = frozenset(targets) or frozenset({"nothing"})
         for name in ("forcerun", "until", "omit_from"):
             given = getattr(settings, name)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qablate.config import difference, merge
+from qablate.errors import QablateError
 from qablate.plan import Plan, fingerprint, note_report
 from qablate.results import checks_path
 from qablate.study import Cell, Study
@@ -39,6 +40,14 @@ def test_a_cell_waits_for_its_dataset_only_where_that_is_missing(study: Study) -
     dataset.parent.mkdir(parents=True)
     dataset.touch()
     assert Plan(study).inputs(CELL) == []
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("1b_adding_problem_L16_seed1", "seed 1: study '"), ("1b_adding_problem_L17_seed2024", "length 17: study '"),
+    ("1z_adding_problem_L16_seed2024", "unknown model '1z'")])
+def test_the_result_of_no_cell_is_refused_with_what_there_is(study: Study, name: str, words: str) -> None:
+    with pytest.raises(QablateError, match=words):
+        Plan(study).aim({f"{study.result_folder}/synthetic_{name}_results.json"})
 
 
 def test_the_report_is_due_when_a_content_changed_and_never_for_a_time(study: Study) -> None:

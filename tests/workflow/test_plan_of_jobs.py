@@ -48,13 +48,11 @@ def test_demo_has_every_model_on_every_task(full: WorkingFolder) -> None:
     assert set(re.findall(r"--output (\S+)/synthetic_", run.text)) == {"results/demo/synthetic_benchmarks"}
 
 
-RESULT = "synthetic_4e_adding_problem_L16_seed1_results.json"
-
-
 @pytest.mark.parametrize(("asked", "words"), [
     (("--configfile", "more.yaml"),
      "Settings (config.yaml, more.yaml): training.patiense: unknown key, did you mean 'patience'?"),
-    ((f"results/synthetic_benchmarks/{RESULT}",), RESULT),    # of no cell
+    (("results/synthetic_benchmarks/synthetic_1b_adding_problem_L16_seed9_results.json",),
+     "Settings (config.yaml): seed 9: study 'tiny' has 1, 2"),
 ])
 def test_what_the_study_does_not_know_is_one_clear_error(tiny: WorkingFolder, asked: tuple[str], words: str) -> None:
     (tiny.folder / "more.yaml").write_text("training: {patiense: 3}")
