@@ -213,7 +213,9 @@ def _answer(runs: Runs, question: str, task: str, rows: pd.DataFrame) -> dict[st
     parts = dict.fromkeys(part for row in [*known, *so_far] for part in row["caveats"].split("; ") if part)
     diverged = sorted((part for part in parts if "diverged" in part), key=lambda part: int(part.split()[0]))
     most = ["up to " * (len(diverged) > 1) + part for part in diverged[-1:]]
-    caveats = [*most, *(part for part in parts if part not in diverged)][:SHOWN_CAVEATS]    # cut, but never the first
+    declared = {one.caveat for one in load_claims(runs.study).contrasts}
+    rest = sorted((part for part in parts if part not in diverged), key=lambda part: part not in declared)
+    caveats = [*most, *rest][:SHOWN_CAVEATS]    # cut, but none that was declared
     low, high = main["blocks"].min(), main["blocks"].max()
     words = "; ".join(said)
     return {"question": question, "task": task_info(task).title,
