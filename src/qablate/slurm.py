@@ -95,11 +95,12 @@ def command_of(pid: int) -> list[str] | None:
         process = psutil.Process(pid)
         return None if process.status() == psutil.STATUS_ZOMBIE else process.cmdline()
     except psutil.NoSuchProcess:    # also of another user's, where /proc hides them (hidepid): a signal finds it
-        with contextlib.suppress(ProcessLookupError):
-            try:
-                os.kill(pid, 0)
-            except PermissionError:
-                return []
+        try:
+            os.kill(pid, 0)
+        except PermissionError:
+            return []
+        except OSError:
+            pass
         return None
     except psutil.Error:
         return []
