@@ -16,6 +16,7 @@ import gc
 import os
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from logging import LogRecord
@@ -243,6 +244,11 @@ def settle_words(resources: dict[str, Any]) -> None:
             resources[key] = Resource(key, word, raw=raw)
 
 
+def in_no_slurm_job() -> bool:
+    """Whether this machine submits Slurm jobs and this process is in none: a login node, as a rule."""
+    return shutil.which("sbatch") is not None and "SLURM_JOB_ID" not in os.environ
+
+
 def _shell_text(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
@@ -265,6 +271,9 @@ class Guide:
             planned = self.check()
             if dryrun:
                 self._end_dry_run(record, planned)
+            elif planned and self.workflow.executor_plugin.name == "local" and in_no_slurm_job():
+                logger.info("  in no Slurm job: cells are trained on this machine, even if it is a login node; "
+                            "--profile profiles/nersc submits them")
         elif len(reason := str(getattr(record, "reason", ""))) > REASON_COLUMNS:
             # Snakemake's reasons name every file, 400 of them for the report; on a terminal the kinds say enough.
             record.reason = "; ".join(part.split(":")[0] for part in reason.split("; "))

@@ -74,6 +74,14 @@ def test_an_environment_of_another_clone_is_named(tiny: WorkingFolder) -> None:
     assert line in tiny.run("-n").text.splitlines()
 
 
+def test_a_run_on_a_login_node_says_where_it_trains(tiny: WorkingFolder) -> None:
+    line, one = "  in no Slurm job: cells are trained on this machine", str(tiny.study.result_path(cell("1b", 1)))
+    tiny.program("sbatch", "#!/bin/sh\nexit 1\n")
+    assert line not in tiny.run("-n").text + tiny.run("progress").text + tiny.run("-c1", one, SLURM_JOB_ID="1").text
+    assert line in tiny.run("-c1").text
+    assert len(contents(tiny)) == 4 and line not in tiny.run("-c1").text
+
+
 def test_finished_cells_are_never_trained_again(tiny: WorkingFolder) -> None:
     study, copied = tiny.study, cell("1b", 1)
     write_results(study, [copied])
