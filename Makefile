@@ -17,7 +17,7 @@ export OMP_NUM_THREADS := 1
 
 # uv where it is there, else pip.
 UV := $(shell command -v uv)
-VENV := $(if $(UV),$(UV) venv -q --allow-existing --python $(PYTHON),$(PYTHON) -m venv)
+VENV := $(if $(UV),$(UV) venv -q --seed --allow-existing --python $(PYTHON),$(PYTHON) -m venv)
 INSTALL := $(if $(UV),$(UV) pip install -q --python $(BIN)/python,$(BIN)/pip install -q --disable-pip-version-check)
 
 .PHONY: help demo test test-full bench lint lock setup

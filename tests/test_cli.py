@@ -42,6 +42,8 @@ HOSTILE = (
         ({"training": {"patience": 3}}, "the recipe 'published' is frozen"),
         ({"training": {"patience": 10**4 + 1, "recipe": "x"}}, "patience: 10001 is not allowed (maximum: 10000)"),
         ({"seeds": "2024"}, "seeds: '2024' is not of type array"),
+        ({"training": {"learning_rate": "3e-4"}}, "finite number; in YAML such a number has a point and a sign"),
+        ({"results": "config.yaml/x"}, "results: config.yaml/x: config.yaml is no folder"),
         ({"run": {"max_seconds": math.inf}}, "run.max_seconds: inf is not of type finite number or null"),
         ({"tasks": {"copying": {"lengths": [6]}}}, "tasks.copying: unknown key"),
         ({"variants": {False: {"model": {"chunk": 8}}}}, "variants: key False must be text, write it in quotes"),

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from factories import CONFIG, small_study, write_results
 
-from qablate.catalog import MODELS, TASKS
+from qablate.catalog import MODELS, TASKS, _by_token
 from qablate.config import config_schema
 from qablate.errors import QablateError
 from qablate.results import state_of
@@ -52,14 +52,24 @@ def test_a_changed_setting_makes_a_result_stale_and_is_named(tmp_path, section, 
 
 @pytest.mark.parametrize(("entry", "changes", "words"), [
     (MODELS["1a"], {"id": "1_a"}, "model id '1_a' must consist of letters and digits"),
+    (MODELS["1a"], {"chunk": 0}, "model 1a: chunk 0 is no whole number above 0"),
+    (MODELS["1a"], {"group": "5"}, "model 1a: group '5' is no whole number above 0"),
+    (MODELS["1a"], {"code_version": True}, "model 1a: code_version True is no whole number"),
     (MODELS["1a"], {"mixing": "quantun"}, "model 1a: 'quantun' is not one of classical, quantum, quantum_"),
     (TASKS["forrelation"], {"id": "Forrelation"}, "task id 'Forrelation' must be lower-case words"),
     (TASKS["forrelation"], {"metric": "test_mse"}, "task forrelation: metric 'test_mse' is not one of test_acc"),
+    (TASKS["forrelation"], {"kind": "classify"}, "task forrelation: kind 'classify' is not one of regression"),
+    (TASKS["forrelation"], {"shortest": "n_market"}, "task forrelation: size 'n_market' is none of its parameters"),
     (TASKS["forrelation"], {"settings": {"bits": {}}}, "task forrelation: setting 'bits' is none of its parameters"),
 ])
 def test_an_entry_that_files_or_results_cannot_hold_is_refused(entry, changes, words):
     with pytest.raises(QablateError, match=words):
         dataclasses.replace(entry, **changes)
+
+
+def test_no_entry_takes_the_place_of_another():
+    with pytest.raises(QablateError, match="id '1b' is there twice"):
+        _by_token(*MODELS.values(), dataclasses.replace(MODELS["3b"], id="1b"))
 
 
 def test_config_file_holds_every_key_of_the_schema():

@@ -25,12 +25,14 @@ from qablate.training.cell import train_cell
 from qablate.variants import join_token, split_token
 
 ROOT = CONFIG.parent
+LONG = "long" * 20
 TAGS = {
     "variants": {"tanh": {"model": {"circuit": "tanh"}}, "chunk8": {"model": {"chunk": 8}},
                  "quarter": {"model": {"chunk": "L/4"}}, "frozen": {"model": {"train_angles": False}},
                  "slow": {"training": {"learning_rate": 3e-4}}, "chunk32": {"model": {"chunk": 32}},
                  "nohand": {"model": {"hand_over": False}}, "d44": {"model": {"d_model": 44}},
-                 "state8": {"model": {"d_state": 8}}},
+                 "state8": {"model": {"d_state": 8}}, "deep": {"model": {"n_layers": 3}},
+                 LONG: {"model": {"dropout": 0.2}}},
     "task_variants": {"n3": {"forrelation": {"n_bits": 3}}, "n6": {"forrelation": {"n_bits": 6}},
                       "more": {"forrelation": {"n_train": 400}, "selective_copy": {"n_train": 400}},
                       "sorted": {"forrelation": {"order": "sorted"}}, "few": {"forrelation": {"n_train": 20}}},
@@ -74,6 +76,8 @@ def test_a_token_finds_its_base_and_keeps_its_name_apart():
         ({"models": ["1b-chunk8-quarter"]}, "'chunk8' and 'quarter' both set chunk"),
         ({"models": ["1b-chunk32"]}, "tag 'chunk32' changes nothing, chunk of 1b is 32 already"),
         ({"models": ["3a-tanh"]}, "tag 'tanh' has no effect, 3a has no circuit"),
+        ({"models": ["3b-deep"]}, "tag 'deep' has no effect, 3b has no circuit"),
+        ({"models": [f"1b-{LONG}"]}, "models.0: 1b-longlonglonglongl...: 83 characters, in file names 80 are allowed"),
         ({"models": ["2d-nohand"]}, "tag 'nohand' has no effect, in 2d no circuit hands"),
         ({"models": ["2d-state8"]}, "tag 'state8' has no effect, 2d has no recurrent state"),
         ({"models": ["1b-quarter"], "tasks": {"forrelation": {"lengths": [50, 2]}}},

@@ -53,6 +53,9 @@ class ModelInfo:
         _require(re.fullmatch(MODEL_ID, self.id), f"model id '{self.id}' must consist of letters and digits")
         for name in (self.features, self.mixing):
             _require(name in _LETTER, f"model {self.id}: '{name}' is not one of {', '.join(_LETTER)}")
+        for key in ("group", "chunk", "code_version"):
+            value = getattr(self, key)
+            _require(type(value) is int and value > 0, f"model {self.id}: {key} {value!r} is no whole number above 0")
 
     @property
     def quantum_features(self) -> bool:
@@ -71,7 +74,7 @@ class ModelInfo:
 
     def ignores(self, setting: str) -> str | None:
         """Say why a setting of the models has no effect on this one; None if it has one."""
-        if setting in ("circuit", "train_angles") and not (self.quantum_features or self.quantum_mixing):
+        if setting in ("circuit", "n_layers", "train_angles") and not (self.quantum_features or self.quantum_mixing):
             return f"{self.id} has no circuit"
         if setting == "hand_over" and not (self.quantum_features and self.mixing == "quantum_superposition"):
             return f"in {self.id} no circuit hands a state to another"
@@ -97,7 +100,9 @@ class _ByToken(dict[str, _Entry]):
 
 
 def _by_token(*entries: _Entry) -> Mapping[str, _Entry]:
-    return MappingProxyType(_ByToken({cast(Any, entry).id: entry for entry in entries}))
+    ids = [cast(Any, entry).id for entry in entries]
+    _require(len(ids) == len(set(ids)), f"id '{max(ids, key=ids.count)}' is there twice")
+    return MappingProxyType(_ByToken(zip(ids, entries, strict=True)))
 
 
 def _require(met: object, problem: str) -> None:
@@ -161,10 +166,14 @@ class TaskInfo:
 
     def __post_init__(self) -> None:
         _require(re.fullmatch(TASK_ID, self.id), f"task id '{self.id}' must be lower-case words joined by underscores")
+        _require(self.kind in METRICS, f"task {self.id}: kind '{self.kind}' is not one of {', '.join(METRICS)}")
         known = METRICS[self.kind]
         _require(self.metric in known, f"task {self.id}: metric '{self.metric}' is not one of {', '.join(known)}")
         for key in self.settings:
             _require(key in self.parameters, f"task {self.id}: setting '{key}' is none of its parameters")
+        for size in (self.channels, self.outputs, self.shortest, self.num_markers):
+            _require(not isinstance(size, str) or size in self.parameters,
+                     f"task {self.id}: size '{size}' is none of its parameters")
 
     def n_channels(self, parameters: Mapping[str, Parameter]) -> int:
         """Input channels."""

@@ -26,6 +26,7 @@ from qablate.variants import check_variants, task_parameters
 Config = dict[str, Any]
 MAX_CONFIG_BYTES = 1_000_000
 NAMES_NO_FILE = re.compile(r"[\x00\ud800-\udfff]")
+EXPONENT = re.compile(r"[-+]?[0-9.]+[eE][-+]?[0-9]+")
 PROFILE_FILE = re.compile(r"(profile|config)(\.v(?P<version>[0-9]+)\+)?\.yaml")
 
 PUBLISHED_TRAINING = {"max_epochs": 100, "patience": 20, "batch_size": 32, "learning_rate": 1e-3, "weight_decay": 1e-4,
@@ -268,7 +269,9 @@ def _explained(error: fastjsonschema.JsonSchemaValueException) -> str:
         return f"{where}: {_short(found)} is not allowed, one of {', '.join(map(str, allowed))}"
     if rule == "type":
         words = allowed if isinstance(allowed, str) else " or ".join(allowed)
-        return f"{where or 'settings'}: {_short(found)} is not of type {words.replace('number', 'finite number')}"
+        exponent = isinstance(found, str) and EXPONENT.fullmatch(found)
+        hint = "; in YAML such a number has a point and a sign: 3.0e-4" if exponent else ""
+        return f"{where or 'settings'}: {_short(found)} is not of type {words.replace('number', 'finite number')}{hint}"
     return f"{where}: {_short(found)} is not allowed ({rule}: {_short(allowed)})"
 
 

@@ -162,9 +162,16 @@ def kept_path(path: Path, folder: Path, name: Path | None = None) -> Path:
 
 
 def _content_sha256(path: Path) -> str:
-    """Hash of a file's bytes, of the names in a folder, of the kind of anything else; empty if there is nothing."""
+    """Hash of a file's bytes, of the names in a folder, of the kind of anything else; empty if there is nothing.
+
+    A file that may not be read, as another user's, has that of its size and time.
+    """
     if path.is_file():
-        return sha256_of(path)
+        try:
+            return sha256_of(path)
+        except PermissionError:
+            status = path.stat()
+            return hashlib.sha256(f"{status.st_size} {status.st_mtime_ns}".encode()).hexdigest()
     if not os.path.lexists(path):
         return ""
     inside = sorted(str(file.relative_to(path)) for file in path.rglob("*")) if path.is_dir() else []

@@ -144,8 +144,9 @@ class Plan:
         """
         asked, cells = {os.path.relpath(target) for target in targets} or {"all"}, set[Cell]()
         whole = {"all", "report", *(os.path.relpath(path) for path in self.report_files)} & asked
-        files = {self.study.result_path(cell): cell for cell in self.study.cells} if asked > whole else {}
-        results = {os.path.relpath(path): cell for path, cell in files.items()}
+        cells_of = self.study.cells if asked > whole else ()
+        results = {os.path.relpath(path): cell for cell in cells_of
+                   for path in (self.study.result_path(cell), self.flag(cell))}
         named = {results[target] for target in results.keys() & asked}
         found = asked - whole - results.keys()
         for target in sorted(found):    # a result that is none of this study's: say what the study has

@@ -147,8 +147,12 @@ class Study:
 
     @classmethod
     def load(cls, paths: Iterable[Path | str], overrides: Mapping[str, Any] | None = None) -> "Study":
-        """Read a study from config files laid over each other."""
-        return cls(load_config(paths, overrides))
+        """Read a study from config files laid over each other; a QablateError if its results cannot be a folder."""
+        study = cls(load_config(paths, overrides))
+        for path in (study.results, *study.results.parents):
+            if path.exists() and not path.is_dir():
+                raise QablateError(f"results: {study.results}: {path} is no folder")
+        return study
 
     @functools.cached_property
     def cells(self) -> tuple[Cell, ...]:

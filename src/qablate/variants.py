@@ -12,6 +12,7 @@ from qablate.errors import ConfigError, suggestion
 
 Config = Mapping[str, Any]
 PARTS = ("model", "training")
+LONGEST = 80
 
 
 def split_token(token: str) -> tuple[str, tuple[str, ...]]:
@@ -114,6 +115,8 @@ def _check_token(config: Config, where: str, token: str, bases: Mapping[str, Any
     if base not in bases:
         raise ConfigError(f"{where}: {token!r} is not allowed, one of {', '.join(bases)}")
     _declared(config, kind, token, f"{where}: ")
+    if len(token) > LONGEST:
+        raise ConfigError(f"{where}: {token[:20]}...: {len(token)} characters, in file names {LONGEST} are allowed")
     order = [tag for tag in config[kind] if tag in tags]
     if list(tags) != order:
         raise ConfigError(f"{where}: {token}: write {join_token(base, order)}, each tag once and in declared order")

@@ -156,7 +156,10 @@ class StudyRun:
             folder, overlays = self.workflow.workdir_init, self.overlays
         changed = [f"{key}={value if isinstance(value, str) else canonical_json(value)}"
                    for key, value in self.overrides.items() if key not in NOT_IN_REPORT]
-        return shlex.join(["snakemake", "progress", *(["--directory", folder] if folder else []),
+        snakefile = self.workflow.main_snakefile
+        found = not folder and Path(snakefile).parent.samefile(".")    # where Snakemake looks for it by itself
+        return shlex.join(["snakemake", "progress", *([] if found else ["--snakefile", snakefile]),
+                           *(["--directory", folder] if folder else []),
                            *(["--configfile", *overlays] if overlays else []),
                            *(["--config", *changed] if changed else [])])
 
@@ -284,6 +287,9 @@ class Guide:
         settings = self.workflow.dag_settings
         forced = settings.forceall or settings.forcetargets or "report" in settings.forcerun
         with self.errors_in_one_line():
+            if settings.batch:
+                raise QablateError("--batch: finished cells leave the plan, so that its parts change; to share cells "
+                                   "between systems use `assign` (docs/settings.md)")
             targets, self.asked = self.plan.aim(settings.targets, forced)
         settings.targets = frozenset(targets) or frozenset({"nothing"})
         for name in ("forcerun", "until", "omit_from"):
@@ -305,8 +311,9 @@ class Guide:
         settings = self.workflow.dag_settings
         jobs = self.workflow.dag.needrun_jobs()
         planned = {self.cell(job.wildcards) for job in jobs if job.rule.name == "train"}
-        limited = settings.until or settings.omit_from or settings.batch
-        wrong = sorted(planned - asked if limited else planned ^ asked)
+        limited = settings.until or settings.omit_from
+        kept_out = {cell for cell in asked - planned if not limited or os.path.lexists(self.plan.flag(cell))}
+        wrong = sorted(planned - asked | kept_out)
         if wrong:
             more = f" and {len(wrong) - NAMED_CELLS} more" if len(wrong) > NAMED_CELLS else ""
             sys.exit(f"Snakemake's plan trains {len(planned)} cells, {len(asked)} are to be trained; it "

@@ -92,6 +92,18 @@ def test_progress_completion_and_hours_count_each_cell_once(mixed):
     assert f"**{done} of 144 cells**" in summary.headline(runs)
 
 
+def test_files_and_cells_that_need_attention_go_by_their_names(tmp_path):
+    study = small_study(tmp_path)
+    write_results(study, study.cells[:1])
+    cell, odd = study.cells[1], ["result (1).json", "upper_results.JSON"]
+    for name in odd:
+        (study.result_folder / name).write_text("{}")
+    study.result_path(cell).symlink_to("/none")
+    shown = attention.attention(collect(study)).shown.set_index("what")["first of them"]
+    assert shown["unreadable"].startswith(f"{cell.name} (")
+    assert all(f"{name} (local, file_name" in shown["refused"] for name in odd)
+
+
 def test_what_needs_attention_is_counted_and_the_first_five_named(mixed):
     _, kinds, runs = mixed
     shown = attention.attention(runs).shown.set_index("what")

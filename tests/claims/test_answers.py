@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from factories import small_study
+from factories import published_study, small_study
 from grids import SEEDS, grid, row, runs_of
 
 from qablate.analysis.claims import CLAIMS_PATH, Contrast, load_claims
@@ -140,6 +140,15 @@ def test_a_threshold_is_on_the_means_of_each_task_over_all_seeds(bound, copy, ch
     monkeypatch.chdir(tmp_path)
     first = findings(runs, table).parts[0].frame.iloc[0]
     assert (first["outcome"], first["numbers"]) == (outcome, numbers)
+
+
+def test_more_seeds_and_variants_leave_the_statements(tmp_path):
+    tasks = {"selective_copy": {"lengths": [100]}, "forrelation": {"lengths": [50]},
+             "forrelation-n3": {"lengths": [25]}}
+    study = published_study(tmp_path, seeds=[*SEEDS, 7], tasks=tasks,
+                            task_variants={"n3": {"forrelation": {"n_bits": 3}}})
+    runs = runs_of(pd.DataFrame([row("1b", "selective_copy", 100, 7, 0.5)]), study)
+    assert len(statements(runs, compare(runs))) > 1
 
 
 def test_another_study_checks_no_published_statement(tmp_path):

@@ -60,11 +60,13 @@ def test_a_smaller_study_has_the_contrasts_that_it_can_run(tmp_path):
 
 
 @pytest.mark.parametrize(("content", "words"), [
-    ({"claims": []}, "keys"),
+    ({"claims": []}, "keys: ['claims'], allowed are questions"),
     ({"contrasts": [contrast(plus=["9z"])]}, "x: plus, minus: ['9z'], allowed are 1a, 1b"),
     ({"contrasts": [contrast(plus="1b")]}, "x: plus: '1b' is not a list of names"),
     ({"contrasts": [contrast(plus=["each", "1b"])]}, "x: plus, minus: ['each'], allowed are 1a, 1b"),
     ({"contrasts": [contrast(plus="each", minus=["each"])]}, "x: plus, minus: ['each'], allowed are 1a, 1b"),
+    ({"contrasts": [contrast(minus=["1b"])]}, "x: plus, minus: ['1b'] on both sides"),
+    ({"contrasts": [contrast(table="")]}, "x: table: empty"),
     ({"contrasts": [contrast(kind="ratio")]}, "x: kind: ratio, allowed are difference, slope, chance"),
     ({"contrasts": [contrast(tasks=["sorting"])]}, "x: tasks: ['sorting'], allowed are forrelation"),
     ({"contrasts": [contrast(question="why")]}, "x: question: why"),
@@ -91,13 +93,22 @@ def test_a_smaller_study_has_the_contrasts_that_it_can_run(tmp_path):
     ({"questions": ["why"]}, "questions: must map"),
     ({"statements": [{"statement": "s", "tasks": ["forrelation"], "contrasts": ["y"], "verdict": "higher"}]},
      "statements.0: contrasts: ['y']"),
+    ({"contrasts": [contrast(tasks=["forrelation"])],
+      "statements": [{"statement": "s", "tasks": ["selective_copy"], "contrasts": ["x"], "verdict": "higher"}]},
+     "statements.0: contrasts: ['x'], allowed are "),
+    ({"contrasts": [contrast()],
+      "statements": [{"statement": "s", "tasks": ["forrelation"], "contrasts": ["x"], "verdict": "higher",
+                      "models": ["1b"], "metric": "test_acc", "above": 0.5}]}, "needs contrasts and verdict, or"),
+    ({"statements": [{"statement": "s", "tasks": ["selective_copy", "forrelation"], "models": ["1b"],
+                      "metric": "test_r2", "above": 1}]},
+     "statements.0: metric of forrelation: test_r2, allowed are test_acc"),
     ({"contrasts": [contrast()],
       "statements": [{"statement": "s", "tasks": ["forrelation"], "contrasts": ["x"], "verdict": "wins"}]},
      "statements.0: verdict: wins, allowed are higher"),
     ({"statements": [{"statement": "s", "tasks": ["adding_problem"], "models": ["1b"], "metric": "test_r2"}]},
      "statements.0: needs contrasts and verdict, or models, metric and one of above and below"),
     ({"statements": [{"statement": "s", "tasks": ["adding_problem"], "models": ["1b"], "metric": "r2", "above": 1}]},
-     "statements.0: metric: r2, allowed are test_"),
+     "statements.0: metric of adding_problem: r2, allowed are test_"),
     ("contrasts: [", "not valid YAML"),
     ("- a", "must hold a mapping"),
 ])
@@ -109,7 +120,8 @@ def test_a_mistake_is_one_line_that_names_file_record_and_what_is_allowed(tmp_pa
 
 def test_each_is_one_row_per_other_model_under_a_label_of_its_own(tmp_path):
     found = claims_of(tmp_path, {"contrasts": [contrast(plus="each", label="against 3b")]}).contrasts
-    assert [one.plus for one in found] == [(model,) for model in sorted(MODELS) if model != "3b"]
+    models = sorted(published_study(tmp_path).config["models"])
+    assert [one.plus for one in found] == [(model,) for model in models if model != "3b"]
     assert found[0].label == "1a against 3b"
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from qablate.catalog import MODELS
 from qablate.errors import QablateError
-from qablate.models import ModelSettings, build_model, parameter_counts, untrained_parameters
+from qablate.models import ModelSettings, build_model, parameter_counts, published, untrained_parameters
 from qablate.quantum import KINDS
 from qablate.quantum.kinds import ObservedCircuits
 
@@ -25,12 +25,25 @@ def small_model(model_id, seed=0, **changes):
     return build_model(model_id, *SHAPE, ModelSettings(**{**SMALL, **changes}))
 
 
+def without_composition():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(published, "COMPOSITIONS", {})
+        small_model("1b")
+
+
 def gradients(model):
     x = torch.rand(4, 2, 40, generator=torch.Generator().manual_seed(1)).to(next(model.parameters()).dtype)
     y = model(x)
     assert y.shape == (4, 3)
     (y * torch.arange(12, dtype=y.dtype).view(4, 3).cos()).sum().backward()
     return y.detach(), {name: p.grad for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("model_id", MODELS)
+@pytest.mark.parametrize(("setting", "value"), [("n_layers", 2), ("d_state", 8), ("d_model", 24), ("chunk", 4)])
+def test_a_setting_changes_the_outputs_or_the_catalog_says_why_not(model_id, setting, value):
+    same = torch.equal(gradients(small_model(model_id, **{setting: value}))[0], gradients(small_model(model_id))[0])
+    assert same == bool(MODELS[model_id].ignores(setting))
 
 
 @pytest.mark.parametrize("model_id", MODELS)
@@ -45,6 +58,7 @@ def test_dropout_acts_in_training_only(model_id):
 @pytest.mark.parametrize(("attempt", "message"), [
     (lambda: build_model("2b", 2, 40, 1), "'2b'.*1a, 1b, 1c, 2a"),
     (lambda: build_model("1b-tanh", 2, 40, 1), "model 1b-tanh: what its tags change is in the settings of a study"),
+    (without_composition, "model 1b: no entry in COMPOSITIONS"),
     (lambda: build_model("2d", 2, 0, 1), "length is 0, must be 1 or more"),
     (lambda: small_model("3a", circuit="unentangled"), "model 3a: circuit is unentangled, but 3a has no circuit"),
     (lambda: small_model("3b", train_angles=False), "model 3b: train_angles is False, but 3b has no circuit"),

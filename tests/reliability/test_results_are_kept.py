@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from harness import KillAtStep, Workplace, copy_of
 
-from qablate.files import put_in_place
+from qablate import files
+from qablate.files import put_in_place, supersede
+from qablate.training.record import companion
 
 
 def stale(place: Workplace) -> bytes:
@@ -155,6 +157,29 @@ def test_a_valid_result_that_comes_meanwhile_stays_and_both_are_kept(place, whol
         assert "a valid result came while this one was trained" in place.log.read_text()
     else:
         assert (place.files(), other) == (whole.files(), content)
+
+
+@pytest.mark.parametrize("ending", ["model.pt", "predictions.npz"])
+def test_what_lies_where_weights_and_predictions_belong_is_moved(place, whole, ending):
+    (companion(place.output, ending) / "inside").mkdir(parents=True)
+    assert place.run() == 0
+    (moved,) = place.study.superseded.iterdir()
+    assert (moved / "inside").is_dir() and moved.suffix == Path(ending).suffix
+    assert place.files() == whole.files()
+
+
+def test_a_file_that_may_not_be_read_is_moved_all_the_same(tmp_path, monkeypatch):
+    """As weights that a colleague left with mode 600; the tests may run as root, who may read everything."""
+
+    def refused(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(files, "sha256_of", refused)
+    path, folder = tmp_path / "a_model.pt", tmp_path / "superseded"
+    path.write_bytes(b"theirs")
+    assert supersede(path, folder).read_bytes() == b"theirs" and not path.exists()
+    path.write_bytes(b"theirs too")
+    assert supersede(path, folder).read_bytes() == b"theirs too" and len(list(folder.iterdir())) == 2
 
 
 def test_the_copy_that_cannot_be_made_is_one_line_before_training(place, whole):

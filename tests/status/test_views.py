@@ -8,7 +8,7 @@ import pytest
 import yaml
 from factories import record_of, small_study
 from rich.console import Console
-from status_traces import COSTS, comment, epoch, event, look
+from status_traces import COSTS, OTHER_DEVICE, comment, epoch, event, look
 
 from qablate import logs
 from qablate.catalog import MODELS
@@ -69,13 +69,13 @@ def test_a_narrow_terminal_and_a_wide_one(busy):
 
 
 def test_two_systems_fit_a_terminal_of_24_lines(tmp_path, capsys):
-    """All models of the published study, one system of unknown cost: what is at work comes below."""
+    """All models of the published study, one system of mostly unknown cost: what is at work comes below."""
     (tmp_path / "dgx").mkdir()
     study = small_study(tmp_path / "r", models=list(MODELS), systems={"dgx": {"results": str(tmp_path / "dgx")}},
                         assign={"forrelation": "dgx"})
     for cell in [cell for cell in study.cells if cell.task == "forrelation"][:5]:
         write_record(tmp_path / "dgx" / cell.result_name, record_of(study, cell, provenance={"source": "dgx"}))
-    assert main(arguments(study, tmp_path, "--devices", "local=cpu", "dgx=published code on A100-SXM4-80GB")) == 0
+    assert main(arguments(study, tmp_path, "--devices", "local=cpu", f"dgx={OTHER_DEVICE}")) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 80
@@ -84,7 +84,7 @@ def test_two_systems_fit_a_terminal_of_24_lines(tmp_path, capsys):
     assert on_dgx.split()[2:6] == ["5/48", "-", "-", "5/48"]
     assert on_local.split()[2:6] == ["-", "0/48", "0/48", "0/96"]
     assert total.split()[1:5] == ["5/48", "0/48", "0/48", "5/144"]
-    assert "published code on A100-SXM4-80GB (dgx)" in " ".join(lines)
+    assert f"{OTHER_DEVICE} (dgx)" in " ".join(lines)
 
 
 def test_json_is_stable(busy, tmp_path, capsys):
@@ -115,6 +115,7 @@ def test_missing_is_empty_when_all_is_done(study, traces, tmp_path, capsys):
     (["--watch", "0"], "1 to 86400"),
     (["--watch", "nan"], "1 to 86400"),
     (["--devices", "dgx"], "SYSTEM=VALUE"),
+    (["--devices", "dgx=GB9"], "--devices dgx=GB9: not in the cost table; there are "),
     (["--devices", "moon=GB10"], "known are dgx, local, nersc"),
     (["--profile", "no/profile"], "no/profile: no profile that Snakemake finds"),
     (["--cost-table", "none.csv"], "none.csv: cannot read costs"),

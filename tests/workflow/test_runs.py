@@ -178,7 +178,8 @@ def test_the_path_of_an_overlay_may_have_braces_and_is_in_what_a_failure_prints(
     for where, folder in (("", []), (f"{tiny.folder}/", ["--directory", f"{tiny.folder}/else where"])):
         failed = tiny.run(*PROFILE, "--retries", "0", *folder, *overlay,
                                 QABLATE_FAKE_FAIL=cell("1b", 1).name)
-        typed = shlex.join(["snakemake", "progress", *folder, "--configfile", f"{where}my {{st}}.yaml", *overlay[2:4]])
+        typed = shlex.join(["snakemake", "progress", *(["--snakefile", f"{where}Snakefile"] if where else []), *folder,
+                            "--configfile", f"{where}my {{st}}.yaml", *overlay[2:4]])
         assert failed.code and f"What exists: {typed}\n" in failed.text
     assert tiny.run(*PROFILE, *overlay).code == 0
     assert DONE in tiny.run("-n", *overlay).text
@@ -216,10 +217,32 @@ def test_another_plan_than_announced_is_refused(tiny: WorkingFolder) -> None:
     dataset.parent.mkdir(parents=True)
     dataset.touch()
     (tiny.folder / "results/.trained" / one.name / "not empty").mkdir(parents=True)    # a flag that cannot be removed
-    run = tiny.run()
-    assert run.code != 0 and "Traceback" not in run.text
-    assert f"trains 3 cells, 4 are to be trained; it differs in {one.name}" in run.text
-    assert not contents(tiny)
+    for limit in ([], ["--until", "train"]):
+        run = tiny.run(*limit)
+        assert run.code != 0 and "Traceback" not in run.text
+        assert f"trains 3 cells, 4 are to be trained; it differs in {one.name}" in run.text
+        assert not contents(tiny)
+
+
+def test_batches_are_refused(tiny: WorkingFolder) -> None:
+    run = tiny.run("-n", "--batch", "all=1/2")
+    assert run.code != 0 and run.text.splitlines()[-1].startswith("Settings (config.yaml): --batch: finished cells")
+
+
+def test_from_another_folder_the_command_that_a_failure_prints_runs_as_typed(tiny: WorkingFolder) -> None:
+    elsewhere = tiny.folder / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copy(tiny.folder / "config.yaml", elsewhere)
+    there = WorkingFolder(elsewhere, tiny.environment)
+    failed = there.run("-s", "../Snakefile", "-c1", "--retries", "0", QABLATE_FAKE_FAIL=cell("1b", 1).name)
+    typed = failed.text.split("What exists: ")[1].splitlines()[0]
+    assert there.run(*shlex.split(typed)[1:]).code == 0
+    assert (elsewhere / "results/progress_report.md").exists()
+
+
+def test_the_flag_of_a_cell_may_be_asked_for(tiny: WorkingFolder) -> None:
+    run = tiny.run("-n", f"results/.trained/{cell('1b', 1).name}")
+    assert run.code == 0 and run.cells.keys() == {cell("1b", 1)}, run.text
 
 
 def test_jobs_run_this_environment(tiny: WorkingFolder) -> None:

@@ -10,10 +10,9 @@ from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from qablate.catalog import MODELS, TASKS, task_info
+from qablate.catalog import METRICS, MODELS, TASKS, task_info
 from qablate.config import ConfigError, read_yaml
 from qablate.files import in_workflow
-from qablate.records import SCORES
 from qablate.study import Study
 
 CLAIMS_PATH = Path("workflow/claims.yaml")
@@ -93,7 +92,7 @@ def load_claims(study: Study, path: Path = CLAIMS_PATH) -> Claims:
     """
     path = in_workflow(path)
     content = read_yaml(path) if path.exists() else {}
-    _require(set(content) <= set(PARTS), f"{path}", "keys", set(content), PARTS)
+    _require(set(content) <= set(PARTS), f"{path}", "keys", sorted(set(content) - set(PARTS), key=str), PARTS)
     questions = content.get("questions") or {}
     if not isinstance(questions, Mapping):
         raise ConfigError(f"{path}: questions: must map ids to text")
@@ -102,10 +101,11 @@ def load_claims(study: Study, path: Path = CLAIMS_PATH) -> Claims:
             raise ConfigError(f"{path}: questions.{key}: must map an id that is text to text")
     models, tasks = sorted(study.config["models"]), list(study.config["tasks"])
     declared = [_contrast(*record, questions, tasks) for record in _records(content, "contrasts", path)]
-    ids = [contrast.id for one in declared for contrast in one.over(MODELS)]
+    written_out = [contrast for one in declared for contrast in one.over(MODELS)]
+    ids = [contrast.id for contrast in written_out]
     if len(ids) > len(set(ids)):
         raise ConfigError(f"{path}: contrasts: id '{max(ids, key=ids.count)}' is there twice")
-    statements = [_statement(*record, ids) for record in _records(content, "statements", path)]
+    statements = [_statement(*record, written_out) for record in _records(content, "statements", path)]
     contrasts = tuple(
         replace(contrast, tasks=tuple(task for task in tasks if task in (contrast.tasks or tasks)))
         for one in declared for contrast in one.over(models) if {*contrast.plus, *contrast.minus} <= set(models))
@@ -128,6 +128,8 @@ def _contrast(where: str, record: Any, questions: Collection[str], tasks: Collec
     if isinstance(record, Mapping) and record.get("plus") == "each":
         record = {**record, "plus": list(EACH)}
     one = Contrast(**_values(Contrast, record, where))
+    for key in ("id", "table"):
+        _require(bool(getattr(one, key)), where, key, "empty", ["words"])
     _require(one.kind in KINDS, where, "kind", one.kind, KINDS)
     _require(one.question in ("", *questions), where, "question", one.question, questions)
     _require(bool(one.minus) == (one.kind == "difference") or one.kind == "slope", where, "minus", list(one.minus),
@@ -142,20 +144,24 @@ def _contrast(where: str, record: Any, questions: Collection[str], tasks: Collec
     _require(bool(one.plus), where, "plus", [], MODELS)
     models = {*one.plus, *one.minus} if one.plus != EACH else set(one.minus)    # `each` stands alone
     _require(models <= set(MODELS), where, "plus, minus", sorted(models - set(MODELS)), MODELS)
+    both = sorted(set(one.plus) & set(one.minus))
+    _require(not both, where, "plus, minus", f"{both} on both sides", ["models on one side each"])
     return one
 
 
-def _statement(where: str, record: Any, contrasts: Collection[str]) -> Statement:
+def _statement(where: str, record: Any, contrasts: Collection[Contrast]) -> Statement:
     one = Statement(**_values(Statement, record, where))
     _require(set() < set(one.tasks) <= set(TASKS), where, "tasks", list(one.tasks), TASKS)
     _require(set(one.models) <= set(MODELS), where, "models", list(one.models), MODELS)
-    _require(set(one.contrasts) <= set(contrasts), where, "contrasts", list(one.contrasts), contrasts)
-    if one.contrasts:
+    on_tasks = [contrast.id for contrast in contrasts if set(one.tasks) <= set(contrast.tasks or one.tasks)]
+    _require(set(one.contrasts) <= set(on_tasks), where, "contrasts", list(one.contrasts), on_tasks)
+    if one.contrasts and not (one.models or one.metric):
         _require(one.verdict in VERDICTS, where, "verdict", one.verdict, VERDICTS)
-    elif not (one.models and one.metric and (one.above is None) != (one.below is None)):
+    elif one.contrasts or not (one.models and one.metric and (one.above is None) != (one.below is None)):
         raise ConfigError(f"{where}: needs contrasts and verdict, or models, metric and one of above and below")
-    else:
-        _require(one.metric in SCORES, where, "metric", one.metric, SCORES)
+    for task in one.tasks if one.metric else ():
+        metrics = METRICS[task_info(task).kind]
+        _require(one.metric in metrics, where, f"metric of {task}", one.metric, metrics)
     return one
 
 

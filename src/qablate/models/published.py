@@ -187,6 +187,8 @@ def build_model(
         value, reason = getattr(settings, name), info.ignores(name)
         if value != published and reason:
             raise QablateError(f"model {info.id}: {name} is {value}, but {reason}")
+    if info.id not in COMPOSITIONS:
+        raise QablateError(f"model {info.id}: no entry in COMPOSITIONS of qablate/models/published.py")
     composition = COMPOSITIONS[info.id]
     if composition.encoder is _no_part and settings.chunk is not None:
         composition = replace(composition, encoder=lambda s: layers.ChunkPool(s.d_model, s.d_model // 2, s.chunk))

@@ -217,7 +217,7 @@ class Listing:
         """Sort the files of one folder and of `checkpoints/` in it; `declared` are folders that are read themselves."""
         files, below = self.files(folder, key), folder / "checkpoints"
         found = [Found.at(source, path) for path in files or ()
-                 if path.suffix == ".json" or (path.suffix in COMPRESSED and path.stem.endswith(".json"))]
+                 if path.suffix.lower() == ".json" or (path.suffix in COMPRESSED and path.stem.endswith(".json"))]
         checkpoints = self.files(below, f"{key}: checkpoints") if os.path.isdir(below) else ()
         for path in [*(files or ()), *(checkpoints or ())]:
             if match := CHECKPOINT_NAME.fullmatch(path.name):

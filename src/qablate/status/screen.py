@@ -52,6 +52,8 @@ def run_status(study: Study, options: argparse.Namespace) -> int:
             raise QablateError(f"--devices {text}: must be SYSTEM=VALUE")
         if system not in known:
             raise QablateError(f"--devices {text}: no system of this study; known are {', '.join(sorted(known))}")
+        if devices[system] not in (measured := {row.device: None for row in table.rows}):
+            raise QablateError(f"--devices {text}: not in the cost table; there are {', '.join(measured)}")
     take = functools.partial(survey, study, table, devices, ask_slurm=not options.no_queue)
     if options.watch is not None:
         if not 1 <= options.watch <= 86400:

@@ -34,12 +34,13 @@ def attention(runs: Runs) -> Table:
     files = runs.files[~others]
     told = files["reason"] + (": " + files["detail"]).where(files["detail"] != "", "")
     files = files.assign(kind=files["status"].map(OF_FILES.get), reason=files["system"] + ", " + told)
-    frame = pd.concat([cells, files], ignore_index=True)[["kind", *CELL, "reason"]].dropna(subset="kind")
+    frame = pd.concat([cells, files], ignore_index=True)[["kind", *CELL, "path", "reason"]].dropna(subset="kind")
     kinds, shown = [*OF_CELLS.values(), *OF_FILES.values()], []
     frame = frame.sort_values("kind", key=lambda kind: kind.map(kinds.index), kind="stable")
     for kind, found in frame.groupby("kind", sort=False):
-        named = [(Cell(row.model, row.task, row.length, row.seed).name if pd.notna(row.model) else "a file of no cell")
-                 + (f" ({row.reason})" if row.reason else "") for row in found.head(NAMED).itertuples()]
+        named = [(Cell(row.model, row.task, int(row.length), int(row.seed)).name if pd.notna(row.model)
+                  else Path(row.path).name) + (f" ({row.reason})" if row.reason else "")
+                 for row in found.head(NAMED).itertuples()]
         more = [f"and {len(found) - NAMED} more"] if len(found) > NAMED else []
         shown.append({"what": kind, "number": str(len(found)), "first of them": "; ".join([*named, *more])})
     caption = "All of them: [Details](report/details.md#failed-and-diverged-runs)." if shown else (
