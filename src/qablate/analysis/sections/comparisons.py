@@ -203,8 +203,8 @@ def _answer(runs: Runs, question: str, task: str, rows: pd.DataFrame) -> dict[st
     so_far = [row for row in looked_at if _differs(row)]
     said = _grouped(main.to_dict("records")) if _has_interval(main).any() else ["**open**"]
     counted = sum(math.isfinite(row["low95"]) for row in looked_at)
-    so_many = f"so far, of {counted} {'pairs' if looked_at is pairs else 'rows'}, " if pairs else ""
-    said += [so_many + "; ".join(_grouped(so_far))] * bool(so_far)
+    so_many = f"of {counted} {'pairs' if looked_at is pairs else 'rows'}, " * (counted > 1)
+    said += [("so far, " + so_many if pairs else "") + "; ".join(_grouped(so_far))] * bool(so_far)
     estimates = [f"{_short(row)} {_estimate(row)}" if len(main) > 1 else _estimate(row) for row in known]
     estimates += [f"{_short(row)} {_estimate(row)}" + f" ({row['blocks']} {row['unit']})" * (row["blocks"] > 1)
                   for row in (so_far or pairs[:1])[:SHOWN_ROWS]]
