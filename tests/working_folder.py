@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -65,15 +65,15 @@ class WorkingFolder:
     environment: dict[str, str]
 
     @classmethod
-    def make(cls, folder: Path, **settings: Any) -> Self:
+    def make(cls, folder: Path, settings: Mapping[str, Any] | None = None, **more: Any) -> Self:
         """Copy the workflow, with these top-level settings for its own; no job around this process is seen there."""
         folder.mkdir(exist_ok=True)
         for name in ("Snakefile", "config.yaml"):
             shutil.copy(ROOT / name, folder)
         for name in ("workflow", "profiles"):
             shutil.copytree(ROOT / name, folder / name)
-        if settings:
-            config = {**read_yaml(ROOT / "config.yaml"), **settings}
+        if changed := {**(settings or {}), **more}:
+            config = {**read_yaml(ROOT / "config.yaml"), **changed}
             (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         environment = {key: value for key, value in os.environ.items() if not re.match("(SLURM|SBATCH)_", key)}
         path = f"{folder}/bin{os.pathsep}{os.environ['PATH']}"

@@ -12,6 +12,7 @@ Layer 0. A run with the executor `slurm` puts programs of the same names first i
 import atexit
 import contextlib
 import fcntl
+import functools
 import itertools
 import logging
 import os
@@ -22,9 +23,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 FOLDER = Path(".snakemake/slurm")
 PATIENT = ("sbatch", "sinfo", "sacctmgr", "sshare")
@@ -62,12 +64,13 @@ def stand_before(running: Mapping[str, str], folder: Path = FOLDER) -> None:
     with contextlib.suppress(OSError):
         fcntl.fcntl(2, fcntl.F_SETFL, fcntl.fcntl(2, fcntl.F_GETFL) | os.O_APPEND)    # `_note_silence` writes to it too
 
-    def interrupted(number: int, frame: FrameType | None) -> None:
+    def stop(before: Callable[[int, FrameType | None], Any], number: int, frame: FrameType | None) -> None:
         (folder / "stop").touch()    # Snakemake waits for submissions before it ends
-        signal.default_int_handler(number, frame)
+        before(number, frame)
 
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, interrupted)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if callable(before := signal.getsignal(number)):    # not where the signal is ignored
+            signal.signal(number, functools.partial(stop, before))
 
 
 def refusal(account: str, options: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ def new_place(tmp_path: Path) -> Iterator[Callable[..., Place]]:
 
     def make(name: str = "study", **changes: Any) -> Place:
         config = merge(merge(read_yaml(ROOT / "config.yaml"), SMALL), changes)
-        places.append(Place.make(tmp_path / name, **{**config, "tasks": SMALL["tasks"]}))
+        places.append(Place.make(tmp_path / name, config, tasks=SMALL["tasks"]))
         for profile in ("nersc", "nersc-node", "dgx"):    # its GPUs are none for torch
             places[-1].replace(f"profiles/{profile}/config.yaml", "device: cuda ", "device: cpu ")
         return places[-1]

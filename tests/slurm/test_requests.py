@@ -3,13 +3,14 @@
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from place import ACCOUNT, Place
-from working_folder import ROOT
+from working_folder import ROOT, wait_for
 
 from qablate.catalog import MODELS
 from qablate.config import merge, read_yaml
@@ -43,6 +44,16 @@ def place(new_place: Callable[..., Place]) -> Place:
     for name, answer in ANSWERS.items():
         place.program(name, f"#!/bin/sh\n{answer}\n")
     return place
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_while_slurm_is_silent_ends(place: Place, number: signal.Signals) -> None:
+    place.environment |= ACCOUNT
+    place.program("sbatch", "#!/bin/sh\necho 'sbatch: error: Socket timed out on send/recv operation' >&2\nexit 1\n")
+    run = place.start("--profile", "profiles/nersc", *AT_ONCE)
+    wait_for(lambda: "asking again until Slurm answers" in place.printed, "an outage", 60)
+    os.kill(run.pid, number)
+    assert run.wait(60) != 0 and "Traceback" not in place.printed, place.printed
 
 
 def requests(place: Place) -> dict[str, list[list[str]]]:

@@ -52,7 +52,7 @@ TO_RUN = [(page, command) for page in PAGES for command in commands_of(page) if 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> WorkingFolder:
     """A checkout with a tiny study, all but one cell of it done."""
-    space = WorkingFolder.make(tmp_path_factory.mktemp("printed"), **TINY)
+    space = WorkingFolder.make(tmp_path_factory.mktemp("printed"), TINY)
     space.stand_in()
     write_results(space.study, space.study.cells[1:])
     (space.folder / ".venv").symlink_to(sys.prefix)
