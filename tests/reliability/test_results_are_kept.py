@@ -160,11 +160,12 @@ def test_a_valid_result_that_comes_meanwhile_stays_and_both_are_kept(place, whol
 
 
 @pytest.mark.parametrize("ending", ["model.pt", "predictions.npz"])
-def test_what_lies_where_weights_and_predictions_belong_is_moved(place, whole, ending):
-    (companion(place.output, ending) / "inside").mkdir(parents=True)
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, Path.touch])
+def test_what_lies_where_weights_and_predictions_belong_is_moved(place, whole, ending, make):
+    make(companion(place.output, ending))
     assert place.run() == 0
     (moved,) = place.study.superseded.iterdir()
-    assert (moved / "inside").is_dir() and moved.suffix == Path(ending).suffix
+    assert moved.suffix == Path(ending).suffix
     assert place.files() == whole.files()
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from qablate.catalog import model_info, size_of
-from qablate.files import supersede, write_atomic
+from qablate.files import read_regular, supersede, write_atomic
 from qablate.models import parameter_counts
 from qablate.provenance import peak_memory_mb, provenance_of_process, utc_now
 from qablate.records import METRICS, Record
@@ -73,7 +73,7 @@ def write_weights(path: Path, run: Run) -> None:
 def _replace(path: Path, content: bytes, superseded: Path) -> None:
     """Put what belongs to a result at `path`; what belonged to the one before is kept first."""
     with contextlib.suppress(OSError):    # what cannot be read, or is no file, is moved as well
-        if path.read_bytes() == content:
+        if read_regular(path, len(content)) == content:
             return
     supersede(path, superseded)
     write_atomic(path, content)

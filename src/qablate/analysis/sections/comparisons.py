@@ -307,7 +307,7 @@ def _of_forrelation(runs: Runs) -> tuple[str, str]:
 
 
 def findings(runs: Runs, table: pd.DataFrame) -> Section:
-    """The section on the statements of 2026-01-18; without parts where the study is not the published one."""
+    """The section on the statements of 2026-01-18 that are about tasks with the published data and recipe."""
     title, published = "Findings of 2026-01-18, checked", set[str]()
     if runs.study.recipe == "published":
         published = {spec.task for spec in runs.study.datasets if spec.variant == "published"}
