@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from qablate.analysis.claims import load_claims
+from qablate.analysis.collect import collect
+from qablate.analysis.statistics import ALPHA, benefits, contrast, difference, holm, scale_of, weights
 from qablate.results import merge, read_record
 from qablate.study import Study
 
@@ -41,3 +44,16 @@ def test_shipped_files_name_their_system_and_nothing_of_the_machine():
         assert record["provenance"]["source"] == {"controls": "cpu"}.get(path.parent.name, path.parent.name)
         assert not record["provenance"]["git_dirty"], path.name
         assert "/home" not in path.read_text() and "/tmp" not in path.read_text(), path.name
+
+
+def test_what_stays_equivalent_on_forrelation_when_a_seed_is_one_unit():
+    """The blocks of a seed share their test labels. README and docs/results.md say what the three seeds alone show."""
+    runs = collect(Study.load([ROOT / "config.yaml", OVERLAY], {"results": "no-results-of-its-own"}))
+    y, margin = benefits(runs.table, "forrelation"), scale_of("forrelation").margin
+    contrasts, equivalent = {one.id: one for one in load_claims(runs.study).contrasts}, set()
+    for family in (["quantum"], ["features", "mixing", "group4-group3", "group4-group2", "group4-group1"],
+                   ["hydra-mamba", "mamba-transformer"]):
+        rows = [contrasts[name] for name in family]
+        p = [difference(contrast(y, weights(one.plus, one.minus)).groupby("seed").mean()).tost(margin) for one in rows]
+        equivalent |= {name for name, adjusted in zip(family, holm(p), strict=True) if adjusted <= ALPHA}
+    assert equivalent == {"quantum", "features", "hydra-mamba", "mamba-transformer"}
