@@ -115,7 +115,7 @@ def _evaluation(step: TrainingStep, inputs: Tensor) -> Callable[[], object]:
 
     def call() -> Tensor:
         step.model.eval()
-        with torch.inference_mode():
+        with torch.no_grad():
             outputs: Tensor = step.model(inputs)
         step.model.train()
         return outputs

@@ -18,7 +18,7 @@ from pathlib import Path
 import factories
 
 from qablate import cli
-from qablate.files import supersede, write_atomic
+from qablate.files import put_in_place, write_atomic
 from qablate.plan import fingerprint, note_report
 from qablate.records import write_record
 from qablate.results import merge, state_of
@@ -49,9 +49,8 @@ def train(options: argparse.Namespace) -> int:
     if not study.dataset_path(cell).exists():
         make_dataset(options)
     take_time(cell)
-    if not state_of(study, cell).state.finished:    # it may have come meanwhile
-        supersede(Path(options.output), study.superseded)
-        write_record(options.output, factories.record_of(study, cell))
+    write_record(options.output, factories.record_of(study, cell), lambda path, content: put_in_place(
+        path, content, study.superseded, lambda: state_of(study, cell).state.finished))    # it may have come meanwhile
     if cell.name == os.environ.get("QABLATE_FAKE_DIE"):
         os.kill(os.getpid(), signal.SIGKILL)
     return 0

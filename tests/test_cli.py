@@ -1,5 +1,7 @@
 """Commands answer at once, and bad input is one clear line."""
 
+import errno
+import json
 import math
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import yaml
 from factories import CONFIG
 
 from qablate.cli import main
+from qablate.config import with_yaml_types
 
 
 def run(capsys, *arguments: str) -> tuple[int, str]:
@@ -115,6 +118,25 @@ def test_a_dataset_that_is_not_the_one_stays_as_it_is(capsys, tmp_path, monkeypa
         assert path.name in error
         assert error.count("\n") == 1
     assert path.read_bytes() == bytes(content)
+
+
+@pytest.mark.parametrize("command", [["status", "--no-queue"], ["report", "--partial"], ["dataset", *CELL[2:]],
+                                     ["train", *CELL]])
+def test_folders_of_another_user_are_one_line(capsys, tmp_path, monkeypatch, command):
+    def locked(self, *args, stat=Path.stat, **options):
+        if self.is_relative_to(tmp_path / "locked"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return stat(self, *args, **options)
+
+    monkeypatch.setattr(Path, "stat", locked)
+    settings = json.dumps({"results": str(tmp_path / "locked/results")})
+    code, error = run(capsys, *command, "--config", str(CONFIG), "--set", settings)
+    assert code != 0 and error.count("\n") == 1 and error.startswith(f"qablate: {tmp_path}/locked")
+
+
+@pytest.mark.parametrize("text", ["2024-13-45", "0b_", "a: [", "1b"])
+def test_what_yaml_cannot_read_stays_text(text):
+    assert with_yaml_types({"name": [text]}) == {"name": [text]}
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["train", *CELL, "--config", "nowhere.yaml"]])

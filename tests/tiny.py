@@ -6,11 +6,11 @@ from typing import Any
 
 from factories import small_study
 
+from qablate.records import companion
 from qablate.results import read_record
 from qablate.study import Cell, Study
 from qablate.tasks.store import make_dataset
 from qablate.training.interrupts import Interrupts
-from qablate.training.record import companion
 
 SMALL_MODEL = {"n_qubits": 3, "n_layers": 1, "d_model": 16, "d_state": 4, "n_heads": 2, "dropout": 0.1}
 VOLATILE = ("provenance", "training_time", "timestamp", "content_sha256")

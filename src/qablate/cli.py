@@ -51,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _end("interrupted", INTERRUPTED)
     except BrokenPipeError:
         return BROKEN_PIPE
+    except PermissionError as error:    # of somebody else's file, wherever it was met
+        return _end(f"{error.filename}: {error.strerror}", MachineError.exit_code)
     except OSError as error:
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             raise

@@ -148,7 +148,7 @@ def with_yaml_types(value: Any) -> Any:
         return [with_yaml_types(item) for item in value]
     try:
         return yaml.safe_load(value) if isinstance(value, str) else value
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):    # of a date that does not exist the latter
         return value
 
 

@@ -31,7 +31,8 @@ ENDED = ("stop", "fail", "result")
 SILENCE_S = 120.0
 """Seconds that a running cell may stay silent beyond its checkpoint interval: loading, one batch, a busy disk."""
 LONGEST_INTERVAL_S = 3600.0
-MAX_LOG_BYTES, HEAD_BYTES, TAIL_BYTES = 50_000_000, 4096, 65536
+MAX_LOG_BYTES, HEAD_BYTES, TAIL_BYTES = 50_000_000, 4096, 2_000_000
+"""The tail holds the 10,000 epochs that a recipe may have, so that the start of the last attempt is in it."""
 
 RESULT_LINES: dict[TaskKind, dict[str, tuple[str, int]]] = {
     "regression": {"test_mse": ("MSE", 6), "test_mae": ("MAE", 6), "test_r2": ("R²", 4)},

@@ -81,7 +81,7 @@ class Plan:
         so that no other cell can make Snakemake delete it.
         """
         dataset = self.study.dataset_path(cell)
-        return [] if dataset.exists() else [str(dataset)]
+        return [] if os.path.exists(dataset) else [str(dataset)]
 
     @functools.cached_property
     def task_of(self) -> dict[str, str]:
@@ -156,8 +156,8 @@ class Plan:
             cells = set(self.to_train)
             complete = whole != {"all"} or all(self.state(cell).state != "assigned" for cell in self.study.cells)
             found.add("report" if complete and (forced or self.report_due) else "all")
-        cells |= {cell for cell in named if cell in set(self.to_train)}
-        return found | {self.flag(cell) for cell in cells if cell in named}, cells
+        cells |= named & set(self.to_train)
+        return found | {self.flag(cell) for cell in cells & named}, cells
 
 
 def _note(study: Study) -> Path:
@@ -166,15 +166,17 @@ def _note(study: Study) -> Path:
 
 
 def fingerprint(merged: Merged) -> str:
-    """Hash of what a report is made from: all files of all sources, their verdicts and checks, settings, claims,
-    costs, code."""
+    """Hash of what a report is made from: all files of all sources, their verdicts and checks, what is known of the
+    datasets, settings, claims, costs, code."""
     study = merged.study
     settings = {key: value for key, value in study.config.items() if key not in NOT_IN_REPORT}
-    files = [[str(verdict.file.path), verdict.sha256, verdict.status, verdict.reason, verdict.detail]
-             for verdict in merged.verdicts]
+    files = [[str(verdict.file.path), verdict.sha256, verdict.status, verdict.reason, verdict.detail, verdict.system,
+              *verdict.flags] for verdict in merged.verdicts]
     checks = [checks_path(verdict.file.path) for verdict in merged.verdicts if verdict.chosen]
     declared = [in_workflow(path) for path in (COSTS_PATH, COSTS_PATH.with_name("claims.yaml"))]
-    others = [_hash(path) for path in (*declared, *checks)]
+    datasets = [spec.path(study.results) for spec in study.datasets]
+    facts = [path.with_suffix(ending) for path in datasets for ending in (".json", ".checks.json")]
+    others = [_hash(path) for path in (*declared, *checks, *facts)]
     return sha256_of_json([__version__, settings, files, others])
 
 

@@ -30,6 +30,8 @@ RESULT_NAME = re.compile(
     rf"synthetic_(?P<model>{MODEL_TOKEN})_(?P<task>{TASK_TOKEN})"
     r"_L(?P<length>[1-9][0-9]{0,11})_seed(?P<seed>0|[1-9][0-9]{0,11})_results\.json"
 )
+SELECTED = "legacy_acc_selected_on_holdout"
+"""Accuracy by the published rule: of the epoch that scores best on the items it reports."""
 CURVES = ("train_loss", "train_metric", "val_loss", "val_metric")
 SCORES = tuple(itertools.chain.from_iterable(METRICS.values()))
 """Test metrics of a result, of whichever kind of task."""
@@ -43,6 +45,11 @@ PUBLISHED_PARTS = {"train": 4000, "val": 1000, "test": 1000}
 LARGEST_COUNT = 2**53
 """Whole floats beyond this no longer tell one integer from the next."""
 ROUNDING, CURVE_TOLERANCE = 1e-6, 1e-9
+
+
+def companion(result: Path, ending: str) -> Path:
+    """Return the file of the same stem next to a result: `predictions.npz`, `model.pt`."""
+    return result.with_name(result.name.removesuffix("results.json") + ending)
 
 
 class RecordError(QablateError):

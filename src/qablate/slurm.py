@@ -47,7 +47,7 @@ PATIENCE_S = 40.0
 def stand_before(running: Mapping[str, str], folder: Path = FOLDER) -> None:
     """Put the programs first in PATH; `running` are the numbers of jobs still in the queue, by their comment."""
     for old in folder.glob("[0-9]*"):
-        if command_of(int(old.name)) is None:
+        if int(old.name) == os.getpid() or command_of(int(old.name)) is None:    # in a container pids come again
             shutil.rmtree(old, ignore_errors=True)
     folder = folder.resolve() / str(os.getpid())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -5,6 +5,7 @@ Layer 0 and quick to import: the Snakemake files use this module and nothing hea
 
 import functools
 import json
+import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,7 +151,7 @@ class Study:
         """Read a study from config files laid over each other; a QablateError if its results cannot be a folder."""
         study = cls(load_config(paths, overrides))
         for path in (study.results, *study.results.parents):
-            if path.exists() and not path.is_dir():
+            if os.path.exists(path) and not os.path.isdir(path):
                 raise QablateError(f"results: {study.results}: {path} is no folder")
         return study
 
@@ -172,7 +173,7 @@ class Study:
 
     @functools.cached_property
     def cell_set(self) -> frozenset[Cell]:
-        """The same, to look a cell up."""
+        """All cells, to look one up."""
         return frozenset(self.cells)
 
     def cell(self, model: str, task: str, length: int, seed: int) -> Cell:

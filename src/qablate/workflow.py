@@ -3,9 +3,9 @@
 Everything here that is not in Snakemake's manual is in this file. Its logger is told what happens (`LogEvent`, the
 interface of its logger plugins, seen here by a filter): when a run starts, its settings are complete and nothing has
 been planned; when it counts its jobs, nothing has been done. Beyond that these attributes of `workflow` are used:
-`overwrite_configfiles`, `overwrite_workdir`, `workdir_init`, `is_main_process`, `basedir`, `global_resources`,
-`executor_plugin`, `resource_settings`, `dag_settings`, `execution_settings`, `output_settings` (all of
-snakemake.settings.types) and `dag.needrun_jobs()`; and of `FilePersistence` the two methods that remove locks.
+`overwrite_configfiles`, `overwrite_workdir`, `workdir_init`, `is_main_process`, `is_rule`, `basedir`, `main_snakefile`,
+`global_resources`, `executor_plugin`, `resource_settings`, `dag_settings`, `execution_settings`, `output_settings` (all
+of snakemake.settings.types) and `dag.needrun_jobs()`; and of `FilePersistence` the two methods that remove locks.
 """
 
 import argparse

@@ -5,7 +5,7 @@ import json
 import pytest
 from factories import published_study, record_of, write_results
 
-from qablate.analysis.collect import SELECTED, collect
+from qablate.analysis.collect import collect
 from qablate.analysis.figure import render, style
 from qablate.analysis.sections.attention import attention
 from qablate.analysis.sections.controls import checks, contrasts, controls, details
@@ -13,7 +13,7 @@ from qablate.analysis.sections.forrelation import ranking
 from qablate.analysis.sections.methods import models_tested
 from qablate.analysis.table import Table
 from qablate.analysis.verdicts import compare
-from qablate.records import write_record
+from qablate.records import SELECTED, write_record
 from qablate.results import checks_path
 
 TAGS = {"tanh": {"model": {"circuit": "tanh"}}, "chunk8": {"model": {"chunk": 8}}}

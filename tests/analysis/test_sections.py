@@ -203,3 +203,10 @@ def test_published_means_are_held_against_new_runs_only(tmp_path):
     row = agreement.published_means(collect(study)).frame.iloc[0]
     assert (row["mean"], row["n"], row["printed"], row["verdict"]) == (pytest.approx(0.30), 1, "0.333", "agrees")
     assert agreement.agreement_line(collect(study)).startswith("1 of 1 published means")
+
+
+def test_a_bound_that_only_some_lengths_have_is_printed(tmp_path):
+    study = published_study(tmp_path, tasks={"forrelation": {"lengths": [50, 300]}}, models=["3a"])
+    rows = scores.reference_rows(collect(study), "forrelation").set_index("model")
+    assert rows.loc["upper bound", ["L 50", "L 300"]].tolist()[1] == "–"
+    assert rows.at["upper bound", "L 50"].startswith("0.947")

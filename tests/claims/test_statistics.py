@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from qablate.analysis.statistics import (
     smallest_p,
     weights,
 )
+from qablate.catalog import TASKS
 
 VALUES = st.lists(st.floats(-1, 1).map(lambda value: round(value, 6)), min_size=2, max_size=8)
 PS = st.lists(st.floats(0, 1), min_size=1, max_size=13)
@@ -120,6 +122,13 @@ def test_benefits_of_each_task():
     assert benefits(runs, "selective_copy").iloc[0].to_dict() == {"1b": 0.0, "2a": 0.0}
     assert benefits(runs, "forrelation").iloc[0].to_dict() == {"1b": 0.51}
     assert scale_of("adding_problem").margin == math.log(1.5)
+
+
+def test_of_an_error_less_is_the_benefit(monkeypatch):
+    task = replace(TASKS["adding_problem"], metric="test_mae")
+    monkeypatch.setattr("qablate.analysis.statistics.TASKS", {"adding_problem": task})
+    scale = scale_of.__wrapped__("adding_problem")
+    assert scale.benefit(pd.Series([0.1, 0.2])).tolist() == [-0.1, -0.2] and scale.baseline == -1 / 6
 
 
 @settings(max_examples=20)

@@ -11,7 +11,7 @@ from torch import nn
 
 from qablate.catalog import MODELS
 from qablate.errors import QablateError
-from qablate.models import ModelSettings, build_model, parameter_counts, published, untrained_parameters
+from qablate.models import ModelSettings, build_model, parameter_counts, published
 from qablate.quantum import KINDS
 from qablate.quantum.kinds import ObservedCircuits
 
@@ -29,6 +29,10 @@ def without_composition():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(published, "COMPOSITIONS", {})
         small_model("1b")
+
+
+def untrained(model):
+    return {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
 
 
 def gradients(model):
@@ -183,7 +187,7 @@ def test_untrained_angles_are_exactly_what_the_angles_depend_on(model_id):
     upstream = ("tokens.", "encoder.pool.", "encoder.ahead.pool.", "encoder.back.pool.", "encoder.diagonal.pool.")
     deciding = {name for name, p in model.named_parameters() if p.grad is not None and not name.startswith(upstream)}
     frozen = small_model(model_id, train_angles=False)
-    left_out = set(untrained_parameters(frozen)) - set(untrained_parameters(model))
+    left_out = untrained(frozen) - untrained(model)
     assert left_out == deciding
     before = {name: p.clone() for name, p in frozen.named_parameters()}
     optimizer = torch.optim.AdamW(frozen.parameters(), weight_decay=0.1)
@@ -203,7 +207,7 @@ def test_without_the_hand_over_the_feature_circuit_has_no_effect(model_id, n_cor
     assert parameter_counts(model)[0] == parameter_counts(small_model(model_id))[0]
     maps = ["embedding", *(f"cores.{core}.0" for core in range(n_cores))]
     expected = {f"encoder.features.{map_}.{part}" for map_ in maps for part in ("weight", "bias")}
-    assert set(untrained_parameters(model)) == expected
+    assert untrained(model) == expected
     outputs, by_name = gradients(model)
     assert {name for name, gradient in by_name.items() if gradient is None} == expected
     with torch.no_grad():

@@ -11,7 +11,7 @@ from harness import KillAtStep, Workplace, copy_of
 
 from qablate import files
 from qablate.files import put_in_place, supersede
-from qablate.training.record import companion
+from qablate.records import companion
 
 
 def stale(place: Workplace) -> bytes:

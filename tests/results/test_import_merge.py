@@ -128,7 +128,7 @@ def test_the_tables_of_the_import(tmp_path):
     assert sorted((row["source"], row["status"], row["chosen"]) for row in index) == [
         ("dgx", "duplicate", "False"), ("dgx", "ok", "True"), ("dgx", "rejected", "False"),
         ("nersc", "ok", "True"), ("nersc", "partial", "True")]
-    assert all(len(row["sha256"]) == 64 for row in index)
+    assert all(len(row["sha256"]) == 64 and int(row["bytes"]) > 0 for row in index)
     assert {(row["model"], row["finished"], row["enters_means"]) for row in runs} == {
         ("1b", "True", "True"), ("2a", "True", "True"), ("3a", "True", "False")}
     assert (study.results / "imported/index.csv").exists()

@@ -103,6 +103,14 @@ def test_without_an_answer_slurm_is_asked_again(desk: Desk, capfd: pytest.Captur
     assert slurm.refusal("17", []) == ""    # the account that this sacctmgr knows
 
 
+def test_a_killed_run_of_the_same_pid_left_its_folder(desk: Desk) -> None:
+    left = desk.folder / str(os.getpid()) / "stop"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    desk.start()
+    assert not left.exists() and (desk.own / "bin/squeue").exists()
+
+
 @pytest.mark.parametrize("error", REFUSALS)
 def test_a_refusal_is_passed_on_at_once(desk: Desk, capfd: pytest.CaptureFixture[str], error: str) -> None:
     desk.fails("sbatch", 9, error, "echo 17")

@@ -107,6 +107,12 @@ def test_silence_ends_running(study, traces, seconds, age, state):
     assert (status.reason == "") == (state == "running") and (state == "running" or "silent for" in status.reason)
 
 
+def test_a_cell_of_many_epochs_runs(study, traces):
+    cell = study.cells[0]
+    traces.log(cell, START, *(epoch(n, 1.0) for n in range(1, 10_001)), age=60)
+    assert at(look(study), cell).state == "running"
+
+
 def test_a_checkpoint_is_seen_and_never_unpickled(study, traces):
     traces.checkpoint(study.cells[0], ".previous")
     traces.checkpoint(study.cells[1]).chmod(0)

@@ -11,7 +11,7 @@ from rich.console import Console
 from status_traces import COSTS, OTHER_DEVICE, comment, epoch, event, look
 
 from qablate import logs
-from qablate.catalog import MODELS
+from qablate.catalog import MODELS, TASKS
 from qablate.cli import main
 from qablate.hours import to_csv
 from qablate.records import write_record
@@ -85,6 +85,12 @@ def test_two_systems_fit_a_terminal_of_24_lines(tmp_path, capsys):
     assert on_local.split()[2:6] == ["-", "0/48", "0/48", "0/96"]
     assert total.split()[1:5] == ["5/48", "0/48", "0/48", "5/144"]
     assert f"{OTHER_DEVICE} (dgx)" in " ".join(lines)
+
+
+def test_the_hours_of_one_system_are_named_after_its_device(tmp_path, capsys):
+    study = small_study(tmp_path / "r", systems={"dgx": {"results": str(tmp_path)}}, assign=dict.fromkeys(TASKS, "dgx"))
+    assert main(arguments(study, tmp_path, "--devices", f"dgx={OTHER_DEVICE}")) == 0
+    assert f"else of: {OTHER_DEVICE}" in " ".join(capsys.readouterr().out.split())
 
 
 def test_json_is_stable(busy, tmp_path, capsys):

@@ -75,7 +75,7 @@ def test_only_what_was_lost_is_made_again(stored, lost):
     if lost:
         del before[stored.with_suffix(lost)]
         stored.with_suffix(lost).unlink()
-        assert "`qablate dataset --task selective_copy --length 20 --seed 1` makes it" in refused(stored)
+        assert "`qablate dataset` makes it" in refused(stored)
     make_dataset(SPEC, stored)
     assert {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in before} == before
     assert load_dataset(stored, SPEC).sha256 == generate(SPEC).sha256

@@ -12,7 +12,7 @@ import torch
 from tiny import StopAfter, tiny_study, with_dataset
 
 from qablate.models import ModelSettings, build_model
-from qablate.records import METRICS
+from qablate.records import METRICS, companion
 from qablate.results import read_record, state_of
 from qablate.tasks import split_of
 from qablate.tasks.store import load_dataset
@@ -31,7 +31,7 @@ from qablate.training.loop import (
     cut,
     outputs_of,
 )
-from qablate.training.record import companion, legacy_score
+from qablate.training.record import legacy_score
 
 SETTINGS = {"learning_rate": 1e-2, "weight_decay": 1e-2, "max_epochs": 10, "clip_norm": 0.1}
 

@@ -66,12 +66,13 @@ def test_the_report_is_due_when_a_content_changed_and_never_for_a_time(study: St
     changed = [{"seeds": [2024]}, {"import": {**study.config["import"], "source_order": ["dgx"]}}]
     assert all(Plan(with_changes(study, **change)).report_due for change in changed)
     assert not Plan(with_changes(study, system="dgx", run={**study.config["run"], "threads": 2})).report_due
-    checks = checks_path(result)
-    checks.parent.mkdir()
-    checks.write_text("{}")
-    assert Plan(study).report_due
-    note_report(study, fingerprint(Plan(study).merged))
-    assert not Plan(study).report_due
+    for file in (checks_path(result), study.dataset_path(CELL).with_suffix(".json"),
+                 study.dataset_path(CELL).with_suffix(".checks.json")):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("{}")
+        assert Plan(study).report_due, file
+        note_report(study, fingerprint(Plan(study).merged))
+        assert not Plan(study).report_due
     factories.write_results(study, [CELL], training_time=1.0)
     assert Plan(study).report_due
 

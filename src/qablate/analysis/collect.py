@@ -4,7 +4,6 @@ What counts is decided by `qablate.results`; the rest of this package takes no m
 """
 
 import functools
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +15,8 @@ from qablate.catalog import MODELS, TASKS, model_info
 from qablate.errors import QablateError
 from qablate.hours import CostTable
 from qablate.logs import log_path, read_tail
-from qablate.records import SCORES, Record
-from qablate.results import CellState, Merged, State, Verdict, merge
+from qablate.records import CURVES, SCORES, SELECTED, Record
+from qablate.results import CellState, Merged, State, Verdict, has_checkpoint, merge
 from qablate.status.survey import survey
 from qablate.study import Cell, Study
 
@@ -26,8 +25,7 @@ OF_MODEL = ("name", "group", "features", "mixing", "architecture", "chunk")
 EXTRA = ("baseline_test", "skill", "majority_rate", "constant_prediction", "position_accuracy", "sequence_accuracy",
          "r2_output_means", "brier", "calibration_error")
 TRAINING = ("best_epoch", "stop_reason", "diverged_epoch", "nonfinite_grad_steps", "n_resumes")
-HISTORY = ("train_loss", "train_metric", "val_loss", "val_metric", "lr")
-SELECTED = "legacy_acc_selected_on_holdout"
+HISTORY = (*CURVES, "lr")
 COLUMNS: dict[str, str] = {
     **dict.fromkeys(("model", "task"), "object"), **dict.fromkeys(("length", "seed"), "int64"), "system": "object",
     "status": "object", **dict.fromkeys(("valid", "counts"), "bool"),
@@ -213,8 +211,7 @@ def _state_without_result(study: Study, cell: Cell) -> CellState:
     tail = read_tail(log_path(study.results, cell.name))
     if tail.name == "fail":
         return CellState(State.FAILED, tail.reason or "no reason logged")
-    checkpoint = str(study.result_folder / "checkpoints" / f"checkpoint_{cell.name}.pt")
-    if os.path.exists(checkpoint) or os.path.exists(f"{checkpoint}.previous"):
+    if has_checkpoint(study, cell):
         epoch = "" if tail.saved_epoch is None else f", epoch {tail.saved_epoch}"
         return CellState(State.CHECKPOINT, f"stopped or running{epoch}")
     return CellState(State.MISSING, "started, no checkpoint" if tail.event else "")

@@ -48,13 +48,14 @@ class Scale:
 
 @functools.cache
 def scale_of(task: str) -> Scale:
-    """The scale of a task, by the metric that its catalog entry names: -ln MSE, R2 not below 0, or accuracy."""
+    """The scale of a task, by the metric of its catalog entry: -ln MSE, R2 not below 0, else the score or minus it."""
     metric, worst = TASKS[task].metric, baseline(task)
     if metric == "test_mse":
         return Scale(metric, lambda mse: -np.log(mse.clip(SMALLEST_MSE, worst)), -math.log(worst), math.log(1.5), 0.122)
     if metric == "test_r2":
         return Scale(metric, lambda r2: r2.clip(lower=0.0), 0.0, 0.05, 0.015)
-    return Scale(metric, lambda accuracy: accuracy, worst, 0.02, 0.010)
+    sign = 1 if TASKS[task].larger_is_better else -1    # of the MAE, say
+    return Scale(metric, lambda score: sign * score, sign * worst, 0.02, 0.010)
 
 
 def benefits(table: pd.DataFrame, task: str, scale: Scale | None = None) -> pd.DataFrame:

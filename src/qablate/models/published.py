@@ -217,18 +217,11 @@ def kernels_of(model_id: str, settings: ModelSettings, device: torch.device) -> 
 def parameter_counts(model: nn.Module) -> tuple[int, int]:
     """All parameters of a model as published reports count them, and the trainable ones; a complex number counts 1.
 
-    The two differ where positions are a frozen parameter (1a, 3a).
+    Not trained are positions in 1a and 3a, what makes angles under `train_angles=False`, and the maps that
+    `hand_over=False` leaves idle.
     """
-    total = sum(parameter.numel() for parameter in model.parameters())
-    return total, total - sum(untrained_parameters(model).values())
-
-
-def untrained_parameters(model: nn.Module) -> dict[str, int]:
-    """Names and sizes of the parameters that keep their initial values.
-
-    Positions in 1a and 3a, what makes angles under `train_angles=False`, the maps that `hand_over=False` leaves idle.
-    """
-    return {name: parameter.numel() for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return sum(n for n, _ in sizes), sum(n for n, trained in sizes if trained)
 
 
 def result_and_weights(path: Path) -> tuple[Path, Path]:
@@ -261,10 +254,9 @@ def load_trained(path: Path) -> nn.Module:
 def untrained(record: Mapping[str, Any]) -> SequenceModel:
     """Return a fresh model with the sizes and settings of a checked record."""
     settings = {key: record["hyperparameters"][key] for key in ("n_qubits", "n_layers", "d_model", "d_state")}
-    if record["schema_version"] == 2:
-        settings |= {"n_heads": record["model_config"]["n_heads"], "dropout": record["training"]["dropout"]}
-        changed = (record["model_variant"] or {"settings": {}})["settings"]
-        settings |= {key.removeprefix("model."): value for key, value in changed.items() if key.startswith("model.")}
+    settings |= {"n_heads": record["model_config"]["n_heads"], "dropout": record["training"]["dropout"]}
+    changed = (record["model_variant"] or {"settings": {}})["settings"]
+    settings |= {key.removeprefix("model."): value for key, value in changed.items() if key.startswith("model.")}
     shape = record["data_info"]
     return build_model(record["model_id"], shape["n_channels"], shape["n_timesteps"], shape["output_dim"],
                        ModelSettings(**settings))

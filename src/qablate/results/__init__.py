@@ -5,8 +5,8 @@ Reads leniently, judges strictly, changes nothing in a source folder. Needs neit
 
 from qablate.results.judging import state_of
 from qablate.results.merging import Merged, merge
-from qablate.results.reading import checks_path, predictions_problem, read_record
-from qablate.results.states import CellState, Found, State, Verdict
+from qablate.results.reading import checks_path, has_checkpoint, predictions_problem, read_record
+from qablate.results.states import CellState, State, Verdict
 
-__all__ = ["CellState", "Found", "Merged", "State", "Verdict", "checks_path", "merge",
+__all__ = ["CellState", "Merged", "State", "Verdict", "checks_path", "has_checkpoint", "merge",
            "predictions_problem", "read_record", "state_of"]

@@ -195,7 +195,7 @@ def _without_result(study: Study, listing: Listing, verdicts: list[Verdict]) -> 
     for (source, cell), logs in sorted(listing.logs.items()):
         if (source, cell) in judged:
             continue
-        used, *others = (Found(source, log.path, modified=log.modified) for log in logs)
+        used, *others = (Found.at(source, log.path) for log in logs)
         for file in others:
             yield Verdict(file, "duplicate", "second_log", f"of the same cell as {used.path}, which is used", cell,
                           system=source, judged="unfinished")

@@ -12,7 +12,7 @@ from typing import Any
 from qablate.errors import QablateError
 from qablate.files import put_in_place, supersede, write_atomic, write_json
 from qablate.provenance import utc_time
-from qablate.records import SCORES
+from qablate.records import SCORES, companion
 from qablate.results.judging import state_of
 from qablate.results.merging import Merged, adoption_note
 from qablate.results.reading import predictions_problem
@@ -111,8 +111,7 @@ def _is_finished(study: Study, cell: Cell) -> bool:
 
 def _put_aside_others(study: Study, run: Verdict, target: Path) -> None:
     """Keep weights and predictions of another run in `superseded/`; the predictions tell whose both are."""
-    predictions, weights = (target.with_name(target.name.removesuffix("results.json") + ending)
-                            for ending in ("predictions.npz", "model.pt"))
+    predictions, weights = (companion(target, ending) for ending in ("predictions.npz", "model.pt"))
     told = run.record.get("predictions")
     if not (told and predictions.is_file() and not predictions_problem(target, run.record)):
         for path in (predictions, weights):

@@ -30,6 +30,7 @@ from qablate.records import (
     Record,
     RecordError,
     check_record,
+    companion,
     content_sha256,
     integers_as_such,
 )
@@ -67,9 +68,15 @@ def checks_path(result: Path) -> Path:
     return result.parent / "checks" / result.name.replace("results.json", "checks.json")
 
 
+def has_checkpoint(study: Study, cell: Cell) -> bool:
+    """Whether the study's own folder holds a checkpoint of a cell, or the one before it."""
+    path = study.result_folder / "checkpoints" / f"checkpoint_{cell.name}.pt"
+    return os.path.exists(path) or os.path.exists(f"{path}.previous")
+
+
 def predictions_problem(result: Path, record: Mapping[str, Any]) -> str:
     """Say if the predictions next to a result are not those it tells of; no path inside the record is followed."""
-    path = result.with_name(result.name.removesuffix("results.json") + "predictions.npz")
+    path = companion(result, "predictions.npz")
     if not record["predictions"] or not os.path.lexists(path):
         return ""
     try:

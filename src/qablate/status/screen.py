@@ -144,8 +144,8 @@ def _notes(survey: Survey) -> list[Text]:
     left, unknown = hours(survey.cells)
     known, queue, notes = survey.costs.devices, survey.queue, []
     if left.at_most:
-        several = ", ".join(f"{known[system]} ({system})" for system in survey.systems if system in known)
-        devices = several if len(survey.systems) > 1 else known[survey.study.system]
+        several = len(survey.systems) > 1
+        devices = ", ".join(known[one] + f" ({one})" * several for one in survey.systems if one in known)
         notes = [f"hours left, one cell at a time: {_hours(left.expected)} expected, at most {_hours(left.at_most)}",
                  f"hours are of results at hand, else of: {devices}"]
     if unknown:

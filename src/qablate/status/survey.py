@@ -12,7 +12,7 @@ from typing import Any
 from qablate.hours import CostTable, Hours, TimeLeft
 from qablate.logs import Log, duration, log_path, read_tail
 from qablate.plan import Plan
-from qablate.results import State
+from qablate.results import State, has_checkpoint
 from qablate.status.slurm_queue import Queue, ask_queue
 from qablate.study import Cell, Study
 
@@ -115,9 +115,8 @@ def _without_job(cell: Cell, tail: Log, plan: Plan, system: str, now: float) -> 
         return State.RUNNING, {"epoch": tail.last_epoch or tail.saved_epoch}
     if tail.name == "fail":
         return State.FAILED, {"epoch": tail.saved_epoch, "reason": tail.reason or "no reason logged"}
-    checkpoint = study.result_folder / f"checkpoints/checkpoint_{cell.name}.pt"
     replaced = judged.state in (State.STALE, State.UNREADABLE)    # as the dry run and the report say
-    if not replaced and (checkpoint.exists() or checkpoint.with_name(checkpoint.name + ".previous").exists()):
+    if not replaced and has_checkpoint(study, cell):
         silence = tail.silent_for(now)
         why = "no log" if silence is None else f"silent for {duration(silence)}"
         why = f"stopped: {tail.reason}" if tail.name == "stop" else "its process is gone" if tail.process_gone else why

@@ -66,14 +66,13 @@ def save_dataset(dataset: Dataset, path: Path) -> None:
 def load_dataset(path: Path, spec: DatasetSpec) -> Dataset:
     """Read the dataset `spec` from `path`: identity by the sidecar, bytes by their hash.
 
-    Raises QablateError: a missing file (with the command that makes it), another identity, other bytes (with both
+    Raises QablateError: a missing file, another identity, other bytes (with both
     hashes), or no dataset at all.
     """
     sidecar = path.with_suffix(".json")
     for file in (path, sidecar):
         if not file.exists():
-            command = f"qablate dataset --task {spec.task} --length {spec.length} --seed {spec.seed}"
-            raise QablateError(f"{file}: no such file; `{command}` makes it, with the --config of its study")
+            raise QablateError(f"{file}: no such file; `qablate dataset` makes it, with the --config of its study")
     named = _hash_in(sidecar, spec)
     expected = published_sha256().get(spec.identity_json, named)
     _require_same(sidecar, "names dataset", named, expected)

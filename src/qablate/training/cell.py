@@ -1,5 +1,6 @@
 """Train one cell from its dataset to its result file; resumes by itself, stops in time, never half-writes."""
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -18,7 +19,7 @@ from qablate.files import check_writable, keep_copy, put_in_place, remove_leftov
 from qablate.jobs import STOPPED_FOR_TIME
 from qablate.models import ModelSettings, build_model, kernels_of, parameter_counts
 from qablate.provenance import command_line, provenance_of_process, utc_now
-from qablate.records import write_record
+from qablate.records import companion, write_record
 from qablate.results import state_of
 from qablate.study import Cell, DatasetSpec, Study
 from qablate.tasks import split_of
@@ -34,7 +35,7 @@ from qablate.training.checkpoint import (
 from qablate.training.cuda_graph import CudaGraphTraining
 from qablate.training.interrupts import Interrupts, Stopped
 from qablate.training.loop import CellData, Streams, Training, cut
-from qablate.training.record import Run, build_record, companion, test_outputs, write_predictions, write_weights
+from qablate.training.record import Run, build_record, test_outputs, write_predictions, write_weights
 
 FINISHED = 0
 OUT_OF_MEMORY = "out of memory"
@@ -109,7 +110,9 @@ def _train(study: Study, cell: Cell, output: Path, max_seconds: float | None) ->
 
 def _attempted(attempt: Callable[[], None], checkpoint: Path) -> bool:
     """Whether an attempt came to its end; False if it failed on a checkpoint that another one can replace."""
-    newest = checkpoint.stat() if checkpoint.exists() else None
+    newest = None
+    with contextlib.suppress(FileNotFoundError):    # another process on the cell may be replacing it
+        newest = checkpoint.stat()
     try:
         attempt()
     except Exception as error:
@@ -196,8 +199,9 @@ def _settings(study: Study, cell: Cell) -> ModelSettings:
 
 def _made_by(study: Study, cell: Cell, device: torch.device) -> dict[str, Any]:
     """Which code computes here, and by what; numbers of another processor, torch or kernel differ by rounding."""
-    process = {key: provenance_of_process()[key] for key in ("git_commit", "package_version", "torch", "cpu")}
-    return {**process, "device": device.type, "threads": torch.get_num_threads(),
+    process = provenance_of_process()
+    told = {key: process[key] for key in ("git_commit", "package_version", "torch", "cpu")}
+    return {**told, "device": device.type, "threads": torch.get_num_threads(),
             "kernels": kernels_of(cell.model, _settings(study, cell), device)}
 
 

@@ -20,14 +20,12 @@ from qablate.catalog import model_info, size_of
 from qablate.files import read_regular, supersede, write_atomic
 from qablate.models import parameter_counts
 from qablate.provenance import peak_memory_mb, provenance_of_process, utc_now
-from qablate.records import METRICS, Record
+from qablate.records import METRICS, SELECTED, Record
 from qablate.study import Cell, DatasetSpec, Study
 from qablate.tasks import Dataset
 from qablate.tasks.metrics import classification_metrics, extra_metrics, measured_baseline, regression_metrics
 from qablate.training.checkpoint import Progress
 from qablate.training.loop import Training, outputs_of
-
-LEGACY_NAME = "legacy_acc_selected_on_holdout"
 
 
 @dataclass(frozen=True)
@@ -46,11 +44,6 @@ class Run:
     def spec(self) -> DatasetSpec:
         """Identity of the dataset."""
         return self.dataset.spec
-
-
-def companion(result: Path, ending: str) -> Path:
-    """Return the file of the same stem next to a result: `predictions.npz`, `model.pt`."""
-    return result.with_name(result.name.removesuffix("results.json") + ending)
 
 
 def write_predictions(path: Path, run: Run, outputs: np.ndarray, only_describe: bool = False) -> dict[str, Any]:
@@ -215,8 +208,8 @@ def legacy_score(
     if best_epoch == 0:
         return None
     return {
-        "name": LEGACY_NAME,
-        LEGACY_NAME: best,
+        "name": SELECTED,
+        SELECTED: best,
         "epoch": best_epoch,
         "legacy_censored": not stopped and epoch < max_epochs,
         "biased": True,

@@ -71,7 +71,7 @@ def controls(runs: Runs) -> Section:
             "matter."))
         parts += [TEXT, _differences(rows), figure]
     families = {base: [task for task in runs.tasks if task_info(task).id == base] for base in TASKS}
-    parts += [_rungs(runs, base, tasks) for base, tasks in families.items() if any(map(is_variant, tasks))]
+    parts += [_rungs(runs, base, tasks, checked) for base, tasks in families.items() if any(map(is_variant, tasks))]
     return Section("Controls", (*parts, *_checks(checked)))
 
 
@@ -137,14 +137,13 @@ def _differences(rows: pd.DataFrame) -> Table:
     return Table("controls", "Variants next to their bases", caption, frame, shown)
 
 
-def _rungs(runs: Runs, base: str, tasks: list[str]) -> Table:
+def _rungs(runs: Runs, base: str, tasks: list[str], checked: pd.DataFrame) -> Table:
     """One row per variant of a task and length: mean score of each model, and the marks of its datasets."""
-    marked = checks(runs)
     frame = pd.concat([means(runs, task).assign(task=task) for task in tasks], ignore_index=True)
     shown = []
     for (task, length), found in frame.groupby(["task", "length"], sort=False):
         scores = {row.model: shown_mean(row, task_info(base).metric) for row in found.itertuples()}
-        of_task = marked[(marked["task"] == task) & (marked["length"] == length)]
+        of_task = checked[(checked["task"] == task) & (checked["length"] == length)]
         marks = dict(zip(MARKS, written(of_task[list(MARKS)].mean(), fixed(2)), strict=True))
         shown.append({"task": task, "L": str(length), **scores, **(marks if base == "forrelation" else {})})
     caption = "Mean over seeds, n where runs are missing." + (

@@ -13,10 +13,9 @@ from qablate.analysis.collect import Runs
 from qablate.analysis.formats import DASH, fixed, metric_name
 from qablate.analysis.table import Figure, Table, cell_columns, written
 from qablate.catalog import task_info
-from qablate.hours import MEASURED_ITEMS, CostTable
+from qablate.hours import HOUR, MEASURED_ITEMS, CostTable
 from qablate.variants import is_variant, labelled
 
-HOUR = 3600.0
 FRONTIER: look.Look = {"color": look.PALE, "linewidth": 0.8, "linestyle": (0, (4, 1.5))}
 COSTS = {"n_params_trainable": "trainable parameters", "training_time": "seconds of training"}
 MOST_PANELS = 4

@@ -102,7 +102,7 @@ def reference_rows(runs: Runs, task: str) -> pd.DataFrame:
         measured = runs.table[runs.table["task"] == task].groupby(["length", "seed"])["baseline_measured"].first()
         named.append(("baseline", MEASURED[info.metric], measured.groupby("length").mean().reindex(lengths)))
     bounds = upper_bounds(runs, task)
-    for values, models in bounds.groupby(lengths, sort=False)["model"] if len(bounds) else ():
+    for values, models in bounds.groupby(lengths, sort=False, dropna=False)["model"] if len(bounds) else ():
         label = "upper bound" if "all" in set(models) else f"upper bound of {', '.join(models)}"
         named.append((label, "", np.atleast_1d(values)))
     columns = [f"L {length}" for length in lengths]

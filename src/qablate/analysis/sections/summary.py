@@ -22,8 +22,6 @@ from qablate.analysis.table import Figure, Table
 from qablate.catalog import MODELS, model_info, task_info
 from qablate.variants import labelled
 
-PERFECT = {"test_mse": 0.0, "test_r2": 1.0, "test_acc": 1.0}
-"""Best possible score, where no upper bound of the task is known."""
 SHADES = "YlGnBu"
 
 
@@ -81,7 +79,7 @@ def score_map(runs: Runs) -> Figure:
     for task in runs.tasks:
         rows, scale = means(runs, task), scale_of(task)
         best = {length: upper_bound(runs.study, task, length) for length in runs.lengths(task)}
-        rows["upper_bound"] = rows["length"].map(best).fillna(PERFECT.get(task_info(task).metric, 1.0))
+        rows["upper_bound"] = rows["length"].map(best).fillna(float(task_info(task).larger_is_better))    # perfect
         share = normalized_score(scale.benefit(rows["mean"]), scale.baseline, scale.benefit(rows["upper_bound"]))
         frames.append(rows.assign(task=task, share_of_bound=share.clip(0, 1)))
     frame = pd.concat(frames, ignore_index=True)
