@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from import_builders import ADDING, lay, only, put, study_with, text_of, verdict_of
 
-from qablate.analysis.collect import collect
+from qablate.analysis.collect import COLUMNS, collect
 from qablate.hours import CostTable
 from qablate.plan import Plan
 from qablate.records import write_record
@@ -128,6 +128,10 @@ def test_any_json_value_anywhere_gives_a_state_from_every_reader(tmp_path, versi
         [index_row(verdict) for verdict in merged.verdicts]
 
     damage()
+    for key in COLUMNS:
+        damage.hypothesis.inner_test((key,), "a word")
+        if version == 2:
+            damage.hypothesis.inner_test(("metrics_extra", key), "a word")
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "forbidden", "loop", "text", "no object", "deep"])

@@ -184,12 +184,16 @@ def _run_row(run: Verdict) -> dict[str, Any]:
 
 
 def _scalars(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Every number, word and truth value of a record, parts by `part.key` unless `COLUMNS` has the key."""
+    """Every number, word and truth value of a record, parts by `part.key` unless `COLUMNS` has the key.
+
+    A word where a column holds numbers, under a key that no schema checks, is left out.
+    """
     found: dict[str, Any] = {}
     for key, value in record.items():
         if isinstance(value, Mapping) and key not in ("history", "model_info"):
             found |= _scalars(value, f"{prefix}{key}.")
-        elif key not in RENAMED and not isinstance(value, (list, Mapping)):
+        elif key not in RENAMED and not isinstance(value, (list, Mapping)) and not (
+                isinstance(value, str) and COLUMNS.get(key) == "float64"):
             found[key if key in COLUMNS else f"{prefix}{key}"] = value
     return found
 

@@ -176,7 +176,7 @@ def other_cell(case: Case) -> Refusals:
 def unsound(case: Case) -> Refusals:
     """It must be a result of schema 1 or 2, by its schema and by itself; it is taken as a record then."""
     version = case.reading.values.get("schema_version", 1)
-    if version == 2 and not isinstance(version, bool):
+    if version == 2:
         case.record = case.reading.values
         if not case.reading.whole:
             yield "rejected", "truncated", "a result of this code is written whole: copy it again"

@@ -181,9 +181,11 @@ SHOWN_ROWS, SHOWN_CAVEATS, SHOWN_NUMBERS, SHOWN_NAMES = 3, 4, 4, 8
 
 def answers(runs: Runs, table: pd.DataFrame) -> Section:
     """The section `Answers`: one row per question of the claims file and task; a question is printed once."""
+    claims = load_claims(runs.study)
+    declared = {one.caveat for one in claims.contrasts}
     asked = [(text, task, table[(table["question"] == key) & (table["task"] == task)])
-             for key, text in load_claims(runs.study).questions.items() for task in runs.tasks]
-    frame = pd.DataFrame([_answer(runs, text, task, rows) for text, task, rows in asked if len(rows)])
+             for key, text in claims.questions.items() for task in runs.tasks]
+    frame = pd.DataFrame([_answer(runs, text, task, rows, declared) for text, task, rows in asked if len(rows)])
     if frame.empty:
         return Section("Answers", ("No question is declared for the models and tasks of this study.",))
     shown = frame.assign(question=frame["question"].mask(frame["question"].duplicated(), ""))
@@ -193,7 +195,7 @@ def answers(runs: Runs, table: pd.DataFrame) -> Section:
     return Section("Answers", (Table("answers", "Answers", caption, frame, shown, len(shown)),))
 
 
-def _answer(runs: Runs, question: str, task: str, rows: pd.DataFrame) -> dict[str, str]:
+def _answer(runs: Runs, question: str, task: str, rows: pd.DataFrame, declared: set[str]) -> dict[str, str]:
     """Rows with a label answer; while one of them has no interval, what single models and pairs say so far."""
     labelled = rows[rows["label"] != ""]
     main = rows if labelled.empty else labelled
@@ -212,7 +214,6 @@ def _answer(runs: Runs, question: str, task: str, rows: pd.DataFrame) -> dict[st
     parts = dict.fromkeys(part for row in [*known, *so_far] for part in row["caveats"].split("; ") if part)
     diverged = sorted((part for part in parts if "diverged" in part), key=lambda part: int(part.split()[0]))
     most = ["up to " * (len(diverged) > 1) + part for part in diverged[-1:]]
-    declared = {one.caveat for one in load_claims(runs.study).contrasts}
     rest = sorted((part for part in parts if part not in diverged), key=lambda part: part not in declared)
     caveats = [*most, *rest][:SHOWN_CAVEATS]    # cut, but none that was declared
     low, high = main["blocks"].min(), main["blocks"].max()
