@@ -2,9 +2,9 @@
 
 Like the trainer it leaves a valid result alone, keeps what it replaces, and makes a dataset that is missing.
 
-A cell takes QABLATE_FAKE_SECONDS (default: no time) and notes in `noted/` when and on which device it ran. Other
-environment variables name the cell that something happens to: QABLATE_FAKE_FAIL (it fails), QABLATE_FAKE_STOP (it
-stops for time, once), QABLATE_FAKE_DIE (it is killed as soon as its result is written).
+A cell takes as long as there is a file `gate`, then QABLATE_FAKE_SECONDS (default: no time), and notes in `noted/` when
+and on which device it ran. Other environment variables name the cell that something happens to: QABLATE_FAKE_FAIL (it
+fails), QABLATE_FAKE_STOP (it stops for time, once), QABLATE_FAKE_DIE (it is killed as soon as its result is written).
 """
 
 import argparse
@@ -58,6 +58,8 @@ def train(options: argparse.Namespace) -> int:
 
 def take_time(cell: Cell) -> None:
     began = time.time()
+    while Path("gate").exists():
+        time.sleep(0.1)
     time.sleep(float(os.environ.get("QABLATE_FAKE_SECONDS", "0")))
     noted = {"cell": cell.name, "model": cell.model, "device": os.environ.get("CUDA_VISIBLE_DEVICES"), "began": began,
              "ended": time.time()}

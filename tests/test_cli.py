@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 from datetime import date
 from pathlib import Path
 
@@ -102,6 +103,13 @@ def test_bad_arguments_are_one_line(capsys, arguments, expected):
     code, error = run(capsys, *(arguments if arguments[0] == "check" else ["train", *arguments]))
     assert (code, error.count("\n")) == (2, 1)
     assert expected in error
+
+
+def test_a_cell_is_not_started_when_its_job_is_about_to_end(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 30))
+    assert main(["train", "--config", str(CONFIG), *CELL]) == 85
+    assert "about to end: not started" in capsys.readouterr().out and not list(tmp_path.iterdir())
 
 
 def test_a_dataset_that_is_not_the_one_stays_as_it_is(capsys, tmp_path, monkeypatch):

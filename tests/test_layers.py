@@ -35,8 +35,10 @@ def imports_of(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module and not node.level, f"line {node.lineno}: a relative import"
+            parts = (f"qablate.{alias.name}" for alias in node.names if alias.name != "__version__")
+            names |= set(parts) if node.module == "qablate" else {node.module}
     return names
 
 

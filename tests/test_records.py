@@ -49,6 +49,12 @@ IMPOSSIBLE = [
     ("test_mse", "0.1", "test_mse must be number"),
     ("epochs_trained", N + 1, f"entries for {N + 1} epochs"),
     ("history.val_metric", [0.1], "history.val_metric has 1 entries"),
+    ("history.epochs", [2, *CURVE["epochs"][1:]], "history.epochs does not count from 1"),
+    ("history.val_loss", [None, *CURVE["val_loss"][1:]], "history has empty values though the status is ok"),
+    ("hyperparameters.n_epochs", N - 1, f"at most {N - 1} were asked for"),
+    ("test_acc", 0.5, "test_acc in a regression result"),
+    ("status", "no_improvement", "status 'no_improvement' with training.best_epoch"),
+    ("training.diverged_epoch", 1, "status 'ok' with stop_reason"),
     ("best_val_metric", 1e9, "is not the best of its curve"),
     ("model_info.group", 3, "group 3 for model 1b"),
     ("model_id", "9z", "model_id must match"),
@@ -97,6 +103,12 @@ def test_an_accuracy_is_a_number_of_items(key):
     value = [0.333, *SOUND_ACCURACY["history"]["val_metric"][1:]] if key.startswith("history") else 0.333
     with pytest.raises(RecordError, match=rf"{key} 0.333 is no share of (20|160) items"):
         check_record(changed(key, value, SOUND_ACCURACY), Path("x"))
+
+
+@pytest.mark.parametrize("key", ["test_auc", "test_f1"])
+def test_a_share_is_at_most_1(key):
+    with pytest.raises(RecordError, match=f"{key} 1.5 is not between 0 and 1"):
+        check_record(changed(key, 1.5, SOUND_ACCURACY), Path("x"))
 
 
 @pytest.mark.parametrize("missing", sorted(SOUND))

@@ -29,7 +29,7 @@ TINY = {
 MESSAGE = re.compile(r"^(?:Job \d+: )?train (\S+) on ([\w-]+), length (\d+), seed (\d+) \((\w+)\)$", re.M)
 
 
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 200) -> None:
     """Ask until it is so; an error that says what did not come about."""
     until = time.monotonic() + seconds
     while not condition():
@@ -77,7 +77,8 @@ class WorkingFolder:
             (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         environment = {key: value for key, value in os.environ.items() if not re.match("(SLURM|SBATCH)_", key)}
         path = f"{folder}/bin{os.pathsep}{os.environ['PATH']}"
-        return cls(folder, {**environment, "PATH": path, "PYTHONPATH": str(ROOT / "tests"), "COLUMNS": "80"})
+        code = f"{ROOT}/tests{os.pathsep}{ROOT}/src"    # of this checkout, whichever is installed
+        return cls(folder, {**environment, "PATH": path, "PYTHONPATH": code, "COLUMNS": "80"})
 
     @property
     def study(self) -> Study:

@@ -51,9 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _end("interrupted", INTERRUPTED)
     except BrokenPipeError:
         return BROKEN_PIPE
-    except PermissionError as error:    # of somebody else's file, wherever it was met
-        return _end(f"{error.filename}: {error.strerror}", MachineError.exit_code)
     except OSError as error:
+        if isinstance(error, PermissionError) and error.filename is not None:    # somebody else's, wherever it was met
+            return _end(f"{error.filename}: {error.strerror}", MachineError.exit_code)
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             raise
         return _end(f"output cannot be written: {error.strerror}", MachineError.exit_code)

@@ -31,6 +31,16 @@ def test_upper_bounds_of_the_published_study(tmp_path):
         [0.947, 0.998, 1.0], abs=5e-4)
 
 
+def test_the_bound_is_that_of_the_chunk_and_the_markers_of_a_study(tmp_path):
+    study = published_study(tmp_path, models=["1b", "1b-chunk8", "2d", "3b", "3b-chunk32"], variants={
+        name: {"model": {"chunk": int(name[5:])}} for name in ("chunk8", "chunk32")},
+        tasks={"selective_copy": {"lengths": [100], "n_markers": 3}})
+    found = {model: bounds.upper_bound(study, "selective_copy", 100, model) for model in study.config["models"]}
+    lost = bounds.order_lost_bound(100, study.chunk("2d", 100), 3)
+    assert found == {"1b": chunk_ceiling(100, 32, 3), "1b-chunk8": chunk_ceiling(100, 8, 3), "2d": lost, "3b": 1.0,
+                     "3b-chunk32": chunk_ceiling(100, 32, 3)}
+
+
 @pytest.mark.parametrize(("length", "chunk", "markers"), [(8, 3, 3), (9, 3, 3), (11, 4, 2), (10, 2, 4)])
 def test_bound_without_the_order_of_chunks_by_listing_every_placement(length, chunk, markers):
     """For each placement the posterior mean over all orders of the full chunks, from drawn values."""

@@ -41,12 +41,15 @@ def test_pairs_of_the_shipped_file_differ_in_what_their_table_says(tmp_path):
     claims = {one.id: one for one in load_claims(published_study(tmp_path), ROOT / CLAIMS_PATH).contrasts}
     for name, changed, kept in (("features", "quantum_features", "quantum_mixing"),
                                 ("mixing", "quantum_mixing", "quantum_features")):
+        assert claims[name].pairs
         for one, two in ((MODELS[plus], MODELS[minus]) for plus, minus in claims[name].pairs):
             assert getattr(one, changed) and not getattr(two, changed)
             assert (getattr(one, kept), one.architecture) == (getattr(two, kept), two.architecture)
     for name, kinds in (("hydra-mamba", ("hydra", "mamba")), ("mamba-transformer", ("mamba", "transformer"))):
+        assert claims[name].pairs
         assert all((MODELS[plus].architecture, MODELS[minus].architecture) == kinds
                    and MODELS[plus].group == MODELS[minus].group for plus, minus in claims[name].pairs)
+    assert claims["quantum"].pairs
     assert all(MODELS[minus].group == 3 and MODELS[plus].architecture == MODELS[minus].architecture
                for plus, minus in claims["quantum"].pairs)
 

@@ -11,6 +11,8 @@ from grids import SEEDS, grid, row, runs_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qablate.analysis.claims import Contrast
+from qablate.analysis.statistics import holm
 from qablate.analysis.verdicts import compare, leaning, verdict
 
 COPY = "selective_copy"
@@ -36,6 +38,7 @@ def of_numbers(**changes) -> str:
     ({"estimate": -0.1, "low95": -0.15, "high95": -0.05}, "lower"),
     ({"p_holm": 0.051}, "undecided"),
     ({"estimate": 0.049, "low95": 0.01}, "undecided"),
+    ({"estimate": 0.05, "low95": 0.01}, "higher"),
     ({"low95": -0.01}, "undecided"),
     ({"estimate": 0.01, "low95": 0.001, "p_tost_holm": 0.05}, "equivalent"),
     ({"blocks": 5}, "provisional: higher"),
@@ -117,3 +120,22 @@ def test_more_seeds_than_published_are_more_blocks():
     rows = compared(copy_grid({"1b": 2.0}, seeds=seeds), seeds=list(seeds))
     assert rows.loc["1b-3b", ["blocks", "planned"]].tolist() == [20, 20]
     assert rows.loc["slope-1b", "blocks"] == 20
+
+
+def test_holm_is_inside_a_family_and_a_row_that_is_alone_is_in_none():
+    named = [("a", "1b", "3b", False), ("b", "1c", "3c", False), ("c", "1a", "3a", True), ("d", "2a", "3a", True)]
+    contrasts = [Contrast(name, "mine", (plus,), (minus,), tasks=(COPY,), alone=alone)
+                 for name, plus, minus, alone in named]
+    rows = compare(runs_of(copy_grid({"1b": 0.5, "1a": 0.5})), contrasts).set_index("id")
+    for raw in ("p", "p_tost"):
+        assert rows.loc[["a", "b"], f"{raw}_holm"].tolist() == holm(rows.loc[["a", "b"], raw]).tolist()
+        assert rows.loc[["c", "d"], f"{raw}_holm"].tolist() == rows.loc[["c", "d"], raw].tolist()
+        assert (rows[f"{raw}_holm"] > rows[raw]).sum() == 1, rows[["p", "p_holm", "p_tost", "p_tost_holm"]]    # of a, b
+
+
+def test_a_slope_rests_on_the_lengths_that_all_its_seeds_have():
+    """One seed has a third length, which the slope cannot use; it is no more than one of two lengths."""
+    gone = "model == '1b' and (length == 1000 or length == 500 and seed != 2024)"
+    one = compared(copy_grid(per_doubling=9.0).query(f"not ({gone})")).loc["slope-1b"]
+    assert (one["lengths"], one["blocks"], one["verdict"]) == ((100, 200), 6, "provisional: higher")
+    assert "2 lengths, a slope needs 3" in one["caveats"]

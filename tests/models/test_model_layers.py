@@ -100,7 +100,7 @@ def test_the_kernels_serve_here(dtype):
     assert selfcheck.obstacle(fused.check_dropout, dtype) is None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     n=st.integers(1, 2000), p=st.floats(0, 1), words=st.integers(0, 1300),
     seed=st.integers(0, 2**63 - 1), dtype=st.sampled_from([torch.float32, torch.float64]),

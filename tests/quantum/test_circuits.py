@@ -109,7 +109,7 @@ def drawn(seed, *shape, dtype=torch.float32):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype) / max(1, shape[-1]) ** 0.5
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(circuits(), st.sampled_from([0, 1, 3, 17, 35]), st.sampled_from(list(TOLERANCE)), st.integers(0, 2**31))
 @example(Circuit(2, ()), 3, torch.float64, 0)
 def test_backends_agree_with_the_reference_on_random_circuits(circuit, batch, dtype, seed):

@@ -127,3 +127,11 @@ def test_two_processes_on_one_cell(tmp_path, kills, turn):
     assert second.exitcode == 0 and (kills or first.exitcode == 0), place.log.read_text()
     assert place.files() == whole.files()
     assert kills or place.leftovers() == []
+
+
+@pytest.mark.parametrize("option", [("--max-seconds", "0.5"), ("--set", '{"run": {"max_seconds": 0.5}}')])
+def test_a_budget_saves_and_stops(place, whole, option):
+    """Shorter than what is kept to save in, so that it is over after the first batch."""
+    assert place.run(command=[*place.command(), *option]) == 85
+    assert place.events()[-1] == {"event": "stop", "reason": "wall-clock budget of 0.5 s"} and place.checkpoint.exists()
+    assert place.run() == 0 and place.files() == whole.files()

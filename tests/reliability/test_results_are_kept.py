@@ -4,13 +4,15 @@ import hashlib
 import json
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
 from harness import KillAtStep, Workplace, copy_of
 
 from qablate import files
-from qablate.files import put_in_place, supersede
+from qablate.errors import MachineError
+from qablate.files import keep_copy, put_in_place, supersede
 from qablate.records import companion
 
 
@@ -159,6 +161,14 @@ def test_a_valid_result_that_comes_meanwhile_stays_and_both_are_kept(place, whol
         assert (place.files(), other) == (whole.files(), content)
 
 
+def test_weights_and_predictions_of_a_result_that_comes_meanwhile_stay(place, whole):
+    theirs = [companion(place.output, ending) for ending in ("model.pt", "predictions.npz")]
+    for path in theirs:
+        path.write_text("theirs")
+    assert place.run(Comes(whole.output.read_bytes() + b"\n", "test_outputs")) == 0
+    assert [path.read_text() for path in theirs] == ["theirs"] * 2
+
+
 @pytest.mark.parametrize("ending", ["model.pt", "predictions.npz"])
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, Path.touch])
 def test_what_lies_where_weights_and_predictions_belong_is_moved(place, whole, ending, make):
@@ -183,6 +193,22 @@ def test_a_file_that_may_not_be_read_is_moved_all_the_same(tmp_path, monkeypatch
     assert supersede(path, folder).read_bytes() == b"theirs too" and len(list(folder.iterdir())) == 2
 
 
+def test_what_changes_while_it_is_kept_never_has_the_name_of_another_content(tmp_path, monkeypatch):
+    path, folder, rename = tmp_path / "a.json", tmp_path / "superseded", Path.rename
+
+    def late(self, target):
+        if self == path:
+            path.write_bytes(b"new")
+        return rename(self, target)
+
+    path.write_bytes(b"old")
+    with monkeypatch.context() as patch, pytest.raises(MachineError, match="changed while it was copied"):
+        patch.setattr("shutil.copyfileobj", lambda file, copy: copy.write(b"ol"))
+        keep_copy(path, folder)
+    monkeypatch.setattr(Path, "rename", late)
+    assert supersede(path, folder).name == f"a.{hashlib.sha256(b'new').hexdigest()[:16]}.json"
+
+
 def test_the_copy_that_cannot_be_made_is_one_line_before_training(place, whole):
     place.output.write_bytes(stale(whole))
     place.study.superseded.write_text("a file where a folder belongs")
@@ -205,3 +231,17 @@ def test_without_hard_links_the_name_is_taken_all_the_same(tmp_path, monkeypatch
     assert put_in_place(path, b"newest", folder, lambda: False) == path
     assert path.read_bytes() == b"newest"
     assert sorted(file.read_bytes() for file in folder.iterdir()) == [b"new", b"newer"]
+
+
+@pytest.mark.parametrize("write", [
+    files.write_atomic, partial(put_in_place, folder=Path("kept"), is_valid=lambda: False)])
+def test_bytes_are_on_the_disk_before_they_have_a_name_and_the_name_after(tmp_path, monkeypatch, write):
+    done = []
+
+    def noted(name, function):
+        return lambda *given: done.append(name or Path(os.readlink(f"/proc/self/fd/{given[0]}"))) or function(*given)
+
+    for name, told in (("replace", "named"), ("link", "named"), ("fsync", "")):
+        monkeypatch.setattr(os, name, noted(told, getattr(os, name)))
+    write(tmp_path / "a", b"content")
+    assert done[0].suffix == ".tmp" and done[1:] == ["named", tmp_path]

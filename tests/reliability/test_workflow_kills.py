@@ -67,6 +67,7 @@ def test_killed_with_all_its_jobs(tmp_path, n_kills, models):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     place.end()
+    assert f"removed the lock of a Snakemake that was killed (process {process.pid} on " in place.printed
     assert sum(place.events(cell, "resume") for cell in place.cells) >= n_kills / 2
     assert [cell.files() for cell in place.cells] == [cell.files() for cell in whole.cells]
     assert {place.events(cell, "result") for cell in place.cells} == {1}

@@ -113,7 +113,7 @@ def test_any_json_value_anywhere_gives_a_state_from_every_reader(tmp_path, versi
     path = study.result_path(cell)
     path.parent.mkdir(parents=True)
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=60, suppress_health_check=list(HealthCheck), database=None)
     @given(place=st.sampled_from(list(places_in(sound))), value=VALUES)
     def damage(place, value):
         path.write_text(json.dumps(with_changes(sound, [(place, value)])))

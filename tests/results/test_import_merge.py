@@ -210,3 +210,27 @@ def test_weights_and_predictions_of_another_run_do_not_stay_next_to_an_adopted_r
     assert len(list(study.result_folder.glob(f"{stem}[mp]*"))) == (2 if same_run else 0)
     assert len(list(study.superseded.glob("*"))) == (0 if same_run else 2)
     assert "other_predictions" not in merge(study).runs[ADDING].flags
+
+
+def test_copies_that_were_cut_off_are_the_run_and_the_most_complete_is_used(tmp_path):
+    study = study_with(tmp_path)
+    text = text_of(study, ADDING)
+    put(tmp_path / "nersc", ADDING, text[: text.index('"test_mse"')])
+    put(tmp_path / "dgx", ADDING, text[: text.index('"test_mae"')])
+    assert merge(study).runs[ADDING].file.source == "dgx" and merge(study).finished(ADDING)
+    study.result_folder.mkdir(parents=True)
+    put(study.result_folder, ADDING, text)
+    merged = merge(study)
+    assert merged.runs[ADDING].status == "ok" and merged.pairs() == []
+    assert sorted(v.reason for v in merged.verdicts) == ["", "identical_copy", "identical_copy"]
+    assert_in_any_order(study, merged)
+
+
+def test_of_one_system_the_later_run_is_used(tmp_path):
+    folders = [tmp_path / name for name in ("first", "again")]
+    study = study_with(tmp_path, systems={"dgx": {"results": list(map(str, folders))}})
+    for folder, stamp, mse in zip(folders, ("20260801_120000", "20260802_120000"), (0.02, 0.03), strict=True):
+        folder.mkdir()
+        put(folder, ADDING, text_of(study, ADDING, {"timestamp": stamp, "test_mse": mse}))
+    assert merge(study).runs[ADDING].record["test_mse"] == 0.03
+    assert_in_any_order(study, merge(study))

@@ -270,3 +270,29 @@ def test_the_log_of_a_refused_run_does_not_let_it_in_again(tmp_path):
     put(tmp_path / "nersc", ADDING, b"")
     assert {v.reason for v in merge(study).verdicts} == {"empty", "from_log"}
     assert merge(study).finished(ADDING)
+
+
+def test_a_log_alone_is_held_against_study_and_rules_as_a_file_is(tmp_path):
+    study = study_with(tmp_path)
+    put_log(tmp_path / "nersc/logs", ADDING)
+    study.config["import"] = {**study.config["import"], "quarantine": [{"model": "1b", "reason": "declared"}]}
+    assert (only(study).status, only(study).reason) == ("quarantined", "declared")
+    put_log(tmp_path / "nersc/logs", Cell("1c", "adding_problem", 100, 7))
+    assert sorted(v.reason for v in merge(study).verdicts) == ["declared", "not_in_study"] and not merge(study).runs
+
+
+def test_a_rule_on_a_system_holds_in_whatever_folder_its_result_lies(tmp_path):
+    study = study_with(tmp_path)
+    record = record_of(study, ADDING, provenance={"source": "nersc"})
+    put(tmp_path / "dgx", ADDING, json.dumps(record))
+    assert only(study).status == "ok"
+    study.config["import"] = {**study.config["import"], "quarantine": [{"source": "nersc", "reason": "declared"}]}
+    assert (only(study).status, only(study).reason) == ("quarantined", "declared")
+
+
+def test_what_is_not_finite_in_a_cut_file_without_a_score_is_no_end(tmp_path):
+    study = study_with(tmp_path)
+    history = record_of(study, ADDING)["history"]
+    text = text_of(study, ADDING, {"history": {**history, "val_metric": [float("nan"), *history["val_metric"][1:]]}})
+    put(tmp_path / "dgx", ADDING, text[: text.index('"test_mse"')])
+    assert (only(study).status, only(study).finishes) == ("partial", False)

@@ -49,14 +49,18 @@ def type_again(place: Place, meanwhile: Callable[[], None] = lambda: None) -> st
 
 def test_snakemake_killed_while_jobs_wait_and_run(place: Place, cluster: Cluster) -> None:
     """The next one waits for the jobs; one that is cancelled then is submitted again."""
-    def cancel_one() -> None:
-        wait_for(lambda: place.printed.count("has been submitted") == 12, "all jobs, twice", 60)
-        cluster.command("scancel", next(line for line in cluster.queue() if "PENDING" in line).split()[0])
+    gate = place.folder / "gate"    # cells wait for it to go
+    gate.touch()
 
-    run = place.start(*QUICKLY, QABLATE_FAKE_SECONDS="20")
+    def cancel_one() -> None:
+        wait_for(lambda: place.printed.count("has been submitted") == 12, "all jobs, twice")
+        cluster.command("scancel", next(line for line in cluster.queue() if "PENDING" in line).split()[0])
+        gate.unlink()
+
+    run = place.start(*QUICKLY)
     at_work = ["PENDING"] * 2 + ["RUNNING"] * 4
     wait_for(lambda: sorted(cluster.queue("%T")) == at_work, "four of six jobs at work", 100)
-    wait_for(lambda: place.printed.count("has been submitted") == 6, "all jobs", 10)
+    wait_for(lambda: place.printed.count("has been submitted") == 6, "all jobs")
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     printed = type_again(place, cancel_one)

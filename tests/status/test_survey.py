@@ -6,12 +6,12 @@ import subprocess
 from itertools import product
 
 import pytest
-from factories import small_study, write_results
+from factories import record_of, small_study, write_results
 from status_traces import COSTS, at, comment, epoch, event, look
 from working_folder import WorkingFolder
 
 from qablate.analysis.collect import collect
-from qablate.hours import CostTable, Hours
+from qablate.hours import CostRow, CostTable, Hours
 from qablate.logs import TAIL_BYTES, read_tail
 from qablate.status.screen import missing_lines
 from qablate.status.survey import counts, hours, survey
@@ -209,7 +209,7 @@ def test_a_queue_that_prints_anything(study, squeue):
 # ---- hours
 
 
-def test_hours_come_from_the_cost_table(study, traces):
+def test_hours_come_from_the_cost_table(study):
     total, unknown = hours(look(study).cells)
     per_cell = 36 / 3600 * 200 / 5000 * 6      # seconds an epoch, scaled to 200 items, 6 epochs at most
     longer = 2                                 # length 32 from the row of 16
@@ -224,7 +224,7 @@ def test_own_epochs_and_results_go_before_the_table(study, traces):
         record["training"]["seconds_per_epoch_median"] * 6 / 3600)
     assert at(look(study), cell).left.expected == pytest.approx(
         record["training"]["seconds_per_epoch_median"] * record["epochs_trained"] / 3600)
-    traces.log(cell, START, epoch(1, 100.0), epoch(2, 300.0), epoch(3, 120.0))
+    traces.log(cell, START, epoch(1, 100.0), epoch(2, 120.0), epoch(3, 300.0))
     assert at(look(study), cell).left.at_most == pytest.approx(120 * 3 / 3600)
 
 
@@ -235,6 +235,24 @@ def test_expected_epochs_are_those_that_others_used(study, traces):
     left = [costs.time_left("local", cell, done) for done in (0, 1, 3, 5, 6)]
     assert [hours.expected for hours in left] == pytest.approx([4, 3, 1, 1, 0])
     assert [hours.at_most for hours in left] == pytest.approx([6, 5, 3, 1, 0])
+
+
+def test_hours_of_a_stopped_cell_are_those_after_its_checkpoint_and_of_a_stale_one_all(study, traces):
+    stopped, stale = (study.cell("1b", "adding_problem", 16, seed) for seed in (2024, 2025))
+    for cell in (stopped, stale):
+        traces.log(cell, START, *map(epoch, (1, 2, 3)), event("checkpoint", epoch=3, batch=5), event("stop"))
+        traces.checkpoint(cell)
+    traces.result(stale, model_config={"model_code_version": 99})
+    left = [at(look(study), cell).left.at_most for cell in (stopped, stale)]
+    assert left == pytest.approx([4 * 30 / 3600, 6 * 30 / 3600])    # of 6 epochs, 30 s each
+
+
+def test_a_system_has_the_device_that_its_results_name(study):
+    cell = study.cell("1b", "adding_problem", 16, 2024)
+    costs = CostTable([CostRow("a GPU", cell.model, cell.task, 16, 5000 / 200, 6, "measured")])
+    record = {**record_of(study, study.cell("3a", "adding_problem", 16, 2024)), "provenance": {"device_name": "a GPU"}}
+    assert Hours(study, costs, [("dgx", record)]).estimate("dgx", cell).seconds == 6
+    assert Hours(study, costs).estimate("dgx", cell) is None
 
 
 def test_an_unknown_cost_is_said_so(study):

@@ -208,7 +208,7 @@ def test_things_that_are_no_files(stored, ending, make):
     assert "not a regular file" in refused(stored)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=IN_BYTES)
 def test_no_damage_is_read_as_another_dataset(stored, changes):
     """The very same arrays, or one clear error."""

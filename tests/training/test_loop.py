@@ -292,6 +292,13 @@ def test_a_loss_that_is_not_finite_ends_the_epoch_as_diverged(study):
     assert training.progress.history["val_loss"] == [None]
 
 
+@pytest.mark.parametrize(("budget", "last"), [(5, 4), (100, 90), (7200, 7140)])
+def test_a_budget_leaves_time_to_save(monkeypatch, budget, last):
+    monkeypatch.setattr("time.monotonic", lambda: 1e4)
+    assert Interrupts(1e9, budget, 1e4 - last).stop_reason() is None
+    assert Interrupts(1e9, budget, 1e4 - last - 0.1).stop_reason() == f"wall-clock budget of {budget} s"
+
+
 PUBLISHED_KEYS = ("model_id model_name model_info task task_type seq_len seed n_params hyperparameters data_info "
                   "history best_val_metric").split()
 LATER_KEYS = ["baseline", "training_time", "epochs_trained", "timestamp"]

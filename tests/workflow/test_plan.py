@@ -6,12 +6,15 @@ from pathlib import Path
 
 import factories
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qablate.cli import main
 from qablate.config import difference, merge
 from qablate.errors import QablateError
 from qablate.plan import Plan, fingerprint, note_report
+from qablate.records import companion
 from qablate.results import checks_path
 from qablate.study import Cell, Study
 
@@ -75,6 +78,40 @@ def test_the_report_is_due_when_a_content_changed_and_never_for_a_time(study: St
         assert not Plan(study).report_due
     factories.write_results(study, [CELL], training_time=1.0)
     assert Plan(study).report_due
+
+
+def test_the_report_is_due_when_claims_costs_code_or_the_worth_of_a_file_changed(
+        study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    factories.write_results(study, predictions={"file": "x.npz", "sha256": "0" * 64, "n": 20})
+    for path in Plan(study).report_files:
+        path.write_text("a report")
+    (tmp_path / "workflow").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for change in (lambda: Path("workflow/claims.yaml").touch(), lambda: Path("workflow/costs.csv").touch(),
+                   lambda: monkeypatch.setattr("qablate.plan.__version__", "0"),
+                   lambda: companion(study.result_path(CELL), "predictions.npz").touch()):    # of another run
+        note_report(study, fingerprint(Plan(study).merged))
+        assert not Plan(study).report_due
+        change()
+        assert Plan(study).report_due
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_a_report_is_due_again_if_a_result_came_while_it_was_made(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, comes: bool) -> None:
+    study = factories.small_study(tmp_path / "results", models=["3a"], seeds=[1])
+    factories.write_results(study)
+    (tmp_path / "all.yaml").write_text(yaml.safe_dump({**study.config, "results": str(study.results)}))
+
+    def slow(study: Study, *_: object) -> None:
+        for path in Plan(study).report_files:
+            path.write_text("a report")
+        if comes:
+            factories.write_results(study, training_time=1.0)
+
+    monkeypatch.setattr("qablate.analysis.make_report", slow)
+    assert main(["report", "--config", str(tmp_path / "all.yaml")]) == 0
+    assert Plan(Study.load([tmp_path / "all.yaml"])).report_due is comes
 
 
 def with_changes(study: Study, **changes: object) -> Study:

@@ -65,7 +65,7 @@ def test_printed_command_runs(page: str, command: str, folder: WorkingFolder) ->
     kept = {key: os.environ[key] for key in ("HOME", "LANG", "USER") if key in os.environ}
     path = os.pathsep.join([str(folder.folder / "bin"), str(Path(sys.executable).parent), "/usr/bin", "/bin"])
     done = subprocess.run(["bash", "-c", command], cwd=folder.folder, text=True, capture_output=True, timeout=200,
-                          env={**kept, "PATH": path, "PYTHONPATH": f"{ROOT}/tests"})
+                          env={**kept, "PATH": path, "PYTHONPATH": f"{ROOT}/tests{os.pathsep}{ROOT}/src"})
     assert done.returncode == 0, f"{page}: {command}\n{done.stdout[-500:]}{done.stderr[-1000:]}"
     assert "Traceback" not in done.stderr
 

@@ -66,8 +66,7 @@ def save_dataset(dataset: Dataset, path: Path) -> None:
 def load_dataset(path: Path, spec: DatasetSpec) -> Dataset:
     """Read the dataset `spec` from `path`: identity by the sidecar, bytes by their hash.
 
-    Raises QablateError: a missing file, another identity, other bytes (with both
-    hashes), or no dataset at all.
+    Raises QablateError: a missing file, another identity, other bytes (with both hashes), or no dataset at all.
     """
     sidecar = path.with_suffix(".json")
     for file in (path, sidecar):
