@@ -38,6 +38,20 @@ def test_pages_show_what_the_reports_say(page, tables):
     assert refreshing["with_tables"](text) == text
 
 
+def test_cells_that_a_cpu_and_a_gpu_made_agree():
+    made = {}
+    for path in PUBLISHED:
+        made.setdefault(path.name, []).append(read_record(path))
+    twice = [records for records in made.values() if len(records) > 1]
+    assert len(twice) >= 9
+    for one, other in twice:
+        assert {one["provenance"]["source"], other["provenance"]["source"]} > {"cpu"}
+        if one["task"] == "adding_problem":
+            assert max(one["test_mse"], other["test_mse"]) < 3e-4, one["model_id"]
+        else:
+            assert abs(one["test_r2"] - other["test_r2"]) < 0.006, one["model_id"]
+
+
 def test_shipped_files_name_their_system_and_nothing_of_the_machine():
     for path in SHIPPED:
         record = read_record(path)

@@ -76,17 +76,19 @@ def files_not_used(runs: Runs) -> Table:
 
 
 def completion_status(runs: Runs) -> Table:
-    """One row per model: cells done of planned for each task, missing ones, jobs in the queue, and hours left."""
+    """One row per model with cells left: done of planned for each task, missing ones, jobs in the queue, hours left."""
     rows = [_completion(runs, model, runs.cells[runs.cells["model"] == model]) for model in runs.models]
     frame = pd.DataFrame([*rows, _completion(runs, TOTAL, runs.cells)])
-    shown = frame[["model", "name"]].copy()
+    complete = (frame["missing"] == 0) & (frame["model"] != TOTAL)
+    rest = frame[~complete]
+    shown = rest[["model", "name"]].copy()
     for task in runs.tasks:
         shown[task_info(task).title] = [f"{done} / {planned}" for done, planned in
-                                        zip(frame[f"{task}_done"], frame[f"{task}_planned"], strict=True)]
+                                        zip(rest[f"{task}_done"], rest[f"{task}_planned"], strict=True)]
     for key in ("done", "missing", *(["queued", "running"] if runs.queue_known else [])):
-        shown[key] = frame[key].astype(str)
+        shown[key] = rest[key].astype(str)
     shown["hours left"] = [DASH if not missing else significant(hours) if hours else "unknown"
-                           for missing, hours in zip(frame["missing"], frame["hours_left"], strict=True)]
+                           for missing, hours in zip(rest["missing"], rest["hours_left"], strict=True)]
     open_cells, words = runs.open_cells, []
     systems = open_cells["assigned"].where(open_cells["assigned"] != "", runs.study.system)
     for system, cells in open_cells.groupby(systems):
@@ -95,6 +97,8 @@ def completion_status(runs: Runs) -> Table:
                      + f" ({unknown} of unknown cost)" * bool(unknown))
     queue = "" if runs.queue_known else " No queue was asked."
     left = f"Hours left, one cell after another: {', '.join(words)}.{queue}" if words else "All cells are done."
+    if words and complete.any():
+        left = f"Complete: {', '.join(frame['model'][complete])}. {left}"
     return Table("completion_status", "Completion status", f"Done of planned cells; a diverged run is done. {left}",
                  frame, shown, 1)
 
