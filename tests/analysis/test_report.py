@@ -325,3 +325,4 @@ def test_a_pdf_if_asked_for_and_maps_print_what_their_csv_holds(tmp_path):
     for row in figure.data.to_dict("records"):
         metric = {"adding_problem": "test_mse", "selective_copy": "test_r2", "forrelation": "test_acc"}[row["task"]]
         assert summary.compact(metric, row["mean"]) in printed
+    assert [summary.compact("test_r2", score) for score in (-0.003, -0.13, 0.9)] == [".00", "−.13", ".90"]

@@ -143,7 +143,7 @@ def compact(metric: str, score: float) -> str:
     if metric == "test_mse" and 0 < score < 1e-2:
         mantissa, power = f"{score:.0e}".split("e")
         return f"{mantissa}e{int(power)}"
-    return f"{score:.{2 if metric == 'test_r2' else 3}f}".replace("0.", ".", 1).replace("-", "−", 1)
+    return fixed(2 if metric == "test_r2" else 3)(score).replace("0.", ".", 1).replace("-", "−", 1)
 
 
 def best_scores(runs: Runs) -> Table:
